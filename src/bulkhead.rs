@@ -1,0 +1,377 @@
+//! The facade.
+
+use std::convert::Infallible;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::call::Call;
+use crate::circuit::CircuitBreaker;
+use crate::clock::Clock;
+use crate::config::BulkheadConfig;
+use crate::context::ContextPropagator;
+use crate::error::{BuildError, Rejected};
+use crate::handle::ExecutionHandle;
+use crate::listener::{BulkheadEvent, BulkheadListener, Listeners};
+use crate::permit::Admission;
+use crate::pool::{self, Patience, ShutdownReport};
+use crate::queue::Queue;
+use crate::result::ExecutionResult;
+use crate::shared::{Crew, Shared, WorkerHooks};
+use crate::stats::{BulkheadState, BulkheadStats, Ledger};
+use crate::sync::{AtomicBool, Condvar, Mutex};
+
+/// A fixed pool of worker threads behind a bounded queue, for one dependency.
+///
+/// At most N calls run and Q wait; one more is refused at once. So a dependency that hangs takes its own
+/// N threads and nothing else. Share it as `Arc<Bulkhead>`.
+///
+/// ```
+/// use bulkman::{Bulkhead, BulkheadConfig, BulkheadError};
+/// use std::time::Duration;
+///
+/// let bulkhead = Bulkhead::new(
+///     BulkheadConfig::new("inventory")
+///         .max_concurrent_calls(4)
+///         .max_queue_size(16)
+///         .queue_timeout(Duration::from_millis(500)),
+/// )?;
+///
+/// let result = bulkhead.execute(|| std::fs::read_to_string("/no/such/file")).wait();
+/// match result.into_result() {
+///     Ok(text) => println!("{text}"),
+///     Err(BulkheadError::Failed(error)) => println!("the task's own error: {error}"),
+///     Err(error) if error.never_started() => println!("safe to send elsewhere: {error}"),
+///     Err(error) => println!("{error}"),
+/// }
+/// # Ok::<(), bulkman::BuildError>(())
+/// ```
+///
+/// # What dropping it does
+///
+/// The same as [`shutdown`](Self::shutdown): it refuses new calls, runs what is queued, and joins the
+/// workers. So a scope that owns a bulkhead ends when its work is done. A task that hangs makes that wait
+/// hang; use [`shutdown_timeout`](Self::shutdown_timeout) first where that may happen, and then
+/// [`std::mem::forget`] if the process is about to end anyway. Dropped on one of its own workers it does
+/// not join, and the workers end by themselves.
+///
+/// # Panics in user code
+///
+/// A panic in a task is the call's outcome, [`Panicked`](crate::BulkheadError::Panicked). Panics in what a
+/// worker or a shutdown drops (closures, results, payloads), in listeners, hooks, propagators and wakers
+/// are caught and logged. Only a `Drop` that panics while its own thread already unwinds cannot be
+/// contained: Rust then aborts the process. With `panic = "abort"` nothing can be contained.
+pub struct Bulkhead {
+    shared: Arc<Shared>,
+}
+
+impl Bulkhead {
+    /// Checks the configuration and starts N worker threads, named `bulkman-NAME-i` with i from 0.
+    ///
+    /// # Errors
+    ///
+    /// [`BuildError::InvalidValue`] before any thread starts, see [`BulkheadConfig::validate`];
+    /// [`BuildError::ThreadStart`] if the system refuses a thread, after those that had started have ended.
+    pub fn new(config: BulkheadConfig) -> Result<Self, BuildError> {
+        Self::builder(config).build()
+    }
+
+    /// For a bulkhead with collaborators: listeners, context propagators, worker hooks, a clock.
+    pub fn builder(config: BulkheadConfig) -> BulkheadBuilder {
+        BulkheadBuilder {
+            config,
+            clock: Clock::system(),
+            listeners: Listeners::default(),
+            propagators: Vec::new(),
+            worker_hooks: WorkerHooks::default(),
+        }
+    }
+
+    /// Submits a task that may fail. Never blocks: if the bulkhead is full, shut down, or its circuit
+    /// open, the handle is already resolved and says so. The closure is then dropped; see
+    /// [`try_execute`](Self::try_execute) to get it back.
+    pub fn execute<T, E, F>(&self, f: F) -> ExecutionHandle<T, E>
+    where
+        F: FnOnce() -> Result<T, E> + Send + 'static,
+        T: Send + 'static,
+        E: Send + 'static,
+    {
+        self.call().execute(f)
+    }
+
+    /// Submits a task that cannot fail by itself. As [`execute`](Self::execute) otherwise.
+    pub fn run<T, F>(&self, f: F) -> ExecutionHandle<T, Infallible>
+    where
+        F: FnOnce() -> T + Send + 'static,
+        T: Send + 'static,
+    {
+        self.call().run(f)
+    }
+
+    /// Submits a task, or gives the closure back untouched.
+    ///
+    /// # Errors
+    ///
+    /// [`Rejected`] with the reason and the closure. Nothing was allocated and no lock was waited for.
+    pub fn try_execute<T, E, F>(&self, f: F) -> Result<ExecutionHandle<T, E>, Rejected<F>>
+    where
+        F: FnOnce() -> Result<T, E> + Send + 'static,
+        T: Send + 'static,
+        E: Send + 'static,
+    {
+        self.call().try_execute(f)
+    }
+
+    /// Submits a task and waits for it, at the longest for `limit` over queue and run together.
+    ///
+    /// Then the result is [`Timeout`](crate::BulkheadError::Timeout). A task that has not started by then
+    /// never will; one that runs is asked to stop
+    /// ([`is_cancelled`](crate::CurrentExecution::is_cancelled)), and keeps its worker until it ends.
+    pub fn execute_with_timeout<T, E, F>(&self, limit: Duration, f: F) -> ExecutionResult<T, E>
+    where
+        F: FnOnce() -> Result<T, E> + Send + 'static,
+        T: Send + 'static,
+        E: Send + 'static,
+    {
+        self.call().timeout(limit).execute(f).wait()
+    }
+
+    /// Begins a call with settings of its own.
+    pub fn call(&self) -> Call<'_> {
+        Call::new(&self.shared)
+    }
+
+    /// The decorator: a reusable closure that sends each call of `f` through the bulkhead and waits for it.
+    /// Several arguments go in as a tuple.
+    ///
+    /// It may outlive the bulkhead, and then gives [`ShutDown`](crate::BulkheadError::ShutDown).
+    ///
+    /// ```
+    /// use bulkman::{Bulkhead, BulkheadConfig};
+    ///
+    /// let bulkhead = Bulkhead::new(BulkheadConfig::new("prices"))?;
+    /// let price = bulkhead.wrap(|(item, count): (&'static str, u32)| match item {
+    ///     "tea" => Ok(3 * count),
+    ///     other => Err(format!("no {other} here")),
+    /// });
+    /// assert_eq!(price(("tea", 2)).into_result()?, 6);
+    /// assert!(price(("coffee", 1)).error().is_some());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn wrap<A, T, E, F>(
+        &self,
+        f: F,
+    ) -> impl Fn(A) -> ExecutionResult<T, E> + Clone + Send + Sync + use<A, T, E, F>
+    where
+        F: Fn(A) -> Result<T, E> + Send + Sync + 'static,
+        A: Send + 'static,
+        T: Send + 'static,
+        E: Send + 'static,
+    {
+        let shared = Arc::clone(&self.shared);
+        let f = Arc::new(f);
+        move |args| {
+            let f = Arc::clone(&f);
+            Call::new(&shared).execute(move || f(args)).wait()
+        }
+    }
+
+    /// The name given in the configuration.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.shared.name
+    }
+
+    /// The configuration that it was built from.
+    #[must_use]
+    pub fn config(&self) -> &BulkheadConfig {
+        &self.shared.config
+    }
+
+    /// How it is doing, by its circuit breaker and whether it is shut down. Being full is no state: see
+    /// [`available_capacity`](Self::available_capacity).
+    #[must_use]
+    pub fn state(&self) -> BulkheadState {
+        self.shared.state()
+    }
+
+    /// Whether it lets calls through to the dependency: [`Healthy`](BulkheadState::Healthy) or
+    /// [`Degraded`](BulkheadState::Degraded).
+    #[must_use]
+    pub fn is_healthy(&self) -> bool {
+        matches!(
+            self.state(),
+            BulkheadState::Healthy | BulkheadState::Degraded
+        )
+    }
+
+    /// How many more calls would be admitted at this moment, of N + Q in all; 0 after a shutdown.
+    #[must_use]
+    pub fn available_capacity(&self) -> usize {
+        if self.shared.admission.is_closed() {
+            0
+        } else {
+            self.shared.admission.available()
+        }
+    }
+
+    /// The circuit breaker, if the configuration asked for one: to look at it, reset it or open it by hand.
+    #[must_use]
+    pub fn circuit_breaker(&self) -> Option<&CircuitBreaker> {
+        self.shared.breaker.as_ref()
+    }
+
+    /// All numbers, exact and balanced, at any load. It reads N sets of counters and a few kilobytes for
+    /// each worker's distributions; calls are not slowed down.
+    #[must_use]
+    pub fn stats(&self) -> BulkheadStats {
+        self.shared.stats()
+    }
+
+    /// Starts all counters and distributions anew. Calls in flight count as submitted again.
+    pub fn reset_stats(&self) {
+        self.shared.ledger.reset(|| self.shared.totals());
+    }
+
+    /// Refuses new calls, runs what is queued, and waits until all workers are gone.
+    ///
+    /// Called again, or by several threads at once, each call waits for the same end. On one of its own
+    /// workers it refuses new calls and returns at once, since it cannot wait for itself; the queue is
+    /// still worked off.
+    pub fn shutdown(&self) -> ShutdownReport {
+        pool::shut_down(&self.shared, Patience::Unlimited)
+    }
+
+    /// As [`shutdown`](Self::shutdown), but when `limit` is over it cancels what is queued, leaves running
+    /// what runs, and returns. A limit beyond what the clock can hold means for ever.
+    pub fn shutdown_timeout(&self, limit: Duration) -> ShutdownReport {
+        pool::shut_down(&self.shared, pool::patience(limit))
+    }
+
+    /// Refuses new calls, cancels what is queued, leaves running what runs, and returns at once.
+    pub fn shutdown_now(&self) -> ShutdownReport {
+        pool::shut_down(&self.shared, Patience::None)
+    }
+}
+
+impl Drop for Bulkhead {
+    fn drop(&mut self) {
+        let _report = self.shutdown();
+    }
+}
+
+impl fmt::Debug for Bulkhead {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.shared.fmt(f)
+    }
+}
+
+/// Builds a [`Bulkhead`] with collaborators, see [`Bulkhead::builder`].
+#[must_use = "a builder does nothing until `build`"]
+pub struct BulkheadBuilder {
+    config: BulkheadConfig,
+    clock: Clock,
+    listeners: Listeners,
+    propagators: Vec<Box<dyn ContextPropagator>>,
+    worker_hooks: WorkerHooks,
+}
+
+impl BulkheadBuilder {
+    /// Adds a listener. They are told in the order in which they were added.
+    pub fn listener(mut self, listener: impl BulkheadListener + 'static) -> Self {
+        self.listeners.0.push(Box::new(listener));
+        self
+    }
+
+    /// Adds a propagator. They attach in the order in which they were added, and detach in reverse.
+    pub fn context_propagator(mut self, propagator: impl ContextPropagator + 'static) -> Self {
+        self.propagators.push(Box::new(propagator));
+        self
+    }
+
+    /// Runs `hook` first on each worker thread, with the worker's index from 0: to set up a
+    /// thread-local connection, an affinity or a priority. A panic in it is contained and logged.
+    pub fn on_worker_start(mut self, hook: impl Fn(usize) + Send + Sync + 'static) -> Self {
+        self.worker_hooks.on_start.push(Box::new(hook));
+        self
+    }
+
+    /// Runs `hook` last on each worker thread, with the worker's index from 0. A panic in it is contained
+    /// and logged.
+    pub fn on_worker_stop(mut self, hook: impl Fn(usize) + Send + Sync + 'static) -> Self {
+        self.worker_hooks.on_stop.push(Box::new(hook));
+        self
+    }
+
+    /// Sets the clock that queue timeouts, caller's limits and the circuit breaker go by; default: the
+    /// system's. For tests, which hand in a [`ManualClock`](crate::ManualClock). The limit of
+    /// [`shutdown_timeout`](Bulkhead::shutdown_timeout) always goes by the system's.
+    pub fn clock(mut self, clock: impl Into<Clock>) -> Self {
+        self.clock = clock.into();
+        self
+    }
+
+    /// Checks the configuration and starts the workers.
+    ///
+    /// # Errors
+    ///
+    /// As [`Bulkhead::new`].
+    pub fn build(self) -> Result<Bulkhead, BuildError> {
+        let Self {
+            config,
+            clock,
+            listeners,
+            propagators,
+            worker_hooks,
+        } = self;
+        config.validate()?;
+        let listeners = Arc::new(listeners);
+        let breaker = match &config.circuit_breaker {
+            None => None,
+            Some(rules) => {
+                let listeners = Arc::clone(&listeners);
+                let name = config.name.clone();
+                Some(
+                    CircuitBreaker::builder(config.name.clone(), rules.clone())
+                        .clock(clock.clone())
+                        .on_change(move |change| {
+                            listeners.tell(&name, || BulkheadEvent::CircuitChanged { change });
+                        })
+                        .build()?,
+                )
+            }
+        };
+        let workers = config.max_concurrent_calls;
+        let capacity = workers + config.max_queue_size;
+        let queue = Queue::new(capacity);
+        let shared = Arc::new(Shared {
+            name: config.name.as_str().into(),
+            clock,
+            admission: Admission::new(capacity, queue.stopper()),
+            queue,
+            ledger: Ledger::new(workers),
+            breaker,
+            listeners,
+            propagators,
+            worker_hooks,
+            seats: (0..workers).map(|_| Arc::default()).collect(),
+            crew: Mutex::new(Crew::default()),
+            crew_changed: Condvar::new(),
+            discard_queued: AtomicBool::new(false),
+            config,
+        });
+        pool::start(&shared)?;
+        Ok(Bulkhead { shared })
+    }
+}
+
+impl fmt::Debug for BulkheadBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("BulkheadBuilder")
+            .field("config", &self.config)
+            .field("clock", &self.clock)
+            .field("listeners", &self.listeners.0.len())
+            .field("context_propagators", &self.propagators.len())
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,353 @@
+//! One call's own settings.
+
+use std::borrow::Cow;
+use std::convert::Infallible;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use uuid::Uuid;
+
+use crate::circuit::{Ticket, Verdict};
+use crate::clock::{after, earlier};
+use crate::context::Luggage;
+use crate::current::ThisThread;
+use crate::error::{RejectReason, Rejected};
+use crate::handle::ExecutionHandle;
+use crate::panics::contain;
+use crate::permit::{Denied, Permit};
+use crate::queue::{Head, Job};
+use crate::result::ExecutionResult;
+use crate::shared::Shared;
+use crate::sync::AtomicBool;
+use crate::task::{Cell, Judged, Pending, Work};
+
+/// One call with settings of its own, over the configured ones. From [`Bulkhead::call`](crate::Bulkhead::call).
+///
+/// ```
+/// use bulkman::{Bulkhead, BulkheadConfig};
+/// use std::io;
+/// use std::time::Duration;
+///
+/// let bulkhead = Bulkhead::new(BulkheadConfig::new("users"))?;
+/// let name = bulkhead
+///     .call()
+///     .operation("get_user")
+///     .wait_for_capacity(Duration::from_millis(50)) // rather than fail fast
+///     .timeout(Duration::from_secs(1))              // queue and run together
+///     .failure_if(|error: &io::Error| error.kind() != io::ErrorKind::NotFound)
+///     .execute(|| Ok("Ada"))
+///     .wait()
+///     .into_result()?;
+/// assert_eq!(name, "Ada");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[must_use = "a call does nothing until `execute`, `run` or `try_execute`"]
+pub struct Call<'a, C = EveryError> {
+    shared: &'a Arc<Shared>,
+    operation: Option<Cow<'static, str>>,
+    queue_timeout: Option<Duration>,
+    wait_for_capacity: Option<Duration>,
+    timeout: Option<Duration>,
+    classifier: C,
+}
+
+/// Decides which of a task's errors count against the circuit.
+///
+/// [`EveryError`] is the default; [`Call::failure_if`] sets another.
+pub trait FailureClassifier<E>: Send + 'static {
+    /// Whether this error says that the dependency is in trouble.
+    fn is_failure(&self, error: &E) -> bool;
+}
+
+/// Each `Err` of a task counts as a failure.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct EveryError;
+
+impl<E> FailureClassifier<E> for EveryError {
+    fn is_failure(&self, _: &E) -> bool {
+        true
+    }
+}
+
+/// Those errors count for which the closure says so, see [`Call::failure_if`].
+#[derive(Clone, Copy)]
+pub struct FailureIf<P>(P);
+
+impl<P> fmt::Debug for FailureIf<P> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("FailureIf").finish_non_exhaustive()
+    }
+}
+
+impl<E, P: Fn(&E) -> bool + Send + 'static> FailureClassifier<E> for FailureIf<P> {
+    fn is_failure(&self, error: &E) -> bool {
+        (self.0)(error)
+    }
+}
+
+impl<'a> Call<'a> {
+    pub(crate) fn new(shared: &'a Arc<Shared>) -> Self {
+        Self {
+            shared,
+            operation: None,
+            queue_timeout: shared.config.queue_timeout,
+            wait_for_capacity: None,
+            timeout: shared.config.execution_timeout,
+            classifier: EveryError,
+        }
+    }
+
+    /// Lets only those errors count against the circuit for which `is_failure` says so. The others
+    /// count as successes: the dependency did answer. A panic is always a failure.
+    ///
+    /// The ledger is not concerned: each `Err` is a failed execution there. If `is_failure` panics, the
+    /// error counts as a failure.
+    pub fn failure_if<E, P>(self, is_failure: P) -> Call<'a, FailureIf<P>>
+    where
+        P: Fn(&E) -> bool + Send + 'static,
+    {
+        Call {
+            shared: self.shared,
+            operation: self.operation,
+            queue_timeout: self.queue_timeout,
+            wait_for_capacity: self.wait_for_capacity,
+            timeout: self.timeout,
+            classifier: FailureIf(is_failure),
+        }
+    }
+}
+
+impl<C> fmt::Debug for Call<'_, C> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Call")
+            .field("bulkhead", &self.shared.name)
+            .field("operation", &self.operation)
+            .field("queue_timeout", &self.queue_timeout)
+            .field("wait_for_capacity", &self.wait_for_capacity)
+            .field("timeout", &self.timeout)
+            .finish_non_exhaustive()
+    }
+}
+
+impl<'a, C> Call<'a, C> {
+    /// Names what the call does, for listeners, shutdown reports and the task itself.
+    pub fn operation(mut self, name: impl Into<Cow<'static, str>>) -> Self {
+        self.operation = Some(name.into());
+        self
+    }
+
+    /// Sets how long this call may wait for a worker. Zero: a worker has to take it at once.
+    pub fn queue_timeout(mut self, limit: Duration) -> Self {
+        self.queue_timeout = Some(limit);
+        self
+    }
+
+    /// If the bulkhead is full, waits up to `limit` for a place instead of failing fast, in no
+    /// particular order with other callers. Time spent so counts towards [`timeout`](Self::timeout), but
+    /// not as time in the queue.
+    ///
+    /// On a worker of the same bulkhead it does not wait, since the place that it waited for might be
+    /// its own.
+    pub fn wait_for_capacity(mut self, limit: Duration) -> Self {
+        self.wait_for_capacity = Some(limit);
+        self
+    }
+
+    /// Sets how long the caller waits in all: for a place, in the queue and while the task runs. Then the
+    /// wait ends with [`Timeout`](crate::BulkheadError::Timeout). A task that has not started by then
+    /// never will; one that runs is asked to stop, and keeps its worker until it ends.
+    pub fn timeout(mut self, limit: Duration) -> Self {
+        self.timeout = Some(limit);
+        self
+    }
+
+    /// Submits the call. As [`Bulkhead::execute`](crate::Bulkhead::execute).
+    pub fn execute<T, E, F>(mut self, f: F) -> ExecutionHandle<T, E>
+    where
+        F: FnOnce() -> Result<T, E> + Send + 'static,
+        T: Send + 'static,
+        E: Send + 'static,
+        C: FailureClassifier<E>,
+    {
+        match self.admit() {
+            Ok(admitted) => {
+                let has_breaker = self.shared.breaker.is_some();
+                enqueue(
+                    self.shared,
+                    admitted,
+                    judged(f, self.classifier, has_breaker),
+                )
+            }
+            Err(reason) => self.refused(reason),
+        }
+    }
+
+    /// Submits a call that cannot fail by itself. As [`Bulkhead::run`](crate::Bulkhead::run).
+    pub fn run<T, F>(mut self, f: F) -> ExecutionHandle<T, Infallible>
+    where
+        F: FnOnce() -> T + Send + 'static,
+        T: Send + 'static,
+    {
+        match self.admit() {
+            Ok(admitted) => enqueue(self.shared, admitted, move || (Ok(f()), Verdict::Success)),
+            Err(reason) => self.refused(reason),
+        }
+    }
+
+    /// Submits the call, or gives the closure back. As
+    /// [`Bulkhead::try_execute`](crate::Bulkhead::try_execute).
+    ///
+    /// # Errors
+    ///
+    /// [`Rejected`] with the reason and the closure.
+    pub fn try_execute<T, E, F>(mut self, f: F) -> Result<ExecutionHandle<T, E>, Rejected<F>>
+    where
+        F: FnOnce() -> Result<T, E> + Send + 'static,
+        T: Send + 'static,
+        E: Send + 'static,
+        C: FailureClassifier<E>,
+    {
+        match self.admit() {
+            Ok(admitted) => {
+                let has_breaker = self.shared.breaker.is_some();
+                let task = judged(f, self.classifier, has_breaker);
+                Ok(enqueue(self.shared, admitted, task))
+            }
+            Err(reason) => Err(Rejected { reason, task: f }),
+        }
+    }
+
+    /// Decides: shut down, capacity, circuit, in this order, so that a call refused as full never uses
+    /// up a probe. Nothing is allocated.
+    fn admit(&mut self) -> Result<Admitted<'a>, RejectReason> {
+        let shared = self.shared;
+        let operation = self.operation.as_deref();
+        let begun = match self.wait_for_capacity {
+            None => None,
+            Some(_) => Some(shared.clock.now()),
+        };
+        let deadline_from = |begun| self.timeout.and_then(|limit| after(begun, limit));
+        let permit = match (begun, self.wait_for_capacity) {
+            (Some(begun), Some(limit)) if shared.this_thread() == ThisThread::Outsider => {
+                let until = earlier(after(begun, limit), deadline_from(begun));
+                shared.admission.acquire(&shared.clock, until)
+            }
+            _ => shared.admission.try_acquire(),
+        };
+        let permit = permit.map_err(|denied| {
+            let bulkhead = Arc::clone(&shared.name);
+            let reason = match denied {
+                Denied::Closed => RejectReason::ShutDown { bulkhead },
+                Denied::Full => RejectReason::Full {
+                    bulkhead,
+                    max_concurrent_calls: shared.config.max_concurrent_calls,
+                    max_queue_size: shared.config.max_queue_size,
+                    waited: begun.map(|begun| shared.clock.now() - begun),
+                },
+            };
+            shared.refuse(reason, operation)
+        })?;
+        let ticket = match &shared.breaker {
+            None => None,
+            Some(breaker) => match breaker.admit() {
+                Ok(ticket) => Some(ticket),
+                Err(retry_after) => {
+                    let bulkhead = Arc::clone(&shared.name);
+                    let reason = RejectReason::CircuitOpen {
+                        bulkhead,
+                        retry_after,
+                    };
+                    // Counted before the permit goes, as every end of an admitted call.
+                    return Err(shared.refuse(reason, operation));
+                }
+            },
+        };
+        let admitted_at = shared.clock.now();
+        let head = Head {
+            execution_id: Uuid::new_v4(),
+            operation: self.operation.take(),
+            admitted_at,
+            queue_timeout: self.queue_timeout,
+            timeout: self.timeout,
+            deadline: deadline_from(begun.unwrap_or(admitted_at)),
+            cancel_requested: AtomicBool::new(false),
+        };
+        let luggage = Luggage::pack(&shared.name, &shared.propagators);
+        Ok(Admitted {
+            permit,
+            head,
+            luggage,
+            ticket,
+        })
+    }
+
+    fn refused<T, E>(&self, reason: RejectReason) -> ExecutionHandle<T, E> {
+        ExecutionHandle::resolved(ExecutionResult {
+            result: Err(reason.into()),
+            execution_id: Uuid::new_v4(),
+            bulkhead_name: Arc::clone(&self.shared.name),
+            queued_time: Duration::ZERO,
+            execution_time: Duration::ZERO,
+        })
+    }
+}
+
+/// A call that is in, on its way to the queue.
+struct Admitted<'a> {
+    permit: Permit<'a>,
+    head: Head,
+    luggage: Luggage,
+    ticket: Option<Ticket>,
+}
+
+/// The task together with what the circuit breaker is to make of its result.
+fn judged<T, E>(
+    f: impl FnOnce() -> Result<T, E>,
+    classifier: impl FailureClassifier<E>,
+    has_breaker: bool,
+) -> impl FnOnce() -> Judged<T, E> {
+    move || {
+        let result = f();
+        let verdict = match &result {
+            Err(error) if has_breaker => {
+                match contain("(of this call)", "a failure classifier", || {
+                    classifier.is_failure(error)
+                }) {
+                    Some(false) => Verdict::Success,
+                    _ => Verdict::Failure,
+                }
+            }
+            _ => Verdict::Success,
+        };
+        (result, verdict)
+    }
+}
+
+/// Puts an admitted call into the queue.
+fn enqueue<T, E, F>(shared: &Arc<Shared>, admitted: Admitted<'_>, task: F) -> ExecutionHandle<T, E>
+where
+    F: FnOnce() -> Judged<T, E> + Send + 'static,
+    T: Send + 'static,
+    E: Send + 'static,
+{
+    let Admitted {
+        permit,
+        head,
+        luggage,
+        ticket,
+    } = admitted;
+    let work = Work {
+        task,
+        luggage,
+        ticket,
+    };
+    let cell = Arc::new(Cell::new(head, Arc::clone(shared), work));
+    permit.park();
+    shared.queue.push(Arc::clone(&cell) as Arc<dyn Job>);
+    if shared.is_discarding() {
+        // Too late for the shutdown that emptied the queue, and there may be no worker to come.
+        cell.cancel_late();
+    }
+    ExecutionHandle::live(cell as Arc<dyn Pending<T, E>>)
+}

@@ -1,0 +1,403 @@
+//! The pure part of the breaker: state and event and time in, state out. No lock, no clock, no I/O.
+//!
+//! | state | a call | a success | a failure |
+//! |---|---|---|---|
+//! | closed | passes | ends the run of failures | opens, if it completes the threshold or the rate |
+//! | open | refused; after the isolation: half-open, and passes as the first probe | – | – |
+//! | half-open | passes as a probe while fewer than `success_threshold` are out, else refused | closes, if it is the last one needed | opens |
+//!
+//! Each transition begins a new *generation*. A ticket remembers the one it was given in; an outcome
+//! of an earlier generation says nothing about the present and is dropped. A ticket that comes back
+//! without a verdict (cancelled, expired, refused later) gives its probe's turn back.
+
+use std::collections::VecDeque;
+use std::num::NonZeroU64;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::clock::after;
+use crate::config::CircuitBreakerConfig;
+
+/// What a circuit does with calls.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum CircuitState {
+    /// Calls pass; failures are counted.
+    Closed,
+    /// Calls are refused.
+    Open,
+    /// A few calls pass as probes; their outcomes decide.
+    HalfOpen,
+}
+
+impl std::fmt::Display for CircuitState {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Closed => "closed",
+            Self::Open => "open",
+            Self::HalfOpen => "half-open",
+        })
+    }
+}
+
+/// A transition of a circuit.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct CircuitChange {
+    /// The breaker's name.
+    pub name: Arc<str>,
+    /// The state before.
+    pub from: CircuitState,
+    /// The state after.
+    pub to: CircuitState,
+    /// Counts the transitions of this breaker from 1, so that callbacks on several threads can be
+    /// put in order.
+    pub sequence: u64,
+}
+
+/// The right to make one call, to be settled with its verdict.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Ticket(pub(crate) NonZeroU64);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    Success,
+    Failure,
+    /// The call never came to an outcome.
+    None,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Admit {
+    Pass(Ticket),
+    Refuse { retry_after: Duration },
+}
+
+/// From, to, and the generation that the transition began.
+pub(crate) type Transition = (CircuitState, CircuitState, u64);
+
+#[derive(Debug)]
+pub(crate) struct Machine {
+    rules: CircuitBreakerConfig,
+    phase: Phase,
+    /// Starts at 1 and grows with each transition.
+    generation: NonZeroU64,
+}
+
+#[derive(Debug)]
+enum Phase {
+    Closed(Outcomes),
+    /// `None`: for ever.
+    Open {
+        until: Option<Instant>,
+    },
+    HalfOpen {
+        probes_out: usize,
+        successes: usize,
+    },
+}
+
+/// What the closed state remembers.
+#[derive(Debug)]
+enum Outcomes {
+    InARow {
+        failures: usize,
+    },
+    /// The last outcomes, oldest first; true is a failure.
+    Window {
+        last: VecDeque<bool>,
+        failures: usize,
+    },
+}
+
+impl Machine {
+    /// `rules` must have been validated.
+    pub(crate) fn new(rules: CircuitBreakerConfig) -> Self {
+        let phase = Phase::Closed(Outcomes::none(&rules));
+        Self {
+            rules,
+            phase,
+            generation: NonZeroU64::MIN,
+        }
+    }
+
+    pub(crate) fn state(&self) -> CircuitState {
+        match self.phase {
+            Phase::Closed(_) => CircuitState::Closed,
+            Phase::Open { .. } => CircuitState::Open,
+            Phase::HalfOpen { .. } => CircuitState::HalfOpen,
+        }
+    }
+
+    pub(crate) fn generation(&self) -> u64 {
+        self.generation.get()
+    }
+
+    /// When an open circuit lets the next probe through; `Some(None)`: never.
+    pub(crate) fn open_until(&self) -> Option<Option<Instant>> {
+        match self.phase {
+            Phase::Open { until } => Some(until),
+            _ => None,
+        }
+    }
+
+    /// Closed, and a further success would change nothing.
+    pub(crate) fn is_spotless(&self) -> bool {
+        matches!(self.phase, Phase::Closed(Outcomes::InARow { failures: 0 }))
+    }
+
+    /// Half-open with all probes out.
+    pub(crate) fn is_probing_at_the_limit(&self) -> bool {
+        matches!(self.phase, Phase::HalfOpen { probes_out, .. } if probes_out >= self.rules.success_threshold)
+    }
+
+    /// A call asks to pass.
+    pub(crate) fn admit(&mut self, now: Instant) -> (Admit, Option<Transition>) {
+        let ticket = Ticket(self.generation);
+        match &mut self.phase {
+            Phase::Closed(_) => (Admit::Pass(ticket), None),
+            Phase::Open { until } => match *until {
+                Some(until) if until <= now => {
+                    let transition = self.move_to(Phase::HalfOpen {
+                        probes_out: 1,
+                        successes: 0,
+                    });
+                    (Admit::Pass(Ticket(self.generation)), transition)
+                }
+                until => {
+                    let retry_after = until.map_or(Duration::MAX, |until| until - now);
+                    (Admit::Refuse { retry_after }, None)
+                }
+            },
+            Phase::HalfOpen { probes_out, .. } => {
+                if *probes_out < self.rules.success_threshold {
+                    *probes_out += 1;
+                    (Admit::Pass(ticket), None)
+                } else {
+                    let retry_after = Duration::ZERO;
+                    (Admit::Refuse { retry_after }, None)
+                }
+            }
+        }
+    }
+
+    /// A call that passed has come to its end.
+    pub(crate) fn settle(
+        &mut self,
+        ticket: Ticket,
+        verdict: Verdict,
+        now: Instant,
+    ) -> Option<Transition> {
+        if ticket.0 != self.generation {
+            return None;
+        }
+        if let Phase::HalfOpen { probes_out, .. } = &mut self.phase {
+            *probes_out -= 1;
+        }
+        self.observe(verdict, now)
+    }
+
+    /// Something came to an end that may or may not have asked to pass.
+    pub(crate) fn observe(&mut self, verdict: Verdict, now: Instant) -> Option<Transition> {
+        let failed = match verdict {
+            Verdict::Success => false,
+            Verdict::Failure => true,
+            Verdict::None => return None,
+        };
+        match &mut self.phase {
+            Phase::Closed(outcomes) => {
+                if outcomes.add(failed, &self.rules) {
+                    self.open(now)
+                } else {
+                    None
+                }
+            }
+            Phase::HalfOpen { .. } if failed => self.open(now),
+            Phase::HalfOpen { successes, .. } => {
+                *successes += 1;
+                if *successes >= self.rules.success_threshold {
+                    self.close()
+                } else {
+                    None
+                }
+            }
+            Phase::Open { .. } => None,
+        }
+    }
+
+    /// Opens, as a failure would, for the isolation duration from now.
+    pub(crate) fn open(&mut self, now: Instant) -> Option<Transition> {
+        let until = after(now, self.rules.isolation_duration);
+        self.move_to(Phase::Open { until })
+    }
+
+    /// Closes and forgets all outcomes.
+    pub(crate) fn close(&mut self) -> Option<Transition> {
+        self.move_to(Phase::Closed(Outcomes::none(&self.rules)))
+    }
+
+    /// The only place where the state changes. A transition into the same state begins a new
+    /// generation too, but is none to tell anybody about.
+    fn move_to(&mut self, phase: Phase) -> Option<Transition> {
+        let from = self.state();
+        self.phase = phase;
+        // 2^61 transitions take longer than the machine will stand.
+        self.generation = self.generation.saturating_add(1);
+        let to = self.state();
+        (from != to).then_some((from, to, self.generation.get()))
+    }
+}
+
+impl Outcomes {
+    fn none(rules: &CircuitBreakerConfig) -> Self {
+        if rules.failure_rate.is_some() {
+            Self::Window {
+                last: VecDeque::new(),
+                failures: 0,
+            }
+        } else {
+            Self::InARow { failures: 0 }
+        }
+    }
+
+    /// Whether this outcome opens the circuit.
+    fn add(&mut self, failed: bool, rules: &CircuitBreakerConfig) -> bool {
+        match self {
+            Self::InARow { failures } => {
+                *failures = if failed { *failures + 1 } else { 0 };
+                *failures >= rules.failure_threshold
+            }
+            Self::Window { last, failures } => {
+                if last.len() == rules.window {
+                    *failures -= usize::from(last.pop_front() == Some(true));
+                }
+                last.push_back(failed);
+                *failures += usize::from(failed);
+                let rate = *failures as f64 / last.len() as f64;
+                // Only a failure opens: what a success leaves behind was bearable until now.
+                failed
+                    && last.len() >= rules.minimum_calls
+                    && rules.failure_rate.is_some_and(|limit| rate >= limit)
+            }
+        }
+    }
+}
+
+#[cfg(all(test, not(bulkman_loom)))]
+mod tests {
+    use super::*;
+
+    const ISOLATION: Duration = Duration::from_secs(30);
+
+    /// Plays a script and writes down the state after each step: `s`/`f`/`n` a call that succeeds,
+    /// fails or comes to nothing, `<` the isolation is all but over, `>` it is over.
+    fn play(rules: CircuitBreakerConfig, script: &str) -> String {
+        let mut machine = Machine::new(rules.isolation_duration(ISOLATION));
+        let mut now = crate::sync::now();
+        let mut seen = String::new();
+        for step in script.chars() {
+            match step {
+                '<' => now += ISOLATION - Duration::from_nanos(1),
+                '>' => now += Duration::from_nanos(1),
+                _ => match machine.admit(now).0 {
+                    Admit::Refuse { .. } => {
+                        seen.push('x');
+                        continue;
+                    }
+                    Admit::Pass(ticket) => {
+                        let verdict = match step {
+                            's' => Verdict::Success,
+                            'f' => Verdict::Failure,
+                            _ => Verdict::None,
+                        };
+                        machine.settle(ticket, verdict, now);
+                    }
+                },
+            }
+            seen.push(match machine.state() {
+                CircuitState::Closed => 'C',
+                CircuitState::Open => 'O',
+                CircuitState::HalfOpen => 'H',
+            });
+        }
+        seen
+    }
+
+    #[test]
+    fn scripts() {
+        let rules = |failures, successes| {
+            CircuitBreakerConfig::default()
+                .failure_threshold(failures)
+                .success_threshold(successes)
+        };
+        let rate = |rate, window, minimum| {
+            CircuitBreakerConfig::default()
+                .success_threshold(1)
+                .failure_rate(rate, window)
+                .minimum_calls(minimum)
+        };
+        for (rules, script, expected) in [
+            // failures in a row
+            (rules(1, 1), "sf", "CO"),
+            (rules(3, 1), "ffsff", "CCCCC"),
+            (rules(3, 1), "ffsfff", "CCCCCO"),
+            (rules(3, 1), "ffnf", "CCCO"),
+            // open until the isolation is over, to the nanosecond
+            (rules(1, 1), "fs<s>s", "OxOxOC"),
+            // half-open
+            (rules(1, 2), "f<>ss", "OOOHC"),
+            (rules(1, 2), "f<>sfs", "OOOHOx"),
+            (rules(1, 1), "f<>nnns", "OOOHHHC"),
+            (rules(2, 1), "ff<>sff", "COOOCCO"),
+            // share of failures
+            (rate(0.5, 4, 4), "ffss", "CCCC"),
+            (rate(0.5, 4, 4), "ffssf", "CCCCO"),
+            (rate(0.5, 4, 4), "ffsf", "CCCO"),
+            (rate(0.5, 4, 2), "ff", "CO"),
+            (rate(1.0, 2, 2), "fsfsff", "CCCCCO"),
+            (rate(0.5, 4, 4), "fff", "CCC"),
+            (rate(0.01, 1, 1), "sf", "CO"),
+        ] {
+            assert_eq!(play(rules.clone(), script), expected, "{script} {rules:?}");
+        }
+    }
+
+    #[test]
+    fn an_outcome_of_an_earlier_generation_is_dropped() {
+        let now = crate::sync::now();
+        let rules = CircuitBreakerConfig::default()
+            .failure_threshold(1)
+            .success_threshold(1)
+            .isolation_duration(Duration::ZERO);
+        let mut machine = Machine::new(rules);
+        let pass = |machine: &mut Machine| match machine.admit(now).0 {
+            Admit::Pass(ticket) => ticket,
+            Admit::Refuse { .. } => panic!("refused"),
+        };
+        let (early, late) = (pass(&mut machine), pass(&mut machine));
+        machine.settle(early, Verdict::Failure, now);
+        let probe = pass(&mut machine);
+        assert_eq!(machine.state(), CircuitState::HalfOpen);
+        assert_eq!(machine.settle(late, Verdict::Success, now), None);
+        assert_eq!(machine.state(), CircuitState::HalfOpen);
+        machine.settle(probe, Verdict::Success, now);
+        assert_eq!(machine.state(), CircuitState::Closed);
+    }
+
+    #[test]
+    fn at_most_success_threshold_probes_are_out() {
+        let now = crate::sync::now();
+        let rules = CircuitBreakerConfig::default()
+            .success_threshold(2)
+            .isolation_duration(Duration::ZERO);
+        let mut machine = Machine::new(rules);
+        machine.open(now);
+        let Admit::Pass(first) = machine.admit(now).0 else {
+            panic!("refused")
+        };
+        assert!(matches!(machine.admit(now).0, Admit::Pass(_)));
+        assert!(matches!(machine.admit(now).0, Admit::Refuse { .. }));
+        assert!(machine.is_probing_at_the_limit());
+        machine.settle(first, Verdict::None, now);
+        assert!(matches!(machine.admit(now).0, Admit::Pass(_)));
+    }
+}

@@ -1,0 +1,137 @@
+//! Time as a collaborator, so that tests move it instead of sleeping.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::sync::{self, AtomicU64, Condvar, MutexGuard, Ordering};
+
+/// Where a bulkhead or a [`CircuitBreaker`](crate::CircuitBreaker) reads the time.
+///
+/// The default is the system's monotonic clock. Tests hand in a [`ManualClock`] and move it, so that
+/// a queue timeout of an hour passes in no time.
+///
+/// ```
+/// use bulkman::{Clock, ManualClock};
+/// use std::time::Duration;
+///
+/// let manual = ManualClock::new();
+/// let clock = Clock::from(manual.clone());
+/// let before = clock.now();
+/// manual.advance(Duration::from_secs(3600));
+/// assert_eq!(clock.now() - before, Duration::from_secs(3600));
+/// ```
+#[derive(Clone, Default)]
+pub struct Clock(Option<ManualClock>);
+
+impl Clock {
+    /// The system's monotonic clock, [`Instant::now`].
+    #[must_use]
+    pub fn system() -> Self {
+        Self(None)
+    }
+
+    /// The time now.
+    #[must_use]
+    pub fn now(&self) -> Instant {
+        match &self.0 {
+            None => sync::now(),
+            Some(manual) => manual.now(),
+        }
+    }
+
+    /// Sleeps on `condvar` until it is notified or this clock may have reached `deadline`. Callers
+    /// look at both again, as after any wake-up.
+    pub(crate) fn wait_until<T>(
+        &self,
+        condvar: &Condvar,
+        guard: &mut MutexGuard<'_, T>,
+        deadline: Option<Instant>,
+    ) {
+        match (&self.0, deadline) {
+            // Nobody can tell how long a manual clock takes to get there: look every millisecond.
+            (Some(_), Some(_)) => sync::wait_for(condvar, guard, Duration::from_millis(1)),
+            _ => sync::wait_until(condvar, guard, deadline),
+        }
+    }
+}
+
+impl fmt::Debug for Clock {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.0 {
+            None => f.write_str("Clock(system)"),
+            Some(_) => f.write_str("Clock(manual)"),
+        }
+    }
+}
+
+impl From<ManualClock> for Clock {
+    fn from(manual: ManualClock) -> Self {
+        Self(Some(manual))
+    }
+}
+
+/// A clock that stands still until it is told to move, for tests.
+///
+/// Clones share one time. A waiter whose deadline a manual clock passes notices within about a
+/// millisecond of real time.
+#[derive(Clone)]
+pub struct ManualClock {
+    start: Instant,
+    passed_nanos: Arc<AtomicU64>,
+}
+
+impl ManualClock {
+    /// A clock that shows the present and stays there.
+    #[must_use]
+    pub fn new() -> Self {
+        Self {
+            start: sync::now(),
+            passed_nanos: Arc::new(AtomicU64::new(0)),
+        }
+    }
+
+    /// The time that this clock shows.
+    #[must_use]
+    pub fn now(&self) -> Instant {
+        // ORDERING: Acquire pairs with `advance`: who sees the later time also sees what happened
+        // before the clock was moved.
+        self.start + Duration::from_nanos(self.passed_nanos.load(Ordering::Acquire))
+    }
+
+    /// Moves the clock forward, at most by 584 years in all.
+    pub fn advance(&self, by: Duration) {
+        let nanos = u64::try_from(by.as_nanos()).unwrap_or(u64::MAX);
+        // ORDERING: Release, see `now`.
+        let _ = self
+            .passed_nanos
+            .fetch_update(Ordering::AcqRel, Ordering::Relaxed, |passed| {
+                Some(passed.saturating_add(nanos))
+            });
+    }
+}
+
+impl Default for ManualClock {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl fmt::Debug for ManualClock {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ManualClock").finish_non_exhaustive()
+    }
+}
+
+/// `start + duration`, or `None`, which means never, if no `Instant` can hold it.
+pub(crate) fn after(start: Instant, duration: Duration) -> Option<Instant> {
+    start.checked_add(duration)
+}
+
+/// The earlier of two deadlines, where `None` means never.
+pub(crate) fn earlier(a: Option<Instant>, b: Option<Instant>) -> Option<Instant> {
+    match (a, b) {
+        (Some(a), Some(b)) => Some(a.min(b)),
+        (a, b) => a.or(b),
+    }
+}

@@ -1,0 +1,233 @@
+//! Durations counted in buckets that widen with the value: one writer, many readers, no lock.
+
+use std::fmt;
+use std::time::Duration;
+
+use crate::sync::{AtomicU64, Ordering};
+
+/// 8 buckets for each power of two: a bucket is at most an eighth as wide as its values.
+const SUB_BITS: u32 = 3;
+const SUB: u64 = 1 << SUB_BITS;
+/// Values of 2^42 ns (73 minutes) and more share the last bucket; mean and maximum stay exact.
+const TOP_BITS: u32 = 42;
+const BUCKETS: usize = ((TOP_BITS - SUB_BITS + 1) as usize) << SUB_BITS;
+
+fn bucket_of(nanos: u64) -> usize {
+    if nanos < SUB {
+        return nanos as usize;
+    }
+    let power = 63 - nanos.leading_zeros();
+    let sub = (nanos >> (power - SUB_BITS)) & (SUB - 1);
+    let bucket = (u64::from(power - SUB_BITS + 1) << SUB_BITS) + sub;
+    (bucket as usize).min(BUCKETS - 1)
+}
+
+/// The largest value that falls into the bucket.
+fn top_of(bucket: usize) -> u64 {
+    let bucket = bucket as u64;
+    if bucket < SUB {
+        return bucket;
+    }
+    let power = bucket / SUB - 1;
+    ((SUB + bucket % SUB + 1) << power) - 1
+}
+
+/// Adds to a counter that no other thread writes: a plain load and store, no locked instruction.
+pub(crate) fn bump(counter: &AtomicU64, by: u64) {
+    // ORDERING: the load is of our own last store. Release, so that who reads a call's end also
+    // reads its beginning (see `stats.rs`).
+    let value = counter.load(Ordering::Relaxed);
+    counter.store(value.wrapping_add(by), Ordering::Release);
+}
+
+/// Written by one thread, read by any.
+pub(crate) struct Recorder {
+    total_nanos: AtomicU64,
+    max_nanos: AtomicU64,
+    buckets: Box<[AtomicU64]>,
+}
+
+impl Recorder {
+    pub(crate) fn new() -> Self {
+        Self {
+            total_nanos: AtomicU64::new(0),
+            max_nanos: AtomicU64::new(0),
+            buckets: (0..BUCKETS).map(|_| AtomicU64::new(0)).collect(),
+        }
+    }
+
+    /// To be called by the one writer only.
+    pub(crate) fn record(&self, duration: Duration) {
+        let nanos = u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
+        bump(&self.buckets[bucket_of(nanos)], 1);
+        bump(&self.total_nanos, nanos);
+        if nanos > self.max_nanos.load(Ordering::Relaxed) {
+            // A read-modify-write, because `forget_max` writes here too.
+            self.max_nanos.fetch_max(nanos, Ordering::Relaxed);
+        }
+    }
+
+    pub(crate) fn forget_max(&self) {
+        self.max_nanos.store(0, Ordering::Relaxed);
+    }
+
+    pub(crate) fn add_to(&self, sum: &mut Distribution) {
+        for (counted, bucket) in sum.buckets.iter_mut().zip(&self.buckets) {
+            *counted += bucket.load(Ordering::Relaxed);
+        }
+        let total = self.total_nanos.load(Ordering::Relaxed);
+        sum.total_nanos += u128::from(total);
+        let max = self.max_nanos.load(Ordering::Relaxed);
+        sum.max_nanos = sum.max_nanos.max(max);
+    }
+}
+
+/// How long something took, over many calls: count, mean, maximum and quantiles.
+///
+/// Quantiles come from buckets: [`quantile`](Self::quantile) is at most an eighth above the exact
+/// value, and never above the maximum.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Distribution {
+    total_nanos: u128,
+    max_nanos: u64,
+    buckets: Box<[u64]>,
+}
+
+impl Distribution {
+    pub(crate) fn empty() -> Self {
+        Self {
+            total_nanos: 0,
+            max_nanos: 0,
+            buckets: vec![0; BUCKETS].into_boxed_slice(),
+        }
+    }
+
+    /// What came after `earlier`, a reading of the same recorders.
+    pub(crate) fn since(mut self, earlier: &Self) -> Self {
+        for (now, before) in self.buckets.iter_mut().zip(&earlier.buckets) {
+            *now = now.saturating_sub(*before);
+        }
+        self.total_nanos = self.total_nanos.saturating_sub(earlier.total_nanos);
+        self
+    }
+
+    /// How many durations were recorded.
+    #[must_use]
+    pub fn count(&self) -> u64 {
+        self.buckets.iter().sum()
+    }
+
+    /// The arithmetic mean; zero if nothing was recorded.
+    #[must_use]
+    pub fn mean(&self) -> Duration {
+        let nanos = self
+            .total_nanos
+            .checked_div(u128::from(self.count()))
+            .unwrap_or(0);
+        nanos_to_duration(nanos).min(self.max())
+    }
+
+    /// The longest duration; zero if nothing was recorded.
+    #[must_use]
+    pub fn max(&self) -> Duration {
+        Duration::from_nanos(self.max_nanos)
+    }
+
+    /// The duration that the share `q` of all recorded ones did not exceed: 0.5 is the median, 0.99
+    /// the 99th percentile. Zero if nothing was recorded; `q` is held between 0 and 1.
+    #[must_use]
+    pub fn quantile(&self, q: f64) -> Duration {
+        let count = self.count();
+        // `max` then `min` also turns a NaN into 0.
+        let rank = (q.max(0.0).min(1.0) * count as f64).ceil() as u64;
+        let rank = rank.clamp(1, count.max(1));
+        let mut below = 0;
+        for (bucket, counted) in self.buckets.iter().enumerate() {
+            below += counted;
+            if below >= rank {
+                let top = if bucket == BUCKETS - 1 {
+                    self.max_nanos
+                } else {
+                    top_of(bucket).min(self.max_nanos)
+                };
+                return Duration::from_nanos(top);
+            }
+        }
+        Duration::ZERO
+    }
+}
+
+fn nanos_to_duration(nanos: u128) -> Duration {
+    Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
+}
+
+impl fmt::Debug for Distribution {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Distribution")
+            .field("count", &self.count())
+            .field("mean", &self.mean())
+            .field("p50", &self.quantile(0.5))
+            .field("p99", &self.quantile(0.99))
+            .field("max", &self.max())
+            .finish()
+    }
+}
+
+#[cfg(all(test, not(bulkman_loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_value_lies_in_its_bucket_and_buckets_are_narrow() {
+        let mut values: Vec<u64> = (0..5_000).collect();
+        values.extend((3..TOP_BITS).flat_map(|p| [(1 << p) - 1, 1 << p, (1 << p) + 1]));
+        for value in values {
+            let bucket = bucket_of(value);
+            let top = top_of(bucket);
+            assert!(value <= top, "{value} above its bucket's top {top}");
+            assert!(
+                bucket == 0 || value > top_of(bucket - 1),
+                "{value} too high"
+            );
+            assert!(top - value <= value / 8, "{value} reads as {top}");
+        }
+        assert_eq!(bucket_of(u64::MAX), BUCKETS - 1);
+        assert_eq!(top_of(BUCKETS - 1), (1 << TOP_BITS) - 1);
+    }
+
+    #[test]
+    fn summary_of_a_known_sample() {
+        let recorder = Recorder::new();
+        for micros in 1..=100 {
+            recorder.record(Duration::from_micros(micros));
+        }
+        let mut seen = Distribution::empty();
+        recorder.add_to(&mut seen);
+        assert_eq!(seen.count(), 100);
+        assert_eq!(seen.mean(), Duration::from_nanos(50_500));
+        assert_eq!(seen.max(), Duration::from_micros(100));
+        for (q, exact) in [(0.0, 1), (0.5, 50), (0.99, 99), (1.0, 100), (7.0, 100)] {
+            let exact = Duration::from_micros(exact);
+            let read = seen.quantile(q);
+            assert!(read >= exact && read <= exact * 9 / 8, "{q}: {read:?}");
+        }
+        assert_eq!(seen.quantile(f64::NAN), seen.quantile(0.0));
+    }
+
+    #[test]
+    fn an_empty_distribution_is_all_zero() {
+        let empty = Distribution::empty();
+        assert_eq!((empty.count(), empty.mean()), (0, Duration::ZERO));
+        assert_eq!(empty.quantile(0.5), Duration::ZERO);
+    }
+
+    #[test]
+    fn huge_durations_share_the_last_bucket_and_keep_their_maximum() {
+        let recorder = Recorder::new();
+        recorder.record(Duration::MAX);
+        let mut seen = Distribution::empty();
+        recorder.add_to(&mut seen);
+        assert_eq!(seen.quantile(0.5), seen.max());
+        assert_eq!(seen.max(), Duration::from_nanos(u64::MAX));
+    }
+}

@@ -1,0 +1,360 @@
+//! What can go wrong, with the names and numbers that an operator needs.
+
+use std::convert::Infallible;
+use std::error::Error;
+use std::fmt;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use thiserror::Error as ThisError;
+
+use crate::panics::Panic;
+
+/// Why a [`Bulkhead`](crate::Bulkhead), or a circuit breaker, could not be built. No thread is left behind.
+#[derive(Debug, ThisError)]
+#[non_exhaustive]
+pub enum BuildError {
+    /// A setting is out of range. Found before any thread starts.
+    #[error("invalid configuration: {field} is {value}, it {rule}")]
+    InvalidValue {
+        /// The field of [`BulkheadConfig`](crate::BulkheadConfig) or
+        /// [`CircuitBreakerConfig`](crate::CircuitBreakerConfig).
+        field: &'static str,
+        /// What was given.
+        value: String,
+        /// What it has to be.
+        rule: &'static str,
+    },
+    /// The system refused a worker thread. The workers that had started are ended and joined.
+    #[error("bulkhead `{bulkhead}` could not start worker {worker} of {workers}")]
+    ThreadStart {
+        /// The bulkhead's name.
+        bulkhead: String,
+        /// The worker that could not start, counted from 1.
+        worker: usize,
+        /// How many workers there were to be.
+        workers: usize,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+}
+
+/// Why a call was refused: it was never queued, and nothing of it ran.
+#[derive(Clone, Debug, PartialEq, Eq, ThisError)]
+#[non_exhaustive]
+pub enum RejectReason {
+    /// All N + Q places are taken.
+    #[error(
+        "bulkhead `{bulkhead}` is full: {} calls in flight, the limit is {max_concurrent_calls} running and {max_queue_size} queued{}",
+        .max_concurrent_calls + .max_queue_size,
+        Waited(*.waited)
+    )]
+    Full {
+        /// The bulkhead's name.
+        bulkhead: Arc<str>,
+        /// N.
+        max_concurrent_calls: usize,
+        /// Q.
+        max_queue_size: usize,
+        /// How long the caller waited for a place; `None` where it did not ask to wait.
+        waited: Option<Duration>,
+    },
+    /// The circuit breaker keeps calls away from a failing dependency.
+    #[error("bulkhead `{bulkhead}` has an open circuit: retry in {retry_after:?}")]
+    CircuitOpen {
+        /// The bulkhead's name.
+        bulkhead: Arc<str>,
+        /// How long the circuit stays open; zero while it is half-open and all its probes are out.
+        retry_after: Duration,
+    },
+    /// The bulkhead is shut down.
+    #[error("bulkhead `{bulkhead}` is shut down")]
+    ShutDown {
+        /// The bulkhead's name.
+        bulkhead: Arc<str>,
+    },
+}
+
+struct Waited(Option<Duration>);
+
+impl fmt::Display for Waited {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Some(waited) => write!(f, "; waited {waited:?} for a place"),
+            None => Ok(()),
+        }
+    }
+}
+
+impl RejectReason {
+    /// The name of the bulkhead that refused.
+    #[must_use]
+    pub fn bulkhead_name(&self) -> &str {
+        match self {
+            Self::Full { bulkhead, .. }
+            | Self::CircuitOpen { bulkhead, .. }
+            | Self::ShutDown { bulkhead } => bulkhead,
+        }
+    }
+
+    /// Whether the bulkhead was full.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        matches!(self, Self::Full { .. })
+    }
+
+    /// Whether the circuit was open.
+    #[must_use]
+    pub fn is_circuit_open(&self) -> bool {
+        matches!(self, Self::CircuitOpen { .. })
+    }
+
+    /// Whether the bulkhead was shut down.
+    #[must_use]
+    pub fn is_shut_down(&self) -> bool {
+        matches!(self, Self::ShutDown { .. })
+    }
+}
+
+/// A refused call with the caller's own closure, unboxed and untouched: run a fallback, try again,
+/// send it elsewhere, or call it here.
+///
+/// ```
+/// use bulkman::{Bulkhead, BulkheadConfig};
+///
+/// let bulkhead = Bulkhead::new(BulkheadConfig::new("reports"))?;
+/// bulkhead.shutdown();
+/// let answer = match bulkhead.try_execute(|| Ok::<_, std::io::Error>(6 * 7)) {
+///     Ok(handle) => handle.wait().into_result()?,
+///     Err(rejected) => (rejected.task)()?, // run it in this thread instead
+/// };
+/// assert_eq!(answer, 42);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub struct Rejected<F> {
+    /// Why the call was refused.
+    pub reason: RejectReason,
+    /// The closure as it was handed in.
+    pub task: F,
+}
+
+impl<F> fmt::Debug for Rejected<F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Rejected")
+            .field("reason", &self.reason)
+            .finish_non_exhaustive()
+    }
+}
+
+impl<F> fmt::Display for Rejected<F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.reason.fmt(f)
+    }
+}
+
+impl<F> Error for Rejected<F> {}
+
+/// Why a call has no value: the task's own error, or one typed reason.
+///
+/// `E` is the task's error type, [`Infallible`] for [`run`](crate::Bulkhead::run).
+#[derive(Debug, ThisError)]
+#[non_exhaustive]
+pub enum BulkheadError<E> {
+    /// Refused: all N + Q places are taken. The task never started.
+    #[error(
+        "bulkhead `{bulkhead}` is full: {} calls in flight, the limit is {max_concurrent_calls} running and {max_queue_size} queued{}",
+        .max_concurrent_calls + .max_queue_size,
+        Waited(*.waited)
+    )]
+    Full {
+        /// The bulkhead's name.
+        bulkhead: Arc<str>,
+        /// N.
+        max_concurrent_calls: usize,
+        /// Q.
+        max_queue_size: usize,
+        /// How long the caller waited for a place; `None` where it did not ask to wait.
+        waited: Option<Duration>,
+    },
+    /// Refused: the circuit breaker keeps calls away from a failing dependency. The task never started.
+    #[error("bulkhead `{bulkhead}` has an open circuit: retry in {retry_after:?}")]
+    CircuitOpen {
+        /// The bulkhead's name.
+        bulkhead: Arc<str>,
+        /// How long the circuit stays open; zero while it is half-open and all its probes are out.
+        retry_after: Duration,
+    },
+    /// Refused: the bulkhead is shut down. The task never started.
+    #[error("bulkhead `{bulkhead}` is shut down")]
+    ShutDown {
+        /// The bulkhead's name.
+        bulkhead: Arc<str>,
+    },
+    /// No worker was free within the queue timeout. The task never started.
+    #[error(
+        "bulkhead `{bulkhead}` had no free worker in time: queued for {queued_for:?}, the limit is {limit:?}"
+    )]
+    QueueTimeout {
+        /// The bulkhead's name.
+        bulkhead: Arc<str>,
+        /// How long the call had waited when it was given up.
+        queued_for: Duration,
+        /// The queue timeout.
+        limit: Duration,
+    },
+    /// Cancelled while it was queued. The task never started.
+    #[error("bulkhead `{bulkhead}` cancelled the queued task{}", if *.by_shutdown { " because it was shut down" } else { "" })]
+    Cancelled {
+        /// The bulkhead's name.
+        bulkhead: Arc<str>,
+        /// Whether a shutdown cancelled it, rather than its handle.
+        by_shutdown: bool,
+    },
+    /// The caller's own limit passed. Unless `started` is false, the task may still be running; it
+    /// keeps its worker until it ends, and can read that it is no longer wanted from
+    /// [`CurrentExecution::is_cancelled`](crate::CurrentExecution::is_cancelled).
+    #[error("bulkhead `{bulkhead}` gave no result within {limit:?}; the task {}", if *.started { "may still be running" } else { "never started" })]
+    Timeout {
+        /// The bulkhead's name.
+        bulkhead: Arc<str>,
+        /// The limit over queue and run together.
+        limit: Duration,
+        /// Whether the task had started. `false`: it never will.
+        started: bool,
+    },
+    /// The task panicked.
+    #[error("{0}")]
+    Panicked(Panic),
+    /// The task returned this error.
+    #[error(transparent)]
+    Failed(E),
+}
+
+impl<E> BulkheadError<E> {
+    /// Whether the call was refused at the door: full, circuit open or shut down.
+    #[must_use]
+    pub fn is_rejected(&self) -> bool {
+        matches!(
+            self,
+            Self::Full { .. } | Self::CircuitOpen { .. } | Self::ShutDown { .. }
+        )
+    }
+
+    /// Whether a time limit passed: the queue timeout or the caller's own.
+    #[must_use]
+    pub fn is_timeout(&self) -> bool {
+        matches!(self, Self::QueueTimeout { .. } | Self::Timeout { .. })
+    }
+
+    /// Whether the task certainly never started and never will, so that the same work can safely be
+    /// sent elsewhere.
+    #[must_use]
+    pub fn never_started(&self) -> bool {
+        match self {
+            Self::Full { .. }
+            | Self::CircuitOpen { .. }
+            | Self::ShutDown { .. }
+            | Self::QueueTimeout { .. }
+            | Self::Cancelled { .. } => true,
+            Self::Timeout { started, .. } => !started,
+            Self::Panicked(_) | Self::Failed(_) => false,
+        }
+    }
+
+    /// The task's own error, if that is what it is.
+    #[must_use]
+    pub fn failed(&self) -> Option<&E> {
+        match self {
+            Self::Failed(error) => Some(error),
+            _ => None,
+        }
+    }
+
+    /// The same error with the task's own error converted.
+    pub fn map_failed<U>(self, convert: impl FnOnce(E) -> U) -> BulkheadError<U> {
+        match self {
+            Self::Full {
+                bulkhead,
+                max_concurrent_calls,
+                max_queue_size,
+                waited,
+            } => BulkheadError::Full {
+                bulkhead,
+                max_concurrent_calls,
+                max_queue_size,
+                waited,
+            },
+            Self::CircuitOpen {
+                bulkhead,
+                retry_after,
+            } => BulkheadError::CircuitOpen {
+                bulkhead,
+                retry_after,
+            },
+            Self::ShutDown { bulkhead } => BulkheadError::ShutDown { bulkhead },
+            Self::QueueTimeout {
+                bulkhead,
+                queued_for,
+                limit,
+            } => BulkheadError::QueueTimeout {
+                bulkhead,
+                queued_for,
+                limit,
+            },
+            Self::Cancelled {
+                bulkhead,
+                by_shutdown,
+            } => BulkheadError::Cancelled {
+                bulkhead,
+                by_shutdown,
+            },
+            Self::Timeout {
+                bulkhead,
+                limit,
+                started,
+            } => BulkheadError::Timeout {
+                bulkhead,
+                limit,
+                started,
+            },
+            Self::Panicked(panic) => BulkheadError::Panicked(panic),
+            Self::Failed(error) => BulkheadError::Failed(convert(error)),
+        }
+    }
+}
+
+impl BulkheadError<Infallible> {
+    /// The error of a call that cannot fail by itself, as the error of one that can.
+    #[must_use]
+    pub fn widen<E>(self) -> BulkheadError<E> {
+        self.map_failed(|never| match never {})
+    }
+}
+
+impl<E> From<RejectReason> for BulkheadError<E> {
+    fn from(reason: RejectReason) -> Self {
+        match reason {
+            RejectReason::Full {
+                bulkhead,
+                max_concurrent_calls,
+                max_queue_size,
+                waited,
+            } => Self::Full {
+                bulkhead,
+                max_concurrent_calls,
+                max_queue_size,
+                waited,
+            },
+            RejectReason::CircuitOpen {
+                bulkhead,
+                retry_after,
+            } => Self::CircuitOpen {
+                bulkhead,
+                retry_after,
+            },
+            RejectReason::ShutDown { bulkhead } => Self::ShutDown { bulkhead },
+        }
+    }
+}

@@ -1,0 +1,321 @@
+//! The caller's end of a call: waiting, cancelling, awaiting.
+
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use uuid::Uuid;
+
+use crate::clock::after;
+use crate::result::ExecutionResult;
+use crate::task::Pending;
+
+/// A submitted call: wait for it, cancel it, or `.await` it.
+///
+/// A call that was refused gives a handle too, already resolved, so there is one place to look for
+/// errors. The handle is a [`Future`] for any executor; no runtime is needed. (Awaited, a call in the
+/// queue is expired by the worker that comes to it: there is no timer thread that could wake an
+/// executor at the deadline itself.)
+///
+/// # What dropping it does
+///
+/// Dropping the handle detaches the call: the task still runs, and its result is dropped. To cancel it
+/// instead, use [`cancel_on_drop`](Self::cancel_on_drop).
+///
+/// # On a worker of the same bulkhead
+///
+/// A task that waits for a call on its own bulkhead would wait for a worker while it occupies one. So
+/// there the wait, also a timed one and also `.await`, runs the task itself, on top of the waiting one,
+/// if no other worker has begun it. Such a wait ends with the task, not earlier.
+///
+/// ```
+/// use bulkman::{Bulkhead, BulkheadConfig};
+/// use std::time::Duration;
+///
+/// let bulkhead = Bulkhead::new(BulkheadConfig::new("mail"))?;
+/// let mut handle = bulkhead.run(|| "sent");
+/// let result = loop {
+///     match handle.wait_timeout(Duration::from_millis(100)) {
+///         Ok(result) => break result,
+///         Err(still_waiting) => {
+///             println!("not yet");
+///             handle = still_waiting;
+///         }
+///     }
+/// };
+/// assert_eq!(result.value(), Some(&"sent"));
+/// # Ok::<(), bulkman::BuildError>(())
+/// ```
+#[must_use = "a dropped handle detaches the call, and nobody sees its outcome: wait for it, or say `drop(handle)`"]
+pub struct ExecutionHandle<T, E> {
+    state: State<T, E>,
+}
+
+enum State<T, E> {
+    Live(Arc<dyn Pending<T, E>>),
+    Resolved(ExecutionResult<T, E>),
+    /// The result has been handed out.
+    Taken,
+}
+
+impl<T, E> ExecutionHandle<T, E> {
+    pub(crate) fn live(cell: Arc<dyn Pending<T, E>>) -> Self {
+        Self {
+            state: State::Live(cell),
+        }
+    }
+
+    pub(crate) fn resolved(result: ExecutionResult<T, E>) -> Self {
+        Self {
+            state: State::Resolved(result),
+        }
+    }
+
+    /// Waits for the outcome. It comes in any case: the task ends, or the call is cancelled, expires or
+    /// runs into its caller's limit.
+    pub fn wait(self) -> ExecutionResult<T, E> {
+        match self.wait_until(None) {
+            Ok(result) => result,
+            Err(_) => unreachable!("a wait without a deadline ends with the outcome"),
+        }
+    }
+
+    /// Waits for the outcome, at the longest for `limit`; a limit beyond what the clock can hold means
+    /// for ever.
+    ///
+    /// # Errors
+    ///
+    /// Gives the handle back if the outcome is not there in time. The call goes on.
+    pub fn wait_timeout(self, limit: Duration) -> Result<ExecutionResult<T, E>, Self> {
+        let until = match &self.state {
+            State::Live(cell) => after(cell.now(), limit),
+            _ => None,
+        };
+        self.wait_until(until)
+    }
+
+    /// Waits for the outcome, at the longest until `deadline`.
+    ///
+    /// # Errors
+    ///
+    /// Gives the handle back if the outcome is not there in time. The call goes on.
+    pub fn wait_deadline(self, deadline: Instant) -> Result<ExecutionResult<T, E>, Self> {
+        self.wait_until(Some(deadline))
+    }
+
+    fn wait_until(mut self, until: Option<Instant>) -> Result<ExecutionResult<T, E>, Self> {
+        let waited = match &self.state {
+            State::Live(cell) => {
+                Arc::clone(cell).help();
+                cell.wait(until)
+            }
+            _ => None,
+        };
+        match waited {
+            Some(result) => Ok(result),
+            None => match std::mem::replace(&mut self.state, State::Taken) {
+                State::Resolved(result) => Ok(result),
+                live => {
+                    self.state = live;
+                    Err(self)
+                }
+            },
+        }
+    }
+
+    /// Cancels the call.
+    ///
+    /// `true`: it was queued and will never run; its closure is dropped and its place free when this
+    /// returns, and [`wait`](Self::wait) gives [`Cancelled`](crate::BulkheadError::Cancelled).
+    ///
+    /// `false`: the task is running or finished. If it is running, it can read from
+    /// [`CurrentExecution::is_cancelled`](crate::CurrentExecution::is_cancelled) that it should stop.
+    pub fn cancel(&self) -> bool {
+        match &self.state {
+            State::Live(cell) => cell.cancel(),
+            _ => false,
+        }
+    }
+
+    /// Makes dropping the handle cancel the call.
+    pub fn cancel_on_drop(self) -> CancelOnDrop<T, E> {
+        CancelOnDrop { handle: Some(self) }
+    }
+
+    /// Whether the outcome is there, so that waiting would not block.
+    #[must_use]
+    pub fn is_finished(&self) -> bool {
+        match &self.state {
+            State::Live(cell) => cell.is_finished(),
+            _ => true,
+        }
+    }
+
+    /// The id that the result will carry.
+    ///
+    /// # Panics
+    ///
+    /// If the handle was polled as a future to its end.
+    #[must_use]
+    pub fn execution_id(&self) -> Uuid {
+        match &self.state {
+            State::Live(cell) => cell.head().execution_id,
+            State::Resolved(result) => result.execution_id,
+            State::Taken => panic!("the handle was polled to its end and has no id any more"),
+        }
+    }
+}
+
+impl<T, E> Drop for ExecutionHandle<T, E> {
+    fn drop(&mut self) {
+        if let State::Live(cell) = &self.state {
+            cell.detach();
+        }
+    }
+}
+
+impl<T, E> Unpin for ExecutionHandle<T, E> {}
+
+impl<T, E> Future for ExecutionHandle<T, E> {
+    type Output = ExecutionResult<T, E>;
+
+    /// # Panics
+    ///
+    /// If it is polled again after it was ready.
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        if let State::Live(cell) = &self.state {
+            Arc::clone(cell).help();
+            let polled = cell.poll(context);
+            if polled.is_ready() {
+                self.state = State::Taken;
+            }
+            return polled;
+        }
+        match std::mem::replace(&mut self.state, State::Taken) {
+            State::Resolved(result) => Poll::Ready(result),
+            _ => panic!("an ExecutionHandle was polled after it was ready"),
+        }
+    }
+}
+
+impl<T, E> fmt::Debug for ExecutionHandle<T, E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut out = f.debug_struct("ExecutionHandle");
+        if !matches!(self.state, State::Taken) {
+            out.field("execution_id", &self.execution_id());
+        }
+        out.field("is_finished", &self.is_finished()).finish()
+    }
+}
+
+/// A handle whose drop cancels the call, from [`ExecutionHandle::cancel_on_drop`].
+///
+/// # What dropping it does
+///
+/// It [cancels](ExecutionHandle::cancel) the call: a queued task never runs, a running one is asked to
+/// stop. Waiting to the end disarms it.
+#[must_use = "dropping it cancels the call: wait for it"]
+pub struct CancelOnDrop<T, E> {
+    /// `None` only when it has been consumed.
+    handle: Option<ExecutionHandle<T, E>>,
+}
+
+impl<T, E> CancelOnDrop<T, E> {
+    /// As [`ExecutionHandle::wait`].
+    pub fn wait(mut self) -> ExecutionResult<T, E> {
+        self.take().wait()
+    }
+
+    /// As [`ExecutionHandle::wait_timeout`].
+    ///
+    /// # Errors
+    ///
+    /// Gives itself back, still armed, if the outcome is not there in time.
+    pub fn wait_timeout(mut self, limit: Duration) -> Result<ExecutionResult<T, E>, Self> {
+        self.take()
+            .wait_timeout(limit)
+            .map_err(ExecutionHandle::cancel_on_drop)
+    }
+
+    /// As [`ExecutionHandle::wait_deadline`].
+    ///
+    /// # Errors
+    ///
+    /// Gives itself back, still armed, if the outcome is not there in time.
+    pub fn wait_deadline(mut self, deadline: Instant) -> Result<ExecutionResult<T, E>, Self> {
+        self.take()
+            .wait_deadline(deadline)
+            .map_err(ExecutionHandle::cancel_on_drop)
+    }
+
+    /// As [`ExecutionHandle::cancel`].
+    pub fn cancel(&self) -> bool {
+        self.inner().cancel()
+    }
+
+    /// As [`ExecutionHandle::is_finished`].
+    #[must_use]
+    pub fn is_finished(&self) -> bool {
+        self.inner().is_finished()
+    }
+
+    /// As [`ExecutionHandle::execution_id`].
+    ///
+    /// # Panics
+    ///
+    /// If it was polled as a future to its end.
+    #[must_use]
+    pub fn execution_id(&self) -> Uuid {
+        self.inner().execution_id()
+    }
+
+    /// The plain handle: dropping that one detaches the call.
+    pub fn into_handle(mut self) -> ExecutionHandle<T, E> {
+        self.take()
+    }
+
+    fn inner(&self) -> &ExecutionHandle<T, E> {
+        match &self.handle {
+            Some(handle) => handle,
+            None => unreachable!("only methods that consume it take the handle"),
+        }
+    }
+
+    fn take(&mut self) -> ExecutionHandle<T, E> {
+        match self.handle.take() {
+            Some(handle) => handle,
+            None => unreachable!("only methods that consume it take the handle"),
+        }
+    }
+}
+
+impl<T, E> Drop for CancelOnDrop<T, E> {
+    fn drop(&mut self) {
+        if let Some(handle) = &self.handle {
+            handle.cancel();
+        }
+    }
+}
+
+impl<T, E> Future for CancelOnDrop<T, E> {
+    type Output = ExecutionResult<T, E>;
+
+    /// # Panics
+    ///
+    /// If it is polled again after it was ready.
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        match &mut self.handle {
+            Some(handle) => Pin::new(handle).poll(context),
+            None => unreachable!("only methods that consume it take the handle"),
+        }
+    }
+}
+
+impl<T, E> fmt::Debug for CancelOnDrop<T, E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("CancelOnDrop").field(&self.handle).finish()
+    }
+}

@@ -1,0 +1,150 @@
+//! Telling others what happens.
+
+use std::time::Duration;
+
+use uuid::Uuid;
+
+use crate::circuit::CircuitChange;
+use crate::error::RejectReason;
+use crate::panics::contain;
+
+/// Is told what happens in a bulkhead: for metrics, logs and alerts.
+///
+/// Given to [`BulkheadBuilder::listener`](crate::BulkheadBuilder::listener); any
+/// `Fn(&BulkheadEvent<'_>) + Send + Sync` is one. It is called in the thread in which the thing
+/// happens, under no lock, and before the outcome of the call can be seen; so it should be quick.
+/// A panic in it is contained and logged.
+///
+/// ```
+/// use bulkman::{Bulkhead, BulkheadConfig, BulkheadEvent};
+/// use std::sync::Arc;
+/// use std::sync::atomic::{AtomicU64, Ordering};
+///
+/// let slow = Arc::new(AtomicU64::new(0));
+/// let counter = Arc::clone(&slow);
+/// let bulkhead = Bulkhead::builder(BulkheadConfig::new("search"))
+///     .listener(move |event: &BulkheadEvent<'_>| {
+///         if let BulkheadEvent::Finished { execution_time, .. } = event {
+///             if execution_time.as_millis() > 500 {
+///                 counter.fetch_add(1, Ordering::Relaxed);
+///             }
+///         }
+///     })
+///     .build()?;
+/// bulkhead.run(|| ()).wait().into_result()?;
+/// assert_eq!(slow.load(Ordering::Relaxed), 0);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub trait BulkheadListener: Send + Sync {
+    /// Something happened.
+    fn on_event(&self, event: &BulkheadEvent<'_>);
+}
+
+impl<L: Fn(&BulkheadEvent<'_>) + Send + Sync> BulkheadListener for L {
+    fn on_event(&self, event: &BulkheadEvent<'_>) {
+        self(event);
+    }
+}
+
+/// What a [`BulkheadListener`] is told.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum BulkheadEvent<'a> {
+    /// A call was refused.
+    #[non_exhaustive]
+    Rejected {
+        /// Why, and by which bulkhead.
+        reason: &'a RejectReason,
+        /// What the caller named the operation.
+        operation: Option<&'a str>,
+    },
+    /// A task is about to start, in this thread.
+    #[non_exhaustive]
+    Started {
+        /// Which call, of which bulkhead.
+        call: CallInfo<'a>,
+        /// How long it had waited for a worker.
+        queued_time: Duration,
+    },
+    /// A task has ended, in this thread.
+    #[non_exhaustive]
+    Finished {
+        /// Which call, of which bulkhead.
+        call: CallInfo<'a>,
+        /// How it ended.
+        outcome: FinishedOutcome,
+        /// How long it had waited for a worker.
+        queued_time: Duration,
+        /// How long it ran.
+        execution_time: Duration,
+    },
+    /// A call waited too long and will never start.
+    #[non_exhaustive]
+    Expired {
+        /// Which call, of which bulkhead.
+        call: CallInfo<'a>,
+        /// How long it had waited.
+        queued_time: Duration,
+    },
+    /// A call was cancelled in the queue and will never start.
+    #[non_exhaustive]
+    Cancelled {
+        /// Which call, of which bulkhead.
+        call: CallInfo<'a>,
+        /// How long it had waited.
+        queued_time: Duration,
+    },
+    /// The circuit breaker changed its state.
+    #[non_exhaustive]
+    CircuitChanged {
+        /// From what to what.
+        change: &'a CircuitChange,
+    },
+    /// The bulkhead takes no new calls from here on.
+    #[non_exhaustive]
+    ShuttingDown {
+        /// The bulkhead's name.
+        bulkhead: &'a str,
+    },
+}
+
+/// Identifies a call in a [`BulkheadEvent`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct CallInfo<'a> {
+    /// The bulkhead's name.
+    pub bulkhead: &'a str,
+    /// The id that the call's result carries.
+    pub execution_id: Uuid,
+    /// What the caller named the operation.
+    pub operation: Option<&'a str>,
+}
+
+/// How a task ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum FinishedOutcome {
+    /// It returned `Ok`.
+    Succeeded,
+    /// It returned `Err`.
+    Failed,
+    /// It panicked.
+    Panicked,
+}
+
+/// All listeners of a bulkhead.
+#[derive(Default)]
+pub(crate) struct Listeners(pub(crate) Vec<Box<dyn BulkheadListener>>);
+
+impl Listeners {
+    /// Without listeners, `event` is not even built.
+    pub(crate) fn tell<'a>(&self, bulkhead: &str, event: impl FnOnce() -> BulkheadEvent<'a>) {
+        if self.0.is_empty() {
+            return;
+        }
+        let event = event();
+        for listener in &self.0 {
+            contain(bulkhead, "a listener", || listener.on_event(&event));
+        }
+    }
+}

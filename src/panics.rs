@@ -1,0 +1,110 @@
+//! The one place that knows panics: user code runs, and is dropped, behind these functions.
+
+use std::any::Any;
+use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::sync::Arc;
+
+use crate::sync::Mutex;
+
+/// What a task panicked with.
+///
+/// The payload is whatever was given to `panic!` or [`std::panic::panic_any`]. Dropping a `Panic`
+/// drops the payload.
+pub struct Panic {
+    bulkhead: Arc<str>,
+    message: Box<str>,
+    // The mutex makes the payload, which is only `Send`, shareable: an error ought to be `Sync`.
+    payload: Mutex<Box<dyn Any + Send>>,
+}
+
+impl Panic {
+    pub(crate) fn new(bulkhead: Arc<str>, payload: Box<dyn Any + Send>) -> Self {
+        let message = if let Some(text) = payload.downcast_ref::<&'static str>() {
+            (*text).into()
+        } else if let Some(text) = payload.downcast_ref::<String>() {
+            text.as_str().into()
+        } else {
+            "a payload that is not a string".into()
+        };
+        Self {
+            bulkhead,
+            message,
+            payload: Mutex::new(payload),
+        }
+    }
+
+    /// The panic's message; a fixed phrase if the payload is not a string.
+    #[must_use]
+    pub fn message(&self) -> &str {
+        &self.message
+    }
+
+    /// The name of the bulkhead that the task ran in.
+    #[must_use]
+    pub fn bulkhead_name(&self) -> &str {
+        &self.bulkhead
+    }
+
+    /// The payload itself, to downcast.
+    #[must_use]
+    pub fn into_payload(self) -> Box<dyn Any + Send> {
+        self.payload.into_inner()
+    }
+
+    /// Goes on with the panic in this thread, as [`JoinHandle::join`](std::thread::JoinHandle::join)
+    /// plus [`resume_unwind`] would.
+    ///
+    /// # Panics
+    ///
+    /// Always: that is its job.
+    pub fn resume(self) -> ! {
+        resume_unwind(self.into_payload())
+    }
+}
+
+impl fmt::Debug for Panic {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Panic")
+            .field("bulkhead", &self.bulkhead)
+            .field("message", &self.message)
+            .finish_non_exhaustive()
+    }
+}
+
+impl fmt::Display for Panic {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "bulkhead `{}`: the task panicked: {}",
+            self.bulkhead, self.message
+        )
+    }
+}
+
+/// Runs a task's body; a panic becomes the payload.
+pub(crate) fn catch<R>(body: impl FnOnce() -> R) -> Result<R, Box<dyn Any + Send>> {
+    // The caller gets either the value or the payload, never both, and everything that the body
+    // could have left half-done was moved into it or is shared by the user's own choice.
+    catch_unwind(AssertUnwindSafe(body))
+}
+
+/// Runs a piece of user code that only watches or is dropped; a panic is logged and ends there.
+pub(crate) fn contain<R>(bulkhead: &str, what: &str, body: impl FnOnce() -> R) -> Option<R> {
+    match catch(body) {
+        Ok(value) => Some(value),
+        Err(payload) => {
+            log::error!("bulkhead `{bulkhead}`: {what} panicked; the panic is contained");
+            discard(payload);
+            None
+        }
+    }
+}
+
+/// Drops a panic payload, whose own `Drop` may panic again: that second payload is leaked, since
+/// nothing says that a third would behave.
+fn discard(payload: Box<dyn Any + Send>) {
+    if let Err(again) = catch(move || drop(payload)) {
+        std::mem::forget(again);
+    }
+}

@@ -1,0 +1,185 @@
+//! The bounded channel between submitters and workers, and the shells in it.
+//!
+//! A call that leaves the queue by another way than its turn (cancelled, expired under its waiter's
+//! eyes, run by a waiting worker) leaves its entry behind, an empty *shell* that a worker will throw
+//! away. Its place is free at once, so the channel has to have room for shells beside the calls:
+//!
+//! * The channel holds `calls + shells + 1` entries, where `calls` is the limit of the admission, as
+//!   many shells are allowed, and the last is the stop token. So sending never fails.
+//! * Who is about to make a shell counts it first ([`Queue::reserve_shell`]). Within the allowance
+//!   that is all. Beyond it, the shell is swept out before its place is given back: a sweep passes
+//!   every entry once, drops the shells and puts the others back in order. It throws out as many
+//!   shells as there may be calls, so a cancel costs the same however long the queue is.
+//! * Sweeps are serialized, and nobody but a sweep puts an entry back. An entry that is a shell when
+//!   a sweep begins has therefore left the channel when it ends.
+//!
+//! The stop token is sent once, when the last call has ended after the close; each worker passes it
+//! on to the next and ends.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use uuid::Uuid;
+
+use crate::sync::{AtomicBool, AtomicUsize, Mutex, Ordering, Padded, Receiver, Sender, bounded};
+
+/// What every call has, whatever its types.
+pub(crate) struct Head {
+    pub(crate) execution_id: Uuid,
+    pub(crate) operation: Option<Cow<'static, str>>,
+    pub(crate) admitted_at: Instant,
+    pub(crate) queue_timeout: Option<Duration>,
+    /// The caller's limit over queue and run.
+    pub(crate) timeout: Option<Duration>,
+    /// When `timeout` is over; `None`: never.
+    pub(crate) deadline: Option<Instant>,
+    /// Raised by a cancel that came too late, or by a waiter whose limit passed.
+    pub(crate) cancel_requested: AtomicBool,
+}
+
+/// A call as the queue and the workers see it.
+pub(crate) trait Job: Send + Sync {
+    fn head(&self) -> &Head;
+    /// The worker's turn: run the task, or find that it is too late or nothing is left.
+    fn take_turn(self: Arc<Self>, worker: usize);
+    /// Cancels the task if it is still queued, for a shutdown that has taken the entry out.
+    fn cancel_for_shutdown(&self) -> bool;
+    /// Whether the task has left the queue.
+    fn is_shell(&self) -> bool;
+    /// Since when the task is running, if it is.
+    fn running_since(&self) -> Option<Instant>;
+    /// The bulkhead that runs it, for the task that asks.
+    fn bulkhead_name(&self) -> &str;
+    fn bulkhead_is_closed(&self) -> bool;
+}
+
+/// A call, or the stop token.
+type Entry = Option<Arc<dyn Job>>;
+
+pub(crate) struct Queue {
+    sender: Sender<Entry>,
+    receiver: Receiver<Entry>,
+    /// How many shells may be in the channel.
+    allowance: usize,
+    /// Shells in the channel, or about to be.
+    shells: Padded<AtomicUsize>,
+    sweeping: Mutex<()>,
+}
+
+impl Queue {
+    pub(crate) fn new(calls: usize) -> Self {
+        let allowance = calls;
+        let (sender, receiver) = bounded(calls + allowance + 1);
+        Self {
+            sender,
+            receiver,
+            allowance,
+            shells: Padded::default(),
+            sweeping: Mutex::new(()),
+        }
+    }
+
+    /// Sends the stop token, once.
+    pub(crate) fn stopper(&self) -> impl Fn() + Send + Sync + 'static {
+        let sender = self.sender.clone();
+        move || send(&sender, None)
+    }
+
+    /// Appends a call that holds a permit.
+    pub(crate) fn push(&self, job: Arc<dyn Job>) {
+        send(&self.sender, Some(job));
+    }
+
+    /// Waits for the next call; `None` when there will be none.
+    pub(crate) fn next(&self) -> Option<Arc<dyn Job>> {
+        // Neither end is ever dropped before the workers are gone, so a disconnect cannot happen; it
+        // would mean the same as the token.
+        let job = self.receiver.recv().unwrap_or(None);
+        if job.is_none() {
+            send(&self.sender, None);
+        }
+        job
+    }
+
+    /// Counts a shell before there is one.
+    pub(crate) fn reserve_shell(&self) -> ShellToBe<'_> {
+        // ORDERING: AcqRel on `shells`: the number is all that is handed over, one order is enough.
+        let before = self.shells.fetch_add(1, Ordering::AcqRel);
+        ShellToBe {
+            queue: self,
+            over: before >= self.allowance,
+        }
+    }
+
+    /// A shell has been taken out of the channel.
+    pub(crate) fn shell_left(&self) {
+        self.shells.fetch_sub(1, Ordering::AcqRel);
+    }
+
+    fn sweep(&self) {
+        let _one_at_a_time = self.sweeping.lock();
+        for _ in 0..self.receiver.len() {
+            match self.receiver.try_recv() {
+                // A shell has neither closure nor outcome left: nothing of the user's is dropped here.
+                Ok(Some(job)) if job.is_shell() => self.shell_left(),
+                Ok(entry) => send(&self.sender, entry),
+                Err(_) => break,
+            }
+        }
+    }
+
+    /// Takes out everything that is queued and hands the calls to `each`.
+    pub(crate) fn drain(&self, mut each: impl FnMut(Arc<dyn Job>)) {
+        loop {
+            // One at a time, so that `each` runs under no lock and a sweep has nothing in its hands.
+            let entry = {
+                let _no_sweep = self.sweeping.lock();
+                self.receiver.try_recv()
+            };
+            match entry {
+                Ok(Some(job)) => each(job),
+                Ok(None) => {
+                    send(&self.sender, None);
+                    break;
+                }
+                Err(_) => break,
+            }
+        }
+    }
+
+    /// Throws everything away, when the last worker is gone and only shells can be left.
+    pub(crate) fn clear(&self) {
+        let _no_sweep = self.sweeping.lock();
+        while self.receiver.try_recv().is_ok() {}
+    }
+}
+
+fn send(sender: &Sender<Entry>, entry: Entry) {
+    let sent = sender.try_send(entry).is_ok();
+    debug_assert!(
+        sent,
+        "the channel has room for all permits, shells and the token"
+    );
+}
+
+/// A shell that is counted and may come into being.
+#[must_use]
+pub(crate) struct ShellToBe<'a> {
+    queue: &'a Queue,
+    over: bool,
+}
+
+impl ShellToBe<'_> {
+    /// The entry is a shell now. Afterwards its place may be given back.
+    pub(crate) fn made(self) {
+        if self.over {
+            self.queue.sweep();
+        }
+    }
+
+    /// The entry is not a shell after all.
+    pub(crate) fn not_made(self) {
+        self.queue.shell_left();
+    }
+}

@@ -1,0 +1,133 @@
+//! What a bulkhead, its workers and its calls share.
+
+use std::fmt;
+use std::sync::Arc;
+
+use crate::circuit::{CircuitBreaker, CircuitState};
+use crate::clock::Clock;
+use crate::config::BulkheadConfig;
+use crate::context::ContextPropagator;
+use crate::current::{Seat, ThisThread, this_thread};
+use crate::error::RejectReason;
+use crate::listener::{BulkheadEvent, Listeners};
+use crate::permit::Admission;
+use crate::queue::{Job, Queue};
+use crate::stats::{BulkheadState, BulkheadStats, Ledger, Totals};
+use crate::sync::{AtomicBool, Condvar, JoinHandle, Mutex, Ordering};
+
+pub(crate) struct Shared {
+    pub(crate) name: Arc<str>,
+    pub(crate) config: BulkheadConfig,
+    pub(crate) clock: Clock,
+    pub(crate) admission: Admission,
+    pub(crate) queue: Queue,
+    pub(crate) ledger: Ledger,
+    pub(crate) breaker: Option<CircuitBreaker>,
+    pub(crate) listeners: Arc<Listeners>,
+    pub(crate) propagators: Vec<Box<dyn ContextPropagator>>,
+    pub(crate) worker_hooks: WorkerHooks,
+    pub(crate) seats: Box<[Arc<Seat>]>,
+    pub(crate) crew: Mutex<Crew>,
+    pub(crate) crew_changed: Condvar,
+    /// Set when a shutdown cancels what is queued: from then on workers cancel instead of run.
+    pub(crate) discard_queued: AtomicBool,
+}
+
+/// The worker threads.
+#[derive(Default)]
+pub(crate) struct Crew {
+    /// Started and not yet at their end.
+    pub(crate) alive: usize,
+    pub(crate) handles: Vec<JoinHandle<()>>,
+}
+
+pub(crate) type WorkerHook = Box<dyn Fn(usize) + Send + Sync>;
+
+#[derive(Default)]
+pub(crate) struct WorkerHooks {
+    pub(crate) on_start: Vec<WorkerHook>,
+    pub(crate) on_stop: Vec<WorkerHook>,
+}
+
+impl Shared {
+    /// Whether the calling thread is one of this bulkhead's workers.
+    pub(crate) fn this_thread(&self) -> ThisThread {
+        this_thread(self.id())
+    }
+
+    /// Identifies the bulkhead among all that live.
+    pub(crate) fn id(&self) -> usize {
+        std::ptr::from_ref(self).addr()
+    }
+
+    pub(crate) fn is_discarding(&self) -> bool {
+        // ORDERING: Acquire. A stale `false` only means that a task which was queued before the
+        // shutdown still runs.
+        self.discard_queued.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn tell<'a>(&self, event: impl FnOnce() -> BulkheadEvent<'a>) {
+        self.listeners.tell(&self.name, event);
+    }
+
+    /// Counts a refusal and tells the listeners.
+    pub(crate) fn refuse(&self, reason: RejectReason, operation: Option<&str>) -> RejectReason {
+        let shared = &self.ledger.shared;
+        match &reason {
+            RejectReason::Full { .. } => shared.reject_full(),
+            RejectReason::CircuitOpen { .. } => shared.reject_circuit_open(),
+            RejectReason::ShutDown { .. } => shared.reject_shut_down(),
+        }
+        self.tell(|| BulkheadEvent::Rejected {
+            reason: &reason,
+            operation,
+        });
+        reason
+    }
+
+    /// All counters since the start.
+    pub(crate) fn totals(&self) -> Totals {
+        self.ledger
+            .read(|| self.admission.admitted(), self.admission.limit())
+    }
+
+    pub(crate) fn stats(&self) -> BulkheadStats {
+        let totals = self.ledger.since_reset(|| self.totals());
+        let circuit_state = self.breaker.as_ref().map(CircuitBreaker::state);
+        BulkheadStats::new(
+            Arc::clone(&self.name),
+            self.state(),
+            circuit_state,
+            (self.config.max_concurrent_calls, self.config.max_queue_size),
+            totals,
+        )
+    }
+
+    pub(crate) fn state(&self) -> BulkheadState {
+        if self.admission.is_closed() {
+            return BulkheadState::ShutDown;
+        }
+        match self.breaker.as_ref().map(CircuitBreaker::state) {
+            None | Some(CircuitState::Closed) => BulkheadState::Healthy,
+            Some(CircuitState::HalfOpen) => BulkheadState::Degraded,
+            Some(CircuitState::Open) => BulkheadState::Isolated,
+        }
+    }
+
+    /// The calls that run at this moment.
+    pub(crate) fn running(&self) -> impl Iterator<Item = Arc<dyn Job>> + '_ {
+        self.seats.iter().filter_map(|seat| seat.running())
+    }
+}
+
+impl fmt::Debug for Shared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Bulkhead")
+            .field("name", &self.name)
+            .field("state", &self.state())
+            .field("max_concurrent_calls", &self.config.max_concurrent_calls)
+            .field("max_queue_size", &self.config.max_queue_size)
+            .field("available_capacity", &self.admission.available())
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,232 @@
+//! Stand-ins for the model checker: the same names as in `real.rs`, on loom's primitives.
+//!
+//! `Arc` stays the standard one in both builds, since loom's cannot hold a trait object. Time is virtual
+//! and moves only by [`__model::advance`]. Loom never wakes a condvar without a reason and never lets a
+//! timed wait run out, so both are added here.
+
+use std::collections::VecDeque;
+use std::io;
+use std::ops::{Deref, DerefMut};
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
+
+pub(crate) use loom::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
+pub(crate) use loom::thread::{JoinHandle, yield_now};
+pub(crate) use loom::thread_local;
+
+/// One look, and one after a yield: loom explores both.
+pub(crate) const LATE_ARRIVALS: usize = 2;
+
+/// What the model tests may do to the model's world.
+#[doc(hidden)]
+#[allow(missing_docs, reason = "not part of the crate that users see")]
+pub mod __model {
+    use std::time::Duration;
+
+    /// Moves the virtual clock.
+    pub fn advance(by: Duration) {
+        let nanos = u64::try_from(by.as_nanos()).expect("a model's times are short");
+        super::world()
+            .nanos
+            .fetch_add(nanos, super::Ordering::AcqRel);
+    }
+
+    /// Lets the next `n` waits of this execution end without a reason.
+    pub fn spurious_wake_ups(n: usize) {
+        super::world().spurious.store(n, super::Ordering::Relaxed);
+    }
+}
+
+struct World {
+    nanos: AtomicU64,
+    spurious: AtomicUsize,
+}
+
+loom::lazy_static! {
+    static ref WORLD: World = World {
+        nanos: AtomicU64::new(0),
+        spurious: AtomicUsize::new(0),
+    };
+}
+
+fn world() -> &'static World {
+    &WORLD
+}
+
+pub(crate) fn now() -> Instant {
+    static START: OnceLock<Instant> = OnceLock::new();
+    let start = *START.get_or_init(Instant::now);
+    start + Duration::from_nanos(world().nanos.load(Ordering::Acquire))
+}
+
+// ---- parking_lot's mutex and condvar
+
+#[derive(Debug, Default)]
+pub(crate) struct Mutex<T>(loom::sync::Mutex<T>);
+
+pub(crate) struct MutexGuard<'a, T> {
+    lock: &'a loom::sync::Mutex<T>,
+    /// `None` only while a condvar has it.
+    guard: Option<loom::sync::MutexGuard<'a, T>>,
+}
+
+impl<T> Mutex<T> {
+    pub(crate) fn new(value: T) -> Self {
+        Self(loom::sync::Mutex::new(value))
+    }
+
+    pub(crate) fn lock(&self) -> MutexGuard<'_, T> {
+        MutexGuard {
+            lock: &self.0,
+            guard: Some(self.0.lock().expect("nothing panics under a lock")),
+        }
+    }
+
+    pub(crate) fn into_inner(self) -> T {
+        self.0.into_inner().expect("nothing panics under a lock")
+    }
+}
+
+impl<T> Deref for MutexGuard<'_, T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        self.guard.as_ref().expect("held")
+    }
+}
+
+impl<T> DerefMut for MutexGuard<'_, T> {
+    fn deref_mut(&mut self) -> &mut T {
+        self.guard.as_mut().expect("held")
+    }
+}
+
+#[derive(Debug)]
+pub(crate) struct Condvar(loom::sync::Condvar);
+
+impl Condvar {
+    pub(crate) fn new() -> Self {
+        Self(loom::sync::Condvar::new())
+    }
+
+    pub(crate) fn notify_one(&self) {
+        self.0.notify_one();
+    }
+
+    pub(crate) fn notify_all(&self) {
+        self.0.notify_all();
+    }
+}
+
+pub(crate) fn wait_until<T>(
+    condvar: &Condvar,
+    guard: &mut MutexGuard<'_, T>,
+    deadline: Option<Instant>,
+) {
+    let left = world().spurious.load(Ordering::Relaxed);
+    if left > 0 {
+        world().spurious.store(left - 1, Ordering::Relaxed);
+        return let_others_run(guard);
+    }
+    match deadline {
+        // Whoever waits looks again in a moment, so that a clock moved by another thread is noticed.
+        Some(deadline) => {
+            if now() < deadline {
+                let_others_run(guard);
+            }
+        }
+        None => {
+            let held = guard.guard.take().expect("held");
+            guard.guard = Some(condvar.0.wait(held).expect("nothing panics under a lock"));
+        }
+    }
+}
+
+pub(crate) fn wait_for<T>(_: &Condvar, guard: &mut MutexGuard<'_, T>, _: Duration) {
+    let_others_run(guard);
+}
+
+fn let_others_run<T>(guard: &mut MutexGuard<'_, T>) {
+    drop(guard.guard.take());
+    yield_now();
+    guard.guard = Some(guard.lock.lock().expect("nothing panics under a lock"));
+}
+
+// ---- crossbeam's bounded channel, as far as it is used: nobody ever disconnects
+
+pub(crate) struct Sender<T>(Arc<Channel<T>>);
+
+pub(crate) struct Receiver<T>(Arc<Channel<T>>);
+
+struct Channel<T> {
+    capacity: usize,
+    entries: Mutex<VecDeque<T>>,
+    arrived: Condvar,
+}
+
+pub(crate) fn bounded<T>(capacity: usize) -> (Sender<T>, Receiver<T>) {
+    let channel = Arc::new(Channel {
+        capacity,
+        entries: Mutex::new(VecDeque::new()),
+        arrived: Condvar::new(),
+    });
+    (Sender(Arc::clone(&channel)), Receiver(channel))
+}
+
+impl<T> Clone for Sender<T> {
+    fn clone(&self) -> Self {
+        Self(Arc::clone(&self.0))
+    }
+}
+
+impl<T> Sender<T> {
+    pub(crate) fn try_send(&self, entry: T) -> Result<(), T> {
+        let mut entries = self.0.entries.lock();
+        if entries.len() == self.0.capacity {
+            return Err(entry);
+        }
+        entries.push_back(entry);
+        drop(entries);
+        self.0.arrived.notify_one();
+        Ok(())
+    }
+}
+
+impl<T> Receiver<T> {
+    pub(crate) fn recv(&self) -> Result<T, ()> {
+        let mut entries = self.0.entries.lock();
+        loop {
+            if let Some(entry) = entries.pop_front() {
+                return Ok(entry);
+            }
+            wait_until(&self.0.arrived, &mut entries, None);
+        }
+    }
+
+    pub(crate) fn try_recv(&self) -> Result<T, ()> {
+        self.0.entries.lock().pop_front().ok_or(())
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.0.entries.lock().len()
+    }
+}
+
+// ---- threads
+
+pub(crate) fn spawn(
+    name: String,
+    body: impl FnOnce() + Send + 'static,
+) -> io::Result<JoinHandle<()>> {
+    loom::thread::Builder::new().name(name).spawn(body)
+}
+
+/// The model needs no second look: every order is explored.
+#[derive(Debug, Default)]
+pub(crate) struct Spin;
+
+impl Spin {
+    pub(crate) fn again(&mut self) -> bool {
+        false
+    }
+}

@@ -1,0 +1,674 @@
+//! The cell of one call: its task, its state, its outcome, and whoever waits for it, in one allocation.
+//!
+//! The queue holds it as a [`Job`], the handle as a [`Pending`]. Everything that changes is behind the
+//! cell's lock, and no user code ever runs under that lock: closures, outcomes and wakers are moved
+//! out first.
+//!
+//! | stage | the task | its place | who may end the stage |
+//! |---|---|---|---|
+//! | `Queued` | in the cell | held by the cell | anybody, through [`Cell::take`]: worker, waiter, handle, shutdown |
+//! | `Running` | on the stack of the worker that took it | held by that worker | that worker alone |
+//! | `Leaving` | in the hands of who took it, to be dropped | held by them | they alone |
+//! | `Finished` | gone | given back | the handle: collects, or goes and drops the outcome |
+//! | `Over` | gone | given back | nobody |
+//!
+//! `take` is the only way out of `Queued` and succeeds once, so exactly one party runs or drops the
+//! task, and exactly one `finish` follows. On the way to `Finished` the order is always the same:
+//!
+//! 1. the task has run, or its closure is dropped;
+//! 2. the breaker hears the verdict, or gets its ticket back; listeners hear of the end;
+//! 3. the ledger counts it;
+//! 4. the place is given back;
+//! 5. the outcome is published, and the waiter woken.
+//!
+//! So whoever sees an outcome finds the place free and the numbers right. Steps 1 and 2 run user code,
+//! each piece behind a catch of its own; 3 to 5 cannot be skipped.
+//!
+//! Who takes a task while its entry is still in the channel counts a shell first, see `queue.rs`.
+
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+use std::time::{Duration, Instant};
+
+use crate::circuit::{Ticket, Verdict};
+use crate::clock::{after, earlier};
+use crate::context::Luggage;
+use crate::current::ThisThread;
+use crate::error::BulkheadError;
+use crate::listener::{BulkheadEvent, CallInfo, FinishedOutcome};
+use crate::panics::{Panic, catch, contain};
+use crate::queue::{Head, Job};
+use crate::result::ExecutionResult;
+use crate::shared::Shared;
+use crate::stats::Ending;
+use crate::sync::{AtomicU8, Condvar, Mutex, Ordering, Spin};
+
+pub(crate) struct Cell<F, T, E> {
+    head: Head,
+    shared: Arc<Shared>,
+    /// Follows the stage, for looks without the lock. Never ahead of it.
+    phase: AtomicU8,
+    inner: Mutex<Inner<F, T, E>>,
+    /// Where the handle's owner sleeps.
+    sleeper: Condvar,
+}
+
+/// The task is in the cell.
+const QUEUED: u8 = 0;
+/// The task has been taken.
+const TAKEN: u8 = 1;
+/// The outcome is in the cell, or was.
+const FINISHED: u8 = 2;
+
+struct Inner<F, T, E> {
+    stage: Stage<F, T, E>,
+    handle: Handle,
+    /// Counted in the ledger as running with nobody to wait for it.
+    abandoned: bool,
+}
+
+enum Stage<F, T, E> {
+    Queued(Work<F>),
+    Running { since: Instant },
+    Leaving,
+    Finished(Outcome<T, E>),
+    Over,
+}
+
+/// The other end of the cell.
+enum Handle {
+    /// Exists, and may sleep on the condvar.
+    Held,
+    /// Exists, and was polled as a future.
+    Polled(Waker),
+    Dropped,
+}
+
+/// What it takes to run a task.
+pub(crate) struct Work<F> {
+    pub(crate) task: F,
+    pub(crate) luggage: Luggage,
+    pub(crate) ticket: Option<Ticket>,
+}
+
+struct Outcome<T, E> {
+    result: Result<T, BulkheadError<E>>,
+    queued_time: Duration,
+    execution_time: Duration,
+}
+
+/// What a task gives: its result, and what the breaker is to make of it.
+pub(crate) type Judged<T, E> = (Result<T, E>, Verdict);
+
+/// A call as its handle sees it.
+pub(crate) trait Pending<T, E>: Send + Sync {
+    fn head(&self) -> &Head;
+    fn is_finished(&self) -> bool;
+    /// Waits for the outcome, at the longest until `until`, and collects it.
+    fn wait(&self, until: Option<Instant>) -> Option<ExecutionResult<T, E>>;
+    fn poll(&self, context: &mut Context<'_>) -> Poll<ExecutionResult<T, E>>;
+    fn cancel(&self) -> bool;
+    /// Runs the task here, on a worker of the same bulkhead that would otherwise wait for it.
+    fn help(self: Arc<Self>);
+    /// The handle goes.
+    fn detach(&self);
+    fn now(&self) -> Instant;
+}
+
+/// Why a task leaves the queue without running.
+#[derive(Clone, Copy)]
+enum Exit {
+    Expired,
+    Cancelled,
+}
+
+/// What somebody who waits finds.
+enum Look<T, E> {
+    Done(Outcome<T, E>),
+    /// Still queued, and too late to start.
+    TooLate,
+    /// Running beyond the caller's limit.
+    OverLimit {
+        since: Instant,
+        now: Instant,
+    },
+    /// Nothing to see until then; `None`: until woken.
+    NotYet(Option<Instant>),
+}
+
+// ---- transitions: the only code that changes the stage
+
+impl<F, T, E> Cell<F, T, E> {
+    pub(crate) fn new(head: Head, shared: Arc<Shared>, work: Work<F>) -> Self {
+        Self {
+            head,
+            shared,
+            phase: AtomicU8::new(QUEUED),
+            inner: Mutex::new(Inner {
+                stage: Stage::Queued(work),
+                handle: Handle::Held,
+                abandoned: false,
+            }),
+            sleeper: Condvar::new(),
+        }
+    }
+
+    /// `Queued` to `next`, which is `Running` or `Leaving`. `None`: somebody else was first.
+    #[must_use]
+    fn take(&self, next: Stage<F, T, E>) -> Option<Work<F>> {
+        let mut inner = self.inner.lock();
+        if !matches!(inner.stage, Stage::Queued(_)) {
+            return None;
+        }
+        if matches!(next, Stage::Running { .. }) && matches!(inner.handle, Handle::Dropped) {
+            inner.abandoned = true;
+            self.shared.ledger.shared.abandon();
+        }
+        // ORDERING: Release everywhere, Acquire on the other side: the phase is a message about what
+        // was done under the lock.
+        self.phase.store(TAKEN, Ordering::Release);
+        match std::mem::replace(&mut inner.stage, next) {
+            Stage::Queued(work) => Some(work),
+            _ => None,
+        }
+    }
+
+    /// `take` for somebody who does not hold the entry from the channel: leaves a shell there.
+    #[must_use]
+    fn take_early(&self, next: Stage<F, T, E>) -> Option<Work<F>> {
+        if self.is_taken() {
+            return None;
+        }
+        let shell = self.shared.queue.reserve_shell();
+        let work = self.take(next);
+        if work.is_some() {
+            shell.made();
+        } else {
+            shell.not_made();
+        }
+        work
+    }
+
+    /// `Running` or `Leaving` to `Finished`, or to `Over` if nobody is left to collect.
+    fn finish(&self, outcome: Outcome<T, E>) {
+        let (unwanted, waker) = {
+            let mut inner = self.inner.lock();
+            if std::mem::take(&mut inner.abandoned) {
+                self.shared.ledger.shared.end_abandoned();
+            }
+            if matches!(inner.handle, Handle::Dropped) {
+                inner.stage = Stage::Over;
+                (Some(outcome), None)
+            } else {
+                inner.stage = Stage::Finished(outcome);
+                match std::mem::replace(&mut inner.handle, Handle::Held) {
+                    Handle::Polled(waker) => (None, Some(waker)),
+                    _ => (None, None),
+                }
+            }
+        };
+        self.phase.store(FINISHED, Ordering::Release);
+        self.sleeper.notify_one();
+        let name = &self.shared.name;
+        if let Some(waker) = waker {
+            contain(name, "a waker", || waker.wake());
+        }
+        if let Some(unwanted) = unwanted {
+            contain(name, "the drop of a result that nobody waits for", || {
+                drop(unwanted);
+            });
+        }
+    }
+
+    /// `Finished` to `Over`, for the handle.
+    #[must_use]
+    fn collect(inner: &mut Inner<F, T, E>) -> Option<Outcome<T, E>> {
+        if !matches!(inner.stage, Stage::Finished(_)) {
+            return None;
+        }
+        match std::mem::replace(&mut inner.stage, Stage::Over) {
+            Stage::Finished(outcome) => Some(outcome),
+            _ => None,
+        }
+    }
+
+    /// The handle goes; an outcome that it has not collected goes with it, in its own thread.
+    fn let_go(&self) {
+        let _dropped_unlocked = {
+            let mut inner = self.inner.lock();
+            if matches!(inner.stage, Stage::Running { .. }) {
+                inner.abandoned = true;
+                self.shared.ledger.shared.abandon();
+            }
+            let waker = std::mem::replace(&mut inner.handle, Handle::Dropped);
+            (waker, Self::collect(&mut inner))
+        };
+    }
+}
+
+// ---- what follows from a transition
+
+impl<F, T, E> Cell<F, T, E> {
+    fn is_taken(&self) -> bool {
+        self.phase.load(Ordering::Acquire) != QUEUED
+    }
+
+    fn info(&self) -> CallInfo<'_> {
+        CallInfo {
+            bulkhead: &self.shared.name,
+            execution_id: self.head.execution_id,
+            operation: self.head.operation.as_deref(),
+        }
+    }
+
+    fn queued_for(&self, now: Instant) -> Duration {
+        now.saturating_duration_since(self.head.admitted_at)
+    }
+
+    fn queue_deadline(&self) -> Option<Instant> {
+        after(self.head.admitted_at, self.head.queue_timeout?)
+    }
+
+    /// The error of a queued call for which it is too late at `now`, by the limit that passed first.
+    fn expiry_error(&self, now: Instant) -> Option<BulkheadError<E>> {
+        let in_queue = self.queue_deadline();
+        let in_all = self.head.deadline;
+        let first = earlier(in_queue, in_all)?;
+        if now < first {
+            return None;
+        }
+        let bulkhead = Arc::clone(&self.shared.name);
+        Some(match (self.head.queue_timeout, self.head.timeout) {
+            (Some(limit), _) if in_queue == Some(first) => BulkheadError::QueueTimeout {
+                bulkhead,
+                queued_for: self.queued_for(now),
+                limit,
+            },
+            (_, limit) => BulkheadError::Timeout {
+                bulkhead,
+                limit: limit.unwrap_or_default(),
+                started: false,
+            },
+        })
+    }
+
+    fn cancelled_error(&self, by_shutdown: bool) -> BulkheadError<E> {
+        BulkheadError::Cancelled {
+            bulkhead: Arc::clone(&self.shared.name),
+            by_shutdown,
+        }
+    }
+
+    /// Ends a call whose task was taken to be dropped.
+    fn leave(&self, work: Work<F>, exit: Exit, error: BulkheadError<E>, now: Instant) {
+        let shared = &*self.shared;
+        let permit = shared.admission.unpark();
+        let queued_time = self.queued_for(now);
+        let Work {
+            task,
+            luggage,
+            ticket,
+        } = work;
+        contain(
+            &shared.name,
+            "the drop of a task that never started",
+            || {
+                drop(task);
+            },
+        );
+        contain(&shared.name, "the drop of a captured context", || {
+            drop(luggage);
+        });
+        if let (Some(breaker), Some(ticket)) = (&shared.breaker, ticket) {
+            breaker.settle(ticket, Verdict::None);
+        }
+        let call = self.info();
+        shared.tell(|| match exit {
+            Exit::Expired => BulkheadEvent::Expired { call, queued_time },
+            Exit::Cancelled => BulkheadEvent::Cancelled { call, queued_time },
+        });
+        match exit {
+            Exit::Expired => shared.ledger.shared.time_out(),
+            Exit::Cancelled => shared.ledger.shared.cancel(),
+        }
+        drop(permit);
+        self.finish(Outcome {
+            result: Err(error),
+            queued_time,
+            execution_time: Duration::ZERO,
+        });
+    }
+
+    /// Cancels a task whose entry is in the channel.
+    fn cancel_early(&self, by_shutdown: bool) -> bool {
+        match self.take_early(Stage::Leaving) {
+            Some(work) => {
+                let now = self.shared.clock.now();
+                self.leave(
+                    work,
+                    Exit::Cancelled,
+                    self.cancelled_error(by_shutdown),
+                    now,
+                );
+                true
+            }
+            None => false,
+        }
+    }
+
+    /// For the submitter that finds a shutdown has emptied the queue before it pushed.
+    pub(crate) fn cancel_late(&self) {
+        self.cancel_early(true);
+    }
+
+    /// The waiter's own expiry, at the deadline itself.
+    fn expire(&self) {
+        let now = self.shared.clock.now();
+        if let Some(error) = self.expiry_error(now) {
+            if let Some(work) = self.take_early(Stage::Leaving) {
+                self.leave(work, Exit::Expired, error, now);
+            }
+        }
+    }
+
+    fn look(&self, inner: &mut Inner<F, T, E>) -> Look<T, E> {
+        if let Some(outcome) = Self::collect(inner) {
+            return Look::Done(outcome);
+        }
+        let deadline = match inner.stage {
+            Stage::Queued(_) => earlier(self.queue_deadline(), self.head.deadline),
+            Stage::Running { .. } => self.head.deadline,
+            _ => None,
+        };
+        let Some(at) = deadline else {
+            return Look::NotYet(None);
+        };
+        let now = self.shared.clock.now();
+        match inner.stage {
+            _ if now < at => Look::NotYet(deadline),
+            Stage::Running { since } => Look::OverLimit { since, now },
+            _ => Look::TooLate,
+        }
+    }
+
+    fn result(&self, outcome: Outcome<T, E>) -> ExecutionResult<T, E> {
+        ExecutionResult {
+            result: outcome.result,
+            execution_id: self.head.execution_id,
+            bulkhead_name: Arc::clone(&self.shared.name),
+            queued_time: outcome.queued_time,
+            execution_time: outcome.execution_time,
+        }
+    }
+
+    /// The caller's limit passed while the task runs: it is asked to stop, and goes on alone.
+    fn over_limit(&self, since: Instant, now: Instant) -> ExecutionResult<T, E> {
+        self.request_cancel();
+        self.result(Outcome {
+            result: Err(BulkheadError::Timeout {
+                bulkhead: Arc::clone(&self.shared.name),
+                limit: self.head.timeout.unwrap_or_default(),
+                started: true,
+            }),
+            queued_time: self.queued_for(since),
+            execution_time: now.saturating_duration_since(since),
+        })
+    }
+
+    fn request_cancel(&self) {
+        // ORDERING: Release, see `CurrentExecution::is_cancelled`.
+        self.head.cancel_requested.store(true, Ordering::Release);
+    }
+}
+
+impl<F, T, E> Cell<F, T, E>
+where
+    F: FnOnce() -> Judged<T, E> + Send + 'static,
+    T: Send + 'static,
+    E: Send + 'static,
+{
+    /// Runs a task that was taken, as or on worker `worker`, to its very end.
+    fn run(self: &Arc<Self>, work: Work<F>, since: Instant, worker: usize, helping: bool) {
+        let shared = &*self.shared;
+        let permit = shared.admission.unpark();
+        let tally = shared.ledger.worker(worker);
+        let seat = &shared.seats[worker];
+        let call = self.info();
+        let queued_time = self.queued_for(since);
+        let Work {
+            task,
+            luggage,
+            ticket,
+        } = work;
+
+        let outer = seat.replace(Some(Arc::clone(self) as Arc<dyn Job>));
+        if helping {
+            shared.ledger.shared.start_helped();
+        } else {
+            tally.start();
+        }
+        tally.queue_wait.record(queued_time);
+        shared.tell(|| BulkheadEvent::Started { call, queued_time });
+        let (ran, ended) = luggage.run_with(&shared.name, || {
+            let ran = catch(task);
+            (ran, shared.clock.now())
+        });
+        drop(seat.replace(outer));
+
+        let execution_time = ended.saturating_duration_since(since);
+        let (result, verdict, ending) = match ran {
+            Ok((Ok(value), verdict)) => (Ok(value), verdict, Ending::Succeeded),
+            Ok((Err(error), verdict)) => {
+                (Err(BulkheadError::Failed(error)), verdict, Ending::Failed)
+            }
+            Err(payload) => {
+                let panic = Panic::new(Arc::clone(&shared.name), payload);
+                let error = BulkheadError::Panicked(panic);
+                (Err(error), Verdict::Failure, Ending::Panicked)
+            }
+        };
+        if let (Some(breaker), Some(ticket)) = (&shared.breaker, ticket) {
+            breaker.settle(ticket, verdict);
+        }
+        shared.tell(|| BulkheadEvent::Finished {
+            call,
+            outcome: match ending {
+                Ending::Succeeded => FinishedOutcome::Succeeded,
+                Ending::Failed => FinishedOutcome::Failed,
+                Ending::Panicked => FinishedOutcome::Panicked,
+            },
+            queued_time,
+            execution_time,
+        });
+        tally.run_time.record(execution_time);
+        if helping {
+            shared.ledger.shared.end_helped(ending);
+        } else {
+            tally.end(ending);
+        }
+        drop(permit);
+        self.finish(Outcome {
+            result,
+            queued_time,
+            execution_time,
+        });
+    }
+}
+
+// ---- the two views
+
+impl<F, T, E> Job for Cell<F, T, E>
+where
+    F: FnOnce() -> Judged<T, E> + Send + 'static,
+    T: Send + 'static,
+    E: Send + 'static,
+{
+    fn head(&self) -> &Head {
+        &self.head
+    }
+
+    fn take_turn(self: Arc<Self>, worker: usize) {
+        if self.shared.is_discarding() {
+            self.cancel_for_shutdown();
+            return;
+        }
+        let now = self.shared.clock.now();
+        if let Some(error) = self.expiry_error(now) {
+            match self.take(Stage::Leaving) {
+                Some(work) => self.leave(work, Exit::Expired, error, now),
+                None => self.shared.queue.shell_left(),
+            }
+        } else {
+            match self.take(Stage::Running { since: now }) {
+                Some(work) => self.run(work, now, worker, false),
+                None => self.shared.queue.shell_left(),
+            }
+        }
+    }
+
+    fn cancel_for_shutdown(&self) -> bool {
+        match self.take(Stage::Leaving) {
+            Some(work) => {
+                let now = self.shared.clock.now();
+                self.leave(work, Exit::Cancelled, self.cancelled_error(true), now);
+                true
+            }
+            None => {
+                self.shared.queue.shell_left();
+                false
+            }
+        }
+    }
+
+    fn is_shell(&self) -> bool {
+        self.is_taken()
+    }
+
+    fn running_since(&self) -> Option<Instant> {
+        match self.inner.lock().stage {
+            Stage::Running { since } => Some(since),
+            _ => None,
+        }
+    }
+
+    fn bulkhead_name(&self) -> &str {
+        &self.shared.name
+    }
+
+    fn bulkhead_is_closed(&self) -> bool {
+        self.shared.admission.is_closed()
+    }
+}
+
+impl<F, T, E> Pending<T, E> for Cell<F, T, E>
+where
+    F: FnOnce() -> Judged<T, E> + Send + 'static,
+    T: Send + 'static,
+    E: Send + 'static,
+{
+    fn head(&self) -> &Head {
+        &self.head
+    }
+
+    fn is_finished(&self) -> bool {
+        self.phase.load(Ordering::Acquire) == FINISHED
+    }
+
+    fn wait(&self, until: Option<Instant>) -> Option<ExecutionResult<T, E>> {
+        let mut spin = Spin::default();
+        while !Pending::is_finished(self) && spin.again() {}
+        let mut inner = self.inner.lock();
+        loop {
+            let wake_at = match self.look(&mut inner) {
+                Look::Done(outcome) => {
+                    drop(inner);
+                    return Some(self.result(outcome));
+                }
+                Look::OverLimit { since, now } => {
+                    drop(inner);
+                    return Some(self.over_limit(since, now));
+                }
+                Look::TooLate => {
+                    drop(inner);
+                    self.expire();
+                    inner = self.inner.lock();
+                    continue;
+                }
+                Look::NotYet(at) => at,
+            };
+            if until.is_some_and(|until| self.shared.clock.now() >= until) {
+                return None;
+            }
+            self.shared
+                .clock
+                .wait_until(&self.sleeper, &mut inner, earlier(until, wake_at));
+        }
+    }
+
+    fn poll(&self, context: &mut Context<'_>) -> Poll<ExecutionResult<T, E>> {
+        // Cloning and dropping wakers is user code.
+        let mut waker = Some(context.waker().clone());
+        loop {
+            let mut inner = self.inner.lock();
+            match self.look(&mut inner) {
+                Look::Done(outcome) => {
+                    drop(inner);
+                    return Poll::Ready(self.result(outcome));
+                }
+                Look::OverLimit { since, now } => {
+                    drop(inner);
+                    return Poll::Ready(self.over_limit(since, now));
+                }
+                Look::TooLate => {
+                    drop(inner);
+                    self.expire();
+                }
+                Look::NotYet(_) => {
+                    if let Some(waker) = waker.take() {
+                        let before = std::mem::replace(&mut inner.handle, Handle::Polled(waker));
+                        drop(inner);
+                        drop(before);
+                    }
+                    return Poll::Pending;
+                }
+            }
+        }
+    }
+
+    fn cancel(&self) -> bool {
+        let cancelled = self.cancel_early(false);
+        if !cancelled {
+            self.request_cancel();
+        }
+        cancelled
+    }
+
+    fn help(self: Arc<Self>) {
+        if self.is_taken() {
+            return;
+        }
+        let ThisThread::Worker(worker) = self.shared.this_thread() else {
+            return;
+        };
+        if self.shared.is_discarding() {
+            self.cancel_early(true);
+            return;
+        }
+        let now = self.shared.clock.now();
+        if self.expiry_error(now).is_some() {
+            // The wait that follows expires it.
+            return;
+        }
+        if let Some(work) = self.take_early(Stage::Running { since: now }) {
+            self.run(work, now, worker, true);
+        }
+    }
+
+    fn detach(&self) {
+        self.let_go();
+    }
+
+    fn now(&self) -> Instant {
+        self.shared.clock.now()
+    }
+}
