@@ -2,8 +2,9 @@
 
 use std::fmt;
 use std::time::Duration;
-
-use crate::sync::{AtomicU64, Ordering};
+// Not from `sync`: each bucket stands for itself and no decision rests on one, so there is nothing for a
+// model to explore.
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// 8 buckets for each power of two: a bucket is at most an eighth as wide as its values.
 const SUB_BITS: u32 = 3;
@@ -32,19 +33,17 @@ fn top_of(bucket: usize) -> u64 {
     ((SUB + bucket % SUB + 1) << power) - 1
 }
 
-/// Adds to a counter that no other thread writes: a plain load and store, no locked instruction.
-pub(crate) fn bump(counter: &AtomicU64, by: u64) {
-    // ORDERING: the load is of our own last store. Release, so that who reads a call's end also
-    // reads its beginning (see `stats.rs`).
-    let value = counter.load(Ordering::Relaxed);
-    counter.store(value.wrapping_add(by), Ordering::Release);
-}
-
 /// Written by one thread, read by any.
 pub(crate) struct Recorder {
     total_nanos: AtomicU64,
     max_nanos: AtomicU64,
     buckets: Box<[AtomicU64]>,
+}
+
+/// Adds to a number that no other thread writes: a plain load and store, no locked instruction.
+fn bump(number: &AtomicU64, by: u64) {
+    let value = number.load(Ordering::Relaxed);
+    number.store(value.wrapping_add(by), Ordering::Relaxed);
 }
 
 impl Recorder {
@@ -102,13 +101,12 @@ impl Distribution {
         }
     }
 
-    /// What came after `earlier`, a reading of the same recorders.
-    pub(crate) fn since(mut self, earlier: &Self) -> Self {
+    /// Leaves what came after `earlier`, a reading of the same recorders.
+    pub(crate) fn subtract(&mut self, earlier: &Self) {
         for (now, before) in self.buckets.iter_mut().zip(&earlier.buckets) {
             *now = now.saturating_sub(*before);
         }
         self.total_nanos = self.total_nanos.saturating_sub(earlier.total_nanos);
-        self
     }
 
     /// How many durations were recorded.

@@ -92,14 +92,14 @@ impl Shared {
     }
 
     pub(crate) fn stats(&self) -> BulkheadStats {
-        let totals = self.ledger.since_reset(|| self.totals());
+        let numbers = self.ledger.since_reset(|| self.totals());
         let circuit_state = self.breaker.as_ref().map(CircuitBreaker::state);
         BulkheadStats::new(
             Arc::clone(&self.name),
             self.state(),
             circuit_state,
             (self.config.max_concurrent_calls, self.config.max_queue_size),
-            totals,
+            numbers,
         )
     }
 

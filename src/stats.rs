@@ -18,7 +18,7 @@
 use std::sync::Arc;
 
 use crate::circuit::CircuitState;
-use crate::distribution::{Distribution, Recorder, bump};
+use crate::distribution::{Distribution, Recorder};
 use crate::sync::{AtomicU64, Mutex, Ordering, Padded};
 
 /// How a bulkhead is doing.
@@ -127,12 +127,20 @@ impl WorkerTally {
     }
 
     pub(crate) fn start(&self) {
-        bump(&self.started, 1);
+        bump(&self.started);
     }
 
     pub(crate) fn end(&self, ending: Ending) {
-        bump(&self.ended[ending as usize], 1);
+        bump(&self.ended[ending as usize]);
     }
+}
+
+/// Adds one to a counter that no other thread writes: a plain load and store, no locked instruction.
+fn bump(counter: &AtomicU64) {
+    // ORDERING: the load is of our own last store. Release, so that who reads a call's end also reads
+    // its beginning.
+    let value = counter.load(Ordering::Relaxed);
+    counter.store(value + 1, Ordering::Release);
 }
 
 /// What happens off the beaten track, counted by whoever makes it happen.
@@ -196,8 +204,8 @@ impl SharedTally {
 pub(crate) struct Ledger {
     workers: Box<[Padded<WorkerTally>]>,
     pub(crate) shared: Padded<SharedTally>,
-    /// The totals at the last reset.
-    base: Mutex<Option<Totals>>,
+    /// The numbers at the last reset.
+    base: Mutex<Option<(Totals, Times)>>,
 }
 
 /// One reading of all counters.
@@ -215,6 +223,11 @@ pub(crate) struct Totals {
     pub(crate) abandoned: u64,
     /// Calls being run by a worker that helps itself.
     helped: u64,
+}
+
+/// How long calls waited and ran.
+#[derive(Clone)]
+pub(crate) struct Times {
     queue_wait: Distribution,
     run_time: Distribution,
 }
@@ -273,12 +286,6 @@ impl Ledger {
         let rejected_circuit_open = load(&shared.rejected_circuit_open);
         let ended_all = finished + cancelled + timed_out + rejected_circuit_open;
         let abandoned = load(&shared.abandoned);
-        let mut queue_wait = Distribution::empty();
-        let mut run_time = Distribution::empty();
-        for worker in &self.workers {
-            worker.queue_wait.add_to(&mut queue_wait);
-            worker.run_time.add_to(&mut run_time);
-        }
         let in_flight = admitted().saturating_sub(ended_all).min(capacity);
         Totals {
             ended,
@@ -292,18 +299,29 @@ impl Ledger {
             in_flight,
             abandoned: abandoned.min(in_flight),
             helped,
-            queue_wait,
-            run_time,
         }
     }
 
-    /// The totals since the last reset, for users.
-    pub(crate) fn since_reset(&self, read: impl FnOnce() -> Totals) -> Totals {
+    fn times(&self) -> Times {
+        let mut times = Times {
+            queue_wait: Distribution::empty(),
+            run_time: Distribution::empty(),
+        };
+        for worker in &self.workers {
+            worker.queue_wait.add_to(&mut times.queue_wait);
+            worker.run_time.add_to(&mut times.run_time);
+        }
+        times
+    }
+
+    /// The numbers since the last reset, for users.
+    pub(crate) fn since_reset(&self, read: impl FnOnce() -> Totals) -> (Totals, Times) {
         // The lock is held while reading, so that a snapshot is never older than the reset that it
         // is compared with.
         let base = self.base.lock();
         let mut now = read();
-        if let Some(base) = &*base {
+        let mut times = self.times();
+        if let Some((base, base_times)) = &*base {
             now.started -= base.finished();
             for (now, base) in now.ended.iter_mut().zip(base.ended) {
                 *now -= base;
@@ -313,15 +331,15 @@ impl Ledger {
             now.rejected_shut_down -= base.rejected_shut_down;
             now.cancelled -= base.cancelled;
             now.timed_out -= base.timed_out;
-            now.queue_wait = now.queue_wait.since(&base.queue_wait);
-            now.run_time = now.run_time.since(&base.run_time);
+            times.queue_wait.subtract(&base_times.queue_wait);
+            times.run_time.subtract(&base_times.run_time);
         }
-        now
+        (now, times)
     }
 
     pub(crate) fn reset(&self, read: impl FnOnce() -> Totals) {
         let mut base = self.base.lock();
-        *base = Some(read());
+        *base = Some((read(), self.times()));
         for worker in &self.workers {
             worker.queue_wait.forget_max();
             worker.run_time.forget_max();
@@ -335,7 +353,7 @@ impl BulkheadStats {
         state: BulkheadState,
         circuit_state: Option<CircuitState>,
         limits: (usize, usize),
-        totals: Totals,
+        (totals, times): (Totals, Times),
     ) -> Self {
         let [succeeded, failed, panicked] = totals.ended;
         let rejected =
@@ -368,8 +386,8 @@ impl BulkheadStats {
             max_queue_size: limits.1 as u64,
             circuit_breaker_enabled: circuit_state.is_some(),
             circuit_state,
-            queue_wait: totals.queue_wait,
-            run_time: totals.run_time,
+            queue_wait: times.queue_wait,
+            run_time: times.run_time,
         }
     }
 }
