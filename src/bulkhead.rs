@@ -357,6 +357,7 @@ impl BulkheadBuilder {
             seats: (0..workers).map(|_| Arc::default()).collect(),
             crew: Mutex::new(Crew::default()),
             crew_changed: Condvar::new(),
+            threads: Mutex::default(),
             discard_queued: AtomicBool::new(false),
             config,
         });

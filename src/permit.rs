@@ -14,7 +14,8 @@
 //! * A call is admitted by one compare-and-swap of `admitted` from a value under which there was a
 //!   place; closing sets a bit in that same word. So each call is either admitted before the close
 //!   or refused, and after it the number of admitted calls is final.
-//! * It is refused only if there was no place at the very moment at which `returned` was read.
+//! * It is refused only if there was no place: counted at the last admission that it sees, with every
+//!   return that it could know of.
 //! * Who gives back a place learns from that same addition whether somebody waits or a shutdown is
 //!   under way. Both bits are set by read-modify-writes of the same word, so either the bit is seen
 //!   or the one who set it sees the place.
@@ -93,8 +94,10 @@ impl Admission {
 
     /// Takes a place without waiting and without a lock.
     pub(crate) fn try_acquire(&self) -> Result<Permit<'_>, Denied> {
-        // ORDERING: Relaxed, the compare-and-swap below validates the value.
-        let mut word = self.door.admitted.load(Ordering::Relaxed);
+        // ORDERING: Acquire, here and in the compare-and-swap: who sees the last admission also sees the
+        // returns that made room for it. With less, a fresh `admitted` beside a stale `returned` would
+        // look full when it never was.
+        let mut word = self.door.admitted.load(Ordering::Acquire);
         loop {
             if word & CLOSED != 0 {
                 return Err(Denied::Closed);
@@ -112,12 +115,12 @@ impl Admission {
                 }
                 self.door.returned_seen.store(returned, Ordering::Relaxed);
             }
-            // ORDERING: AcqRel, only so that the count and the close have one order for everybody.
+            // ORDERING: Release, the other half of the above.
             match self.door.admitted.compare_exchange_weak(
                 word,
                 word + ONE_ADMITTED,
                 Ordering::AcqRel,
-                Ordering::Relaxed,
+                Ordering::Acquire,
             ) {
                 Ok(_) => return Ok(Permit(self)),
                 Err(now) => word = now,

@@ -80,7 +80,7 @@ pub(crate) fn start(shared: &Arc<Shared>) -> Result<(), BuildError> {
         // Counted before it can end.
         shared.crew.lock().alive += 1;
         match sync::spawn(thread_name, move || work(of_worker, index)) {
-            Ok(handle) => shared.crew.lock().handles.push(handle),
+            Ok(handle) => shared.threads.lock().push(handle),
             Err(source) => {
                 shared.crew.lock().alive -= 1;
                 let _nothing_ran = shut_down(shared, Patience::Unlimited);
@@ -169,8 +169,8 @@ fn wait_for_crew(shared: &Shared, deadline: Option<Instant>) -> bool {
 
 /// Waits until the threads are gone from the system, their thread-local values dropped.
 fn join(shared: &Shared) {
-    let handles = std::mem::take(&mut shared.crew.lock().handles);
-    for handle in handles {
+    let mut threads = shared.threads.lock();
+    for handle in threads.drain(..) {
         // A worker contains every panic of the user's; there is nothing to hear from it.
         let _ = handle.join();
     }

@@ -29,6 +29,8 @@ pub(crate) struct Shared {
     pub(crate) seats: Box<[Arc<Seat>]>,
     pub(crate) crew: Mutex<Crew>,
     pub(crate) crew_changed: Condvar,
+    /// Held while joining, so that everybody who shuts down returns after the threads are gone.
+    pub(crate) threads: Mutex<Vec<JoinHandle<()>>>,
     /// Set when a shutdown cancels what is queued: from then on workers cancel instead of run.
     pub(crate) discard_queued: AtomicBool,
 }
@@ -38,7 +40,6 @@ pub(crate) struct Shared {
 pub(crate) struct Crew {
     /// Started and not yet at their end.
     pub(crate) alive: usize,
-    pub(crate) handles: Vec<JoinHandle<()>>,
 }
 
 pub(crate) type WorkerHook = Box<dyn Fn(usize) + Send + Sync>;

@@ -1,6 +1,6 @@
 //! What the tests share: gates that tasks wait at, and waits that end with a condition.
 
-#![allow(dead_code, reason = "each test file uses its own part")]
+#![allow(dead_code, unreachable_pub, reason = "each test file uses its own part")]
 
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
