@@ -154,9 +154,9 @@ impl Bulkhead {
     ///     "tea" => Ok(3 * count),
     ///     other => Err(format!("no {other} here")),
     /// });
-    /// assert_eq!(price(("tea", 2)).into_result()?, 6);
+    /// assert_eq!(price(("tea", 2)).value(), Some(&6));
     /// assert!(price(("coffee", 1)).error().is_some());
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// # Ok::<(), bulkman::BuildError>(())
     /// ```
     pub fn wrap<A, T, E, F>(
         &self,

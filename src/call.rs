@@ -17,7 +17,6 @@ use crate::handle::ExecutionHandle;
 use crate::panics::contain;
 use crate::permit::{Denied, Permit};
 use crate::queue::{Head, Job};
-use crate::result::ExecutionResult;
 use crate::shared::Shared;
 use crate::sync::AtomicBool;
 use crate::task::{Cell, Judged, Pending, Work};
@@ -179,7 +178,7 @@ impl<'a, C> Call<'a, C> {
                     judged(f, self.classifier, has_breaker),
                 )
             }
-            Err(reason) => self.refused(reason),
+            Err(reason) => ExecutionHandle::refused(reason),
         }
     }
 
@@ -191,7 +190,7 @@ impl<'a, C> Call<'a, C> {
     {
         match self.admit() {
             Ok(admitted) => enqueue(self.shared, admitted, move || (Ok(f()), Verdict::Success)),
-            Err(reason) => self.refused(reason),
+            Err(reason) => ExecutionHandle::refused(reason),
         }
     }
 
@@ -223,10 +222,7 @@ impl<'a, C> Call<'a, C> {
     fn admit(&mut self) -> Result<Admitted<'a>, RejectReason> {
         let shared = self.shared;
         let operation = self.operation.as_deref();
-        let begun = match self.wait_for_capacity {
-            None => None,
-            Some(_) => Some(shared.clock.now()),
-        };
+        let begun = self.wait_for_capacity.map(|_| shared.clock.now());
         let deadline_from = |begun| self.timeout.and_then(|limit| after(begun, limit));
         let permit = match (begun, self.wait_for_capacity) {
             (Some(begun), Some(limit)) if shared.this_thread() == ThisThread::Outsider => {
@@ -279,16 +275,6 @@ impl<'a, C> Call<'a, C> {
             head,
             luggage,
             ticket,
-        })
-    }
-
-    fn refused<T, E>(&self, reason: RejectReason) -> ExecutionHandle<T, E> {
-        ExecutionHandle::resolved(ExecutionResult {
-            result: Err(reason.into()),
-            execution_id: Uuid::new_v4(),
-            bulkhead_name: Arc::clone(&self.shared.name),
-            queued_time: Duration::ZERO,
-            execution_time: Duration::ZERO,
         })
     }
 }

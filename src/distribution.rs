@@ -136,8 +136,8 @@ impl Distribution {
     #[must_use]
     pub fn quantile(&self, q: f64) -> Duration {
         let count = self.count();
-        // `max` then `min` also turns a NaN into 0.
-        let rank = (q.max(0.0).min(1.0) * count as f64).ceil() as u64;
+        let q = if q.is_nan() { 0.0 } else { q.clamp(0.0, 1.0) };
+        let rank = (q * count as f64).ceil() as u64;
         let rank = rank.clamp(1, count.max(1));
         let mut below = 0;
         for (bucket, counted) in self.buckets.iter().enumerate() {

@@ -92,6 +92,10 @@ impl RejectReason {
     /// The name of the bulkhead that refused.
     #[must_use]
     pub fn bulkhead_name(&self) -> &str {
+        self.bulkhead()
+    }
+
+    pub(crate) fn bulkhead(&self) -> &Arc<str> {
         match self {
             Self::Full { bulkhead, .. }
             | Self::CircuitOpen { bulkhead, .. }

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use uuid::Uuid;
 
 use crate::clock::after;
+use crate::error::RejectReason;
 use crate::result::ExecutionResult;
 use crate::task::Pending;
 
@@ -56,9 +57,27 @@ pub struct ExecutionHandle<T, E> {
 
 enum State<T, E> {
     Live(Arc<dyn Pending<T, E>>),
-    Resolved(ExecutionResult<T, E>),
+    Refused(Refused),
     /// The result has been handed out.
     Taken,
+}
+
+/// What the result of a refused call is made of; small, and without the call's types.
+struct Refused {
+    reason: RejectReason,
+    execution_id: Uuid,
+}
+
+impl Refused {
+    fn result<T, E>(self) -> ExecutionResult<T, E> {
+        ExecutionResult {
+            execution_id: self.execution_id,
+            bulkhead_name: Arc::clone(self.reason.bulkhead()),
+            result: Err(self.reason.into()),
+            queued_time: Duration::ZERO,
+            execution_time: Duration::ZERO,
+        }
+    }
 }
 
 impl<T, E> ExecutionHandle<T, E> {
@@ -68,9 +87,12 @@ impl<T, E> ExecutionHandle<T, E> {
         }
     }
 
-    pub(crate) fn resolved(result: ExecutionResult<T, E>) -> Self {
+    pub(crate) fn refused(reason: RejectReason) -> Self {
         Self {
-            state: State::Resolved(result),
+            state: State::Refused(Refused {
+                reason,
+                execution_id: Uuid::new_v4(),
+            }),
         }
     }
 
@@ -117,7 +139,7 @@ impl<T, E> ExecutionHandle<T, E> {
         match waited {
             Some(result) => Ok(result),
             None => match std::mem::replace(&mut self.state, State::Taken) {
-                State::Resolved(result) => Ok(result),
+                State::Refused(refused) => Ok(refused.result()),
                 live => {
                     self.state = live;
                     Err(self)
@@ -163,7 +185,7 @@ impl<T, E> ExecutionHandle<T, E> {
     pub fn execution_id(&self) -> Uuid {
         match &self.state {
             State::Live(cell) => cell.head().execution_id,
-            State::Resolved(result) => result.execution_id,
+            State::Refused(refused) => refused.execution_id,
             State::Taken => panic!("the handle was polled to its end and has no id any more"),
         }
     }
@@ -195,7 +217,7 @@ impl<T, E> Future for ExecutionHandle<T, E> {
             return polled;
         }
         match std::mem::replace(&mut self.state, State::Taken) {
-            State::Resolved(result) => Poll::Ready(result),
+            State::Refused(refused) => Poll::Ready(refused.result()),
             _ => panic!("an ExecutionHandle was polled after it was ready"),
         }
     }

@@ -1,4 +1,77 @@
-//! placeholder
+//! A synchronous thread-pool **bulkhead**: fixed workers behind a bounded queue, so that one slow
+//! dependency can take its own few threads and nothing else.
+//!
+//! ```
+//! use bulkman::{Bulkhead, BulkheadConfig};
+//! use std::time::Duration;
+//!
+//! let database = Bulkhead::new(
+//!     BulkheadConfig::new("database")
+//!         .max_concurrent_calls(4)
+//!         .max_queue_size(16)
+//!         .queue_timeout(Duration::from_millis(500)),
+//! )?;
+//!
+//! // `execute` never blocks; `wait` waits for the outcome.
+//! let rows = database.execute(|| query("select 1")).wait().into_result()?;
+//! assert_eq!(rows, 1);
+//! # fn query(_: &str) -> Result<usize, std::io::Error> { Ok(1) }
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! # How do I submit a call?
+//!
+//! | I want to | use |
+//! |---|---|
+//! | run something that may fail | [`Bulkhead::execute`] |
+//! | run something that cannot | [`Bulkhead::run`] |
+//! | have my closure back if it is refused | [`Bulkhead::try_execute`] |
+//! | wait at the longest so long, for queue and run together | [`Bulkhead::execute_with_timeout`] |
+//! | wait for a place instead of being refused | [`Call::wait_for_capacity`] |
+//! | give one call its own limits, name or idea of failure | [`Bulkhead::call`] |
+//! | have a function that always goes through the bulkhead | [`Bulkhead::wrap`] |
+//!
+//! # What do I get?
+//!
+//! An [`ExecutionHandle`]: [`wait`](ExecutionHandle::wait) for it, wait with a limit,
+//! [`cancel`](ExecutionHandle::cancel) it, `.await` it, or drop it and let the task run. It yields an
+//! [`ExecutionResult`] with the value or a [`BulkheadError`], an id, and the times in the queue and in the
+//! task. There is exactly one outcome, whatever happens:
+//!
+//! | what happens | error | did the task start? | counts against the circuit |
+//! |---|---|---|---|
+//! | all N + Q places are taken | [`Full`](BulkheadError::Full) | no | no |
+//! | the circuit is open | [`CircuitOpen`](BulkheadError::CircuitOpen) | no | no |
+//! | the bulkhead is shut down | [`ShutDown`](BulkheadError::ShutDown) | no | no |
+//! | it waited too long for a worker | [`QueueTimeout`](BulkheadError::QueueTimeout) | no | no |
+//! | it was cancelled in the queue | [`Cancelled`](BulkheadError::Cancelled) | no | no |
+//! | the caller's limit passed | [`Timeout`](BulkheadError::Timeout) | its `started` says | by what the task does in the end |
+//! | the task panicked | [`Panicked`](BulkheadError::Panicked) | yes | yes |
+//! | the task returned `Err` | [`Failed`](BulkheadError::Failed) | yes | yes, unless [`failure_if`](Call::failure_if) says no |
+//!
+//! # What can a task know about itself?
+//!
+//! [`current()`](current()): whether it is cancelled, its deadline, its id, the operation's name.
+//! A [`ContextPropagator`] carries a trace or a request id from the caller to the worker.
+//!
+//! # What can I see?
+//!
+//! [`Bulkhead::stats`]: exact numbers that balance in every snapshot. A [`BulkheadListener`] is told of
+//! each event. [`Bulkhead::state`] says how the bulkhead is doing.
+//!
+//! # How does it end?
+//!
+//! Dropping a [`Bulkhead`] runs what is queued and joins the workers. [`Bulkhead::shutdown_timeout`] does so
+//! within a limit, and its [`ShutdownReport`] says what was finished, what cancelled and what still runs.
+//!
+//! # When is it not what I want?
+//!
+//! * For async I/O: tasks occupy a thread while they run. Limit futures with a semaphore instead.
+//! * For work that must be killed at a deadline: a thread cannot be. The caller gets away in time, the task
+//!   runs on and keeps its worker. Give the client inside it a timeout of its own
+//!   ([`CurrentExecution::remaining`] is a good one).
+//! * For work of less than a microsecond, where handing it to another thread costs more than doing it.
+//! * For splitting one computation over all cores: that is a work-stealing pool's job.
 
 mod bulkhead;
 mod call;
@@ -43,3 +116,7 @@ pub use stats::{BulkheadState, BulkheadStats};
 #[cfg(bulkman_loom)]
 #[doc(hidden)]
 pub use sync::__model;
+
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

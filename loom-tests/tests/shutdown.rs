@@ -124,7 +124,7 @@ fn cancel_against_shutdown_now() {
         match result.error() {
             None => assert!(!cancelled),
             Some(BulkheadError::Cancelled { by_shutdown, .. }) => {
-                assert_eq!(cancelled, !by_shutdown)
+                assert_eq!(cancelled, !by_shutdown);
             }
             Some(other) => panic!("{other}"),
         }
