@@ -19,7 +19,7 @@ use crate::queue::Queue;
 use crate::result::ExecutionResult;
 use crate::shared::{Crew, Shared, WorkerHooks};
 use crate::stats::{BulkheadState, BulkheadStats, Ledger};
-use crate::sync::{AtomicBool, Condvar, Mutex};
+use crate::sync::{AtomicBool, Condvar, Mutex, Padded};
 
 /// A fixed pool of worker threads behind a bounded queue, for one dependency.
 ///
@@ -51,9 +51,9 @@ use crate::sync::{AtomicBool, Condvar, Mutex};
 ///
 /// The same as [`shutdown`](Self::shutdown): it refuses new calls, runs what is queued, and joins the
 /// workers. So a scope that owns a bulkhead ends when its work is done. A task that hangs makes that wait
-/// hang; use [`shutdown_timeout`](Self::shutdown_timeout) first where that may happen, and then
-/// [`std::mem::forget`] if the process is about to end anyway. Dropped on one of its own workers it does
-/// not join, and the workers end by themselves.
+/// hang; where that may happen, call [`shutdown_timeout`](Self::shutdown_timeout) first: after that, or after
+/// [`shutdown_now`](Self::shutdown_now), dropping does not wait again for what was left running. Dropped on
+/// one of its own workers it does not wait either. The workers then end by themselves.
 ///
 /// # Panics in user code
 ///
@@ -120,6 +120,19 @@ impl Bulkhead {
         E: Send + 'static,
     {
         self.call().try_execute(f)
+    }
+
+    /// Submits a task that cannot fail by itself, or gives the closure back untouched.
+    ///
+    /// # Errors
+    ///
+    /// As [`try_execute`](Self::try_execute).
+    pub fn try_run<T, F>(&self, f: F) -> Result<ExecutionHandle<T, Infallible>, Rejected<F>>
+    where
+        F: FnOnce() -> T + Send + 'static,
+        T: Send + 'static,
+    {
+        self.call().try_run(f)
     }
 
     /// Submits a task and waits for it, at the longest for `limit` over queue and run together.
@@ -243,7 +256,8 @@ impl Bulkhead {
     }
 
     /// As [`shutdown`](Self::shutdown), but when `limit` is over it cancels what is queued, leaves running
-    /// what runs, and returns. A limit beyond what the clock can hold means for ever.
+    /// what runs, and returns. A limit beyond what the clock can hold means for ever. On one of its own
+    /// workers it does not wait, so nothing is cancelled either.
     pub fn shutdown_timeout(&self, limit: Duration) -> ShutdownReport {
         pool::shut_down(&self.shared, pool::patience(limit))
     }
@@ -256,7 +270,12 @@ impl Bulkhead {
 
 impl Drop for Bulkhead {
     fn drop(&mut self) {
-        let _report = self.shutdown();
+        if self.shared.is_discarding() {
+            // An earlier shutdown has waited as long as it was told to.
+            self.shutdown_now();
+        } else {
+            self.shutdown();
+        }
     }
 }
 
@@ -355,6 +374,7 @@ impl BulkheadBuilder {
             propagators,
             worker_hooks,
             seats: (0..workers).map(|_| Arc::default()).collect(),
+            spinning: Padded::default(),
             crew: Mutex::new(Crew::default()),
             crew_changed: Condvar::new(),
             threads: Mutex::default(),

@@ -9,7 +9,7 @@ use std::time::Duration;
 use uuid::Uuid;
 
 use crate::circuit::{Ticket, Verdict};
-use crate::clock::{after, earlier};
+use crate::clock::{Limit, after, earlier};
 use crate::context::Luggage;
 use crate::current::ThisThread;
 use crate::error::{RejectReason, Rejected};
@@ -156,6 +156,9 @@ impl<'a, C> Call<'a, C> {
     /// Sets how long the caller waits in all: for a place, in the queue and while the task runs. Then the
     /// wait ends with [`Timeout`](crate::BulkheadError::Timeout). A task that has not started by then
     /// never will; one that runs is asked to stop, and keeps its worker until it ends.
+    ///
+    /// (An `.await` ends then only if something polls it; give the executor's own timer a
+    /// [`cancel_on_drop`](ExecutionHandle::cancel_on_drop) handle to end at the limit.)
     pub fn timeout(mut self, limit: Duration) -> Self {
         self.timeout = Some(limit);
         self
@@ -217,16 +220,35 @@ impl<'a, C> Call<'a, C> {
         }
     }
 
+    /// Submits a call that cannot fail by itself, or gives the closure back. As
+    /// [`Bulkhead::try_run`](crate::Bulkhead::try_run).
+    ///
+    /// # Errors
+    ///
+    /// [`Rejected`] with the reason and the closure.
+    pub fn try_run<T, F>(mut self, f: F) -> Result<ExecutionHandle<T, Infallible>, Rejected<F>>
+    where
+        F: FnOnce() -> T + Send + 'static,
+        T: Send + 'static,
+    {
+        match self.admit() {
+            Ok(admitted) => Ok(enqueue(self.shared, admitted, move || {
+                (Ok(f()), Verdict::Success)
+            })),
+            Err(reason) => Err(Rejected { reason, task: f }),
+        }
+    }
+
     /// Decides: shut down, capacity, circuit, in this order, so that a call refused as full never uses
     /// up a probe. Nothing is allocated.
     fn admit(&mut self) -> Result<Admitted<'a>, RejectReason> {
         let shared = self.shared;
         let operation = self.operation.as_deref();
         let begun = self.wait_for_capacity.map(|_| shared.clock.now());
-        let deadline_from = |begun| self.timeout.and_then(|limit| after(begun, limit));
         let permit = match (begun, self.wait_for_capacity) {
             (Some(begun), Some(limit)) if shared.this_thread() == ThisThread::Outsider => {
-                let until = earlier(after(begun, limit), deadline_from(begun));
+                let in_all = self.timeout.and_then(|limit| after(begun, limit));
+                let until = earlier(after(begun, limit), in_all);
                 shared.admission.acquire(&shared.clock, until)
             }
             _ => shared.admission.try_acquire(),
@@ -264,9 +286,12 @@ impl<'a, C> Call<'a, C> {
             execution_id: Uuid::new_v4(),
             operation: self.operation.take(),
             admitted_at,
-            queue_timeout: self.queue_timeout,
-            timeout: self.timeout,
-            deadline: deadline_from(begun.unwrap_or(admitted_at)),
+            queue_timeout: Limit::new(self.queue_timeout),
+            timeout: Limit::new(self.timeout),
+            timeout_left: Limit::new(self.timeout.map(|limit| match begun {
+                Some(begun) => limit.saturating_sub(admitted_at - begun),
+                None => limit,
+            })),
             cancel_requested: AtomicBool::new(false),
         };
         let luggage = Luggage::pack(&shared.name, &shared.propagators);

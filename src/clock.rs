@@ -54,6 +54,15 @@ impl Clock {
             _ => sync::wait_until(condvar, guard, deadline),
         }
     }
+
+    /// Parks this thread until it is unparked or this clock may have reached `deadline`, or for no
+    /// reason: callers look again.
+    pub(crate) fn park_until(&self, deadline: Option<Instant>) {
+        match (&self.0, deadline) {
+            (Some(_), Some(_)) => sync::park_for(Duration::from_millis(1)),
+            _ => sync::park_until(deadline),
+        }
+    }
 }
 
 impl fmt::Debug for Clock {
@@ -101,7 +110,7 @@ impl ManualClock {
 
     /// Moves the clock forward, at most by 584 years in all.
     pub fn advance(&self, by: Duration) {
-        let nanos = u64::try_from(by.as_nanos()).unwrap_or(u64::MAX);
+        let nanos = nanos(by);
         // ORDERING: Release, see `now`.
         let _ = self
             .passed_nanos
@@ -121,6 +130,36 @@ impl fmt::Debug for ManualClock {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ManualClock").finish_non_exhaustive()
     }
+}
+
+/// A time limit in 8 bytes: nanoseconds, of which the largest number means none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Limit(u64);
+
+impl Limit {
+    pub(crate) const NONE: Self = Self(u64::MAX);
+
+    pub(crate) fn new(limit: Option<Duration>) -> Self {
+        limit.map_or(Self::NONE, |limit| Self(nanos(limit)))
+    }
+
+    pub(crate) fn duration(self) -> Duration {
+        Duration::from_nanos(self.0)
+    }
+
+    /// When a limit that counts from `start` is over; `None`: never.
+    pub(crate) fn from(self, start: Instant) -> Option<Instant> {
+        if self == Self::NONE {
+            None
+        } else {
+            after(start, self.duration())
+        }
+    }
+}
+
+/// A duration in 8 bytes: nanoseconds, held at 584 years.
+pub(crate) fn nanos(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
 /// `start + duration`, or `None`, which means never, if no `Instant` can hold it.

@@ -65,23 +65,30 @@ impl std::fmt::Debug for CapturedContext {
 
 /// What all propagators of a bulkhead captured for one call. Without propagators nothing is allocated.
 #[derive(Default)]
-pub(crate) struct Luggage(Vec<CapturedContext>);
+#[expect(
+    clippy::box_collection,
+    reason = "a thin pointer: most calls have none, and all carry the room"
+)]
+pub(crate) struct Luggage(Option<Box<Vec<CapturedContext>>>);
 
 impl Luggage {
     pub(crate) fn pack(bulkhead: &str, propagators: &[Box<dyn ContextPropagator>]) -> Self {
-        Self(
-            propagators
-                .iter()
-                .filter_map(|p| contain(bulkhead, "a context propagator", || p.capture()))
-                .collect(),
-        )
+        if propagators.is_empty() {
+            return Self(None);
+        }
+        let captured = propagators
+            .iter()
+            .filter_map(|p| contain(bulkhead, "a context propagator", || p.capture()));
+        Self(Some(Box::new(captured.collect())))
     }
 
     /// Runs `body` with everything attached. `body` must not panic.
     pub(crate) fn run_with<R>(self, bulkhead: &str, body: impl FnOnce() -> R) -> R {
         const WHAT: &str = "a context propagator";
-        let attached: Vec<_> = self
-            .0
+        let Some(captured) = self.0 else {
+            return body();
+        };
+        let attached: Vec<_> = captured
             .into_iter()
             .filter_map(|captured| contain(bulkhead, WHAT, captured.0))
             .collect();

@@ -103,11 +103,13 @@ pub struct CurrentExecution {
 
 impl CurrentExecution {
     /// Whether nobody wants the result any more: the handle's `cancel` was called while the task was
-    /// already running, or the caller's time limit passed. The task decides what to do about it.
+    /// already running, or the caller's time limit is over, whether or not a caller waits at that moment.
+    /// The task decides what to do about it.
     #[must_use]
     pub fn is_cancelled(&self) -> bool {
         // ORDERING: Acquire, so that a task which sees the flag also sees what its caller did before.
         self.job.head().cancel_requested.load(Ordering::Acquire)
+            || self.remaining() == Some(Duration::ZERO)
     }
 
     /// Whether the bulkhead takes no new calls any more. The task may go on; its outcome is delivered.
@@ -119,14 +121,14 @@ impl CurrentExecution {
     /// When the caller stops waiting; `None`: it waits for ever.
     #[must_use]
     pub fn deadline(&self) -> Option<Instant> {
-        self.job.head().deadline
+        self.job.head().deadline()
     }
 
-    /// How long the caller goes on waiting, by the system's clock; zero once it is over, `None`: for
-    /// ever. A good timeout for what the task calls itself.
+    /// How long the caller goes on waiting; zero once that is over, `None`: for ever. A good timeout for
+    /// what the task calls itself.
     #[must_use]
     pub fn remaining(&self) -> Option<Duration> {
-        Some(self.deadline()?.saturating_duration_since(sync::now()))
+        Some(self.deadline()?.saturating_duration_since(self.job.now()))
     }
 
     /// The id that the call's result will carry.

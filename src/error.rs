@@ -47,7 +47,7 @@ pub enum BuildError {
 pub enum RejectReason {
     /// All N + Q places are taken.
     #[error(
-        "bulkhead `{bulkhead}` is full: {} calls in flight, the limit is {max_concurrent_calls} running and {max_queue_size} queued{}",
+        "bulkhead `{bulkhead}` is full: all {} places are taken, {max_concurrent_calls} to run and {max_queue_size} to wait{}",
         .max_concurrent_calls + .max_queue_size,
         Waited(*.waited)
     )]
@@ -62,7 +62,7 @@ pub enum RejectReason {
         waited: Option<Duration>,
     },
     /// The circuit breaker keeps calls away from a failing dependency.
-    #[error("bulkhead `{bulkhead}` has an open circuit: retry in {retry_after:?}")]
+    #[error("bulkhead `{bulkhead}` has an open circuit: retry in {retry_after:.1?}")]
     CircuitOpen {
         /// The bulkhead's name.
         bulkhead: Arc<str>,
@@ -82,7 +82,7 @@ struct Waited(Option<Duration>);
 impl fmt::Display for Waited {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0 {
-            Some(waited) => write!(f, "; waited {waited:?} for a place"),
+            Some(waited) => write!(f, "; waited {waited:.1?} for a place"),
             None => Ok(()),
         }
     }
@@ -168,7 +168,7 @@ impl<F> Error for Rejected<F> {}
 pub enum BulkheadError<E> {
     /// Refused: all N + Q places are taken. The task never started.
     #[error(
-        "bulkhead `{bulkhead}` is full: {} calls in flight, the limit is {max_concurrent_calls} running and {max_queue_size} queued{}",
+        "bulkhead `{bulkhead}` is full: all {} places are taken, {max_concurrent_calls} to run and {max_queue_size} to wait{}",
         .max_concurrent_calls + .max_queue_size,
         Waited(*.waited)
     )]
@@ -183,7 +183,7 @@ pub enum BulkheadError<E> {
         waited: Option<Duration>,
     },
     /// Refused: the circuit breaker keeps calls away from a failing dependency. The task never started.
-    #[error("bulkhead `{bulkhead}` has an open circuit: retry in {retry_after:?}")]
+    #[error("bulkhead `{bulkhead}` has an open circuit: retry in {retry_after:.1?}")]
     CircuitOpen {
         /// The bulkhead's name.
         bulkhead: Arc<str>,
@@ -198,7 +198,7 @@ pub enum BulkheadError<E> {
     },
     /// No worker was free within the queue timeout. The task never started.
     #[error(
-        "bulkhead `{bulkhead}` had no free worker in time: queued for {queued_for:?}, the limit is {limit:?}"
+        "bulkhead `{bulkhead}` had no free worker in time: queued for {queued_for:.1?}, the limit is {limit:.1?}"
     )]
     QueueTimeout {
         /// The bulkhead's name.
@@ -219,7 +219,7 @@ pub enum BulkheadError<E> {
     /// The caller's own limit passed. Unless `started` is false, the task may still be running; it
     /// keeps its worker until it ends, and can read that it is no longer wanted from
     /// [`CurrentExecution::is_cancelled`](crate::CurrentExecution::is_cancelled).
-    #[error("bulkhead `{bulkhead}` gave no result within {limit:?}; the task {}", if *.started { "may still be running" } else { "never started" })]
+    #[error("bulkhead `{bulkhead}` gave no result within {limit:.1?}; the task {}", if *.started { "may still be running" } else { "never started" })]
     Timeout {
         /// The bulkhead's name.
         bulkhead: Arc<str>,
@@ -273,6 +273,29 @@ impl<E> BulkheadError<E> {
         match self {
             Self::Failed(error) => Some(error),
             _ => None,
+        }
+    }
+
+    /// The error in a box, for `?` in a function that returns one. Where `E` is an
+    /// [`Error`] itself, plain `?` does; this is for an `E` that can only become one, such as a `String`.
+    ///
+    /// ```
+    /// # use bulkman::{Bulkhead, BulkheadConfig, BulkheadError};
+    /// # fn main() -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+    /// # let bulkhead = Bulkhead::new(BulkheadConfig::new("boxed"))?;
+    /// let result = bulkhead.execute(|| Ok::<_, String>(7)).wait().into_result();
+    /// let value = result.map_err(BulkheadError::into_boxed)?;
+    /// # assert_eq!(value, 7);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn into_boxed(self) -> Box<dyn Error + Send + Sync>
+    where
+        E: Into<Box<dyn Error + Send + Sync>>,
+    {
+        match self {
+            Self::Failed(own) => own.into(),
+            other => Box::new(other.map_failed::<Infallible>(|_| unreachable!("handled above"))),
         }
     }
 

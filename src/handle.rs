@@ -17,9 +17,12 @@ use crate::task::Pending;
 /// A submitted call: wait for it, cancel it, or `.await` it.
 ///
 /// A call that was refused gives a handle too, already resolved, so there is one place to look for
-/// errors. The handle is a [`Future`] for any executor; no runtime is needed. (Awaited, a call in the
-/// queue is expired by the worker that comes to it: there is no timer thread that could wake an
-/// executor at the deadline itself.)
+/// errors.
+///
+/// The handle is a [`Future`] for any executor; no runtime is needed. There is no timer thread either, which
+/// could wake an executor at a deadline: awaited, a call that is queued too long is expired by the worker
+/// that comes to it, and one that runs too long is awaited to its end (or until it is polled). Where that
+/// matters, race a [`cancel_on_drop`](Self::cancel_on_drop) handle against the executor's own timer.
 ///
 /// # What dropping it does
 ///
@@ -131,13 +134,17 @@ impl<T, E> ExecutionHandle<T, E> {
     fn wait_until(mut self, until: Option<Instant>) -> Result<ExecutionResult<T, E>, Self> {
         let waited = match &self.state {
             State::Live(cell) => {
-                Arc::clone(cell).help();
+                help(cell);
                 cell.wait(until)
             }
             _ => None,
         };
         match waited {
-            Some(result) => Ok(result),
+            Some(result) => {
+                // Nothing is left to detach from.
+                self.state = State::Taken;
+                Ok(result)
+            }
             None => match std::mem::replace(&mut self.state, State::Taken) {
                 State::Refused(refused) => Ok(refused.result()),
                 live => {
@@ -167,7 +174,8 @@ impl<T, E> ExecutionHandle<T, E> {
         CancelOnDrop { handle: Some(self) }
     }
 
-    /// Whether the outcome is there, so that waiting would not block.
+    /// Whether the call has come to its end, so that waiting would not block. (Nor does it once the
+    /// caller's limit is over, while the call goes on.)
     #[must_use]
     pub fn is_finished(&self) -> bool {
         match &self.state {
@@ -191,6 +199,13 @@ impl<T, E> ExecutionHandle<T, E> {
     }
 }
 
+/// On a worker of the same bulkhead: see "On a worker of the same bulkhead" above.
+fn help<T, E>(cell: &Arc<dyn Pending<T, E>>) {
+    if cell.wants_help() {
+        Arc::clone(cell).help();
+    }
+}
+
 impl<T, E> Drop for ExecutionHandle<T, E> {
     fn drop(&mut self) {
         if let State::Live(cell) = &self.state {
@@ -209,7 +224,7 @@ impl<T, E> Future for ExecutionHandle<T, E> {
     /// If it is polled again after it was ready.
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         if let State::Live(cell) = &self.state {
-            Arc::clone(cell).help();
+            help(cell);
             let polled = cell.poll(context);
             if polled.is_ready() {
                 self.state = State::Taken;

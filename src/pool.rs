@@ -29,7 +29,6 @@ use crate::sync::{self, Ordering, yield_now};
 
 /// What a shutdown has done, and what it leaves behind.
 #[derive(Clone, Debug, Default)]
-#[must_use = "it tells what was cancelled and what still runs"]
 #[non_exhaustive]
 pub struct ShutdownReport {
     /// Tasks that ran to their end, whatever it was, during the shutdown.
@@ -135,7 +134,7 @@ pub(crate) fn shut_down(shared: &Shared, patience: Patience) -> ShutdownReport {
         Patience::Unlimited | Patience::Until(None) => may_wait && wait_for_crew(shared, None),
         Patience::Until(deadline) => {
             let ended = may_wait && wait_for_crew(shared, deadline);
-            if !ended {
+            if may_wait && !ended {
                 cancelled = cancel_queued(shared);
             }
             ended

@@ -18,10 +18,11 @@
 
 use std::borrow::Cow;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use uuid::Uuid;
 
+use crate::clock::Limit;
 use crate::sync::{AtomicBool, AtomicUsize, Mutex, Ordering, Padded, Receiver, Sender, bounded};
 
 /// What every call has, whatever its types.
@@ -29,13 +30,25 @@ pub(crate) struct Head {
     pub(crate) execution_id: Uuid,
     pub(crate) operation: Option<Cow<'static, str>>,
     pub(crate) admitted_at: Instant,
-    pub(crate) queue_timeout: Option<Duration>,
+    pub(crate) queue_timeout: Limit,
     /// The caller's limit over queue and run.
-    pub(crate) timeout: Option<Duration>,
-    /// When `timeout` is over; `None`: never.
-    pub(crate) deadline: Option<Instant>,
+    pub(crate) timeout: Limit,
+    /// What was left of `timeout` at `admitted_at`.
+    pub(crate) timeout_left: Limit,
     /// Raised by a cancel that came too late, or by a waiter whose limit passed.
     pub(crate) cancel_requested: AtomicBool,
+}
+
+impl Head {
+    /// Until when the task may start; `None`: for ever.
+    pub(crate) fn queue_deadline(&self) -> Option<Instant> {
+        self.queue_timeout.from(self.admitted_at)
+    }
+
+    /// Until when the caller waits; `None`: for ever.
+    pub(crate) fn deadline(&self) -> Option<Instant> {
+        self.timeout_left.from(self.admitted_at)
+    }
 }
 
 /// A call as the queue and the workers see it.
@@ -52,6 +65,8 @@ pub(crate) trait Job: Send + Sync {
     /// The bulkhead that runs it, for the task that asks.
     fn bulkhead_name(&self) -> &str;
     fn bulkhead_is_closed(&self) -> bool;
+    /// By the bulkhead's clock.
+    fn now(&self) -> Instant;
 }
 
 /// A call, or the stop token.

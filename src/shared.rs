@@ -13,7 +13,7 @@ use crate::listener::{BulkheadEvent, Listeners};
 use crate::permit::Admission;
 use crate::queue::{Job, Queue};
 use crate::stats::{BulkheadState, BulkheadStats, Ledger, Totals};
-use crate::sync::{AtomicBool, Condvar, JoinHandle, Mutex, Ordering};
+use crate::sync::{AtomicBool, Condvar, JoinHandle, Mutex, Ordering, Padded, Spinning};
 
 pub(crate) struct Shared {
     pub(crate) name: Arc<str>,
@@ -27,6 +27,8 @@ pub(crate) struct Shared {
     pub(crate) propagators: Vec<Box<dyn ContextPropagator>>,
     pub(crate) worker_hooks: WorkerHooks,
     pub(crate) seats: Box<[Arc<Seat>]>,
+    /// Whether it pays for a caller to look again before it sleeps.
+    pub(crate) spinning: Padded<Spinning>,
     pub(crate) crew: Mutex<Crew>,
     pub(crate) crew_changed: Condvar,
     /// Held while joining, so that everybody who shuts down returns after the threads are gone.

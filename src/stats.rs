@@ -15,6 +15,7 @@
 //! So every number lies between its true values at the start and at the end of `stats()`, never goes
 //! back from one snapshot to the next, and is exact for all that happened before the call.
 
+use std::fmt;
 use std::sync::Arc;
 
 use crate::circuit::CircuitState;
@@ -35,11 +36,26 @@ pub enum BulkheadState {
     ShutDown,
 }
 
+impl fmt::Display for BulkheadState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Healthy => "healthy",
+            Self::Degraded => "degraded",
+            Self::Isolated => "isolated",
+            Self::ShutDown => "shut down",
+        })
+    }
+}
+
 /// The numbers of one bulkhead at one moment.
 ///
 /// They balance in every snapshot, also under full load:
 ///
 /// `submitted = rejected + cancelled + timed_out + successful + failed + panicked + queued + active`
+///
+/// A call counts by its own end: one whose caller left at a time limit while it ran is successful, failed
+/// or panicked when it ends, and until then active and abandoned. Its [`Display`](std::fmt::Display) is that
+/// sum in one line.
 ///
 /// Counters run from the start, or from the last
 /// [`reset_stats`](crate::Bulkhead::reset_stats); after that the calls then in flight count as submitted.
@@ -98,6 +114,27 @@ pub struct BulkheadStats {
     pub queue_wait: Distribution,
     /// How long tasks ran.
     pub run_time: Distribution,
+}
+
+impl fmt::Display for BulkheadStats {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "bulkhead `{}` is {}: {} submitted = {} rejected + {} cancelled + {} timed out + {} successful \
+             + {} failed + {} panicked + {} queued + {} active",
+            self.name,
+            self.state,
+            self.submitted_executions,
+            self.rejected_executions,
+            self.cancelled_executions,
+            self.timed_out_executions,
+            self.successful_executions,
+            self.failed_executions,
+            self.panicked_executions,
+            self.queued_tasks,
+            self.active_tasks,
+        )
+    }
 }
 
 /// How a task that ran came to its end.

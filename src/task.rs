@@ -31,7 +31,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use crate::circuit::{Ticket, Verdict};
-use crate::clock::{after, earlier};
+use crate::clock::{earlier, nanos};
 use crate::context::Luggage;
 use crate::current::ThisThread;
 use crate::error::BulkheadError;
@@ -41,7 +41,7 @@ use crate::queue::{Head, Job};
 use crate::result::ExecutionResult;
 use crate::shared::Shared;
 use crate::stats::Ending;
-use crate::sync::{AtomicU8, Condvar, Mutex, Ordering, Spin};
+use crate::sync::{AtomicU8, Mutex, Ordering, Thread, this_thread};
 
 pub(crate) struct Cell<F, T, E> {
     head: Head,
@@ -49,8 +49,6 @@ pub(crate) struct Cell<F, T, E> {
     /// Follows the stage, for looks without the lock. Never ahead of it.
     phase: AtomicU8,
     inner: Mutex<Inner<F, T, E>>,
-    /// Where the handle's owner sleeps.
-    sleeper: Condvar,
 }
 
 /// The task is in the cell.
@@ -77,8 +75,10 @@ enum Stage<F, T, E> {
 
 /// The other end of the cell.
 enum Handle {
-    /// Exists, and may sleep on the condvar.
+    /// Exists, and nobody waits for it.
     Held,
+    /// Exists, and its owner sleeps.
+    Parked(Thread),
     /// Exists, and was polled as a future.
     Polled(Waker),
     Dropped,
@@ -91,10 +91,20 @@ pub(crate) struct Work<F> {
     pub(crate) ticket: Option<Ticket>,
 }
 
+/// An `ExecutionResult` without what the cell knows anyway, since every call carries the room for it.
 struct Outcome<T, E> {
-    result: Result<T, BulkheadError<E>>,
-    queued_time: Duration,
-    execution_time: Duration,
+    result: Result<T, Why<E>>,
+    queued_nanos: u64,
+    execution_nanos: u64,
+}
+
+/// A `BulkheadError` without the name and the limits.
+enum Why<E> {
+    Failed(E),
+    Panicked(Box<Panic>),
+    QueueTimeout,
+    Timeout { started: bool },
+    Cancelled { by_shutdown: bool },
 }
 
 /// What a task gives: its result, and what the breaker is to make of it.
@@ -108,18 +118,13 @@ pub(crate) trait Pending<T, E>: Send + Sync {
     fn wait(&self, until: Option<Instant>) -> Option<ExecutionResult<T, E>>;
     fn poll(&self, context: &mut Context<'_>) -> Poll<ExecutionResult<T, E>>;
     fn cancel(&self) -> bool;
-    /// Runs the task here, on a worker of the same bulkhead that would otherwise wait for it.
+    /// Whether this thread is a worker that had better run the task than wait for it.
+    fn wants_help(&self) -> bool;
+    /// Runs the task here.
     fn help(self: Arc<Self>);
     /// The handle goes.
     fn detach(&self);
     fn now(&self) -> Instant;
-}
-
-/// Why a task leaves the queue without running.
-#[derive(Clone, Copy)]
-enum Exit {
-    Expired,
-    Cancelled,
 }
 
 /// What somebody who waits finds.
@@ -149,7 +154,6 @@ impl<F, T, E> Cell<F, T, E> {
                 handle: Handle::Held,
                 abandoned: false,
             }),
-            sleeper: Condvar::new(),
         }
     }
 
@@ -191,27 +195,28 @@ impl<F, T, E> Cell<F, T, E> {
 
     /// `Running` or `Leaving` to `Finished`, or to `Over` if nobody is left to collect.
     fn finish(&self, outcome: Outcome<T, E>) {
-        let (unwanted, waker) = {
+        let (unwanted, waiter) = {
             let mut inner = self.inner.lock();
             if std::mem::take(&mut inner.abandoned) {
                 self.shared.ledger.shared.end_abandoned();
             }
             if matches!(inner.handle, Handle::Dropped) {
                 inner.stage = Stage::Over;
-                (Some(outcome), None)
+                (Some(outcome), Handle::Dropped)
             } else {
                 inner.stage = Stage::Finished(outcome);
-                match std::mem::replace(&mut inner.handle, Handle::Held) {
-                    Handle::Polled(waker) => (None, Some(waker)),
-                    _ => (None, None),
-                }
+                let waiter = std::mem::replace(&mut inner.handle, Handle::Held);
+                (None, waiter)
             }
         };
         self.phase.store(FINISHED, Ordering::Release);
-        self.sleeper.notify_one();
         let name = &self.shared.name;
-        if let Some(waker) = waker {
-            contain(name, "a waker", || waker.wake());
+        match waiter {
+            Handle::Held | Handle::Dropped => {}
+            Handle::Parked(thread) => thread.unpark(),
+            Handle::Polled(waker) => {
+                contain(name, "a waker", || waker.wake());
+            }
         }
         if let Some(unwanted) = unwanted {
             contain(name, "the drop of a result that nobody waits for", || {
@@ -265,42 +270,21 @@ impl<F, T, E> Cell<F, T, E> {
         now.saturating_duration_since(self.head.admitted_at)
     }
 
-    fn queue_deadline(&self) -> Option<Instant> {
-        after(self.head.admitted_at, self.head.queue_timeout?)
-    }
-
-    /// The error of a queued call for which it is too late at `now`, by the limit that passed first.
-    fn expiry_error(&self, now: Instant) -> Option<BulkheadError<E>> {
-        let in_queue = self.queue_deadline();
-        let in_all = self.head.deadline;
-        let first = earlier(in_queue, in_all)?;
+    /// Whether it is too late at `now` to start, and by which limit: the one that passed first.
+    fn too_late(&self, now: Instant) -> Option<Why<E>> {
+        let in_queue = self.head.queue_deadline();
+        let first = earlier(in_queue, self.head.deadline())?;
         if now < first {
-            return None;
-        }
-        let bulkhead = Arc::clone(&self.shared.name);
-        Some(match (self.head.queue_timeout, self.head.timeout) {
-            (Some(limit), _) if in_queue == Some(first) => BulkheadError::QueueTimeout {
-                bulkhead,
-                queued_for: self.queued_for(now),
-                limit,
-            },
-            (_, limit) => BulkheadError::Timeout {
-                bulkhead,
-                limit: limit.unwrap_or_default(),
-                started: false,
-            },
-        })
-    }
-
-    fn cancelled_error(&self, by_shutdown: bool) -> BulkheadError<E> {
-        BulkheadError::Cancelled {
-            bulkhead: Arc::clone(&self.shared.name),
-            by_shutdown,
+            None
+        } else if in_queue == Some(first) {
+            Some(Why::QueueTimeout)
+        } else {
+            Some(Why::Timeout { started: false })
         }
     }
 
     /// Ends a call whose task was taken to be dropped.
-    fn leave(&self, work: Work<F>, exit: Exit, error: BulkheadError<E>, now: Instant) {
+    fn leave(&self, work: Work<F>, why: Why<E>, now: Instant) {
         let shared = &*self.shared;
         let permit = shared.admission.unpark();
         let queued_time = self.queued_for(now);
@@ -323,19 +307,18 @@ impl<F, T, E> Cell<F, T, E> {
             breaker.settle(ticket, Verdict::None);
         }
         let call = self.info();
-        shared.tell(|| match exit {
-            Exit::Expired => BulkheadEvent::Expired { call, queued_time },
-            Exit::Cancelled => BulkheadEvent::Cancelled { call, queued_time },
-        });
-        match exit {
-            Exit::Expired => shared.ledger.shared.time_out(),
-            Exit::Cancelled => shared.ledger.shared.cancel(),
+        if matches!(why, Why::Cancelled { .. }) {
+            shared.tell(|| BulkheadEvent::Cancelled { call, queued_time });
+            shared.ledger.shared.cancel();
+        } else {
+            shared.tell(|| BulkheadEvent::Expired { call, queued_time });
+            shared.ledger.shared.time_out();
         }
         drop(permit);
         self.finish(Outcome {
-            result: Err(error),
-            queued_time,
-            execution_time: Duration::ZERO,
+            result: Err(why),
+            queued_nanos: nanos(queued_time),
+            execution_nanos: 0,
         });
     }
 
@@ -344,12 +327,7 @@ impl<F, T, E> Cell<F, T, E> {
         match self.take_early(Stage::Leaving) {
             Some(work) => {
                 let now = self.shared.clock.now();
-                self.leave(
-                    work,
-                    Exit::Cancelled,
-                    self.cancelled_error(by_shutdown),
-                    now,
-                );
+                self.leave(work, Why::Cancelled { by_shutdown }, now);
                 true
             }
             None => false,
@@ -364,9 +342,9 @@ impl<F, T, E> Cell<F, T, E> {
     /// The waiter's own expiry, at the deadline itself.
     fn expire(&self) {
         let now = self.shared.clock.now();
-        if let Some(error) = self.expiry_error(now) {
+        if let Some(why) = self.too_late(now) {
             if let Some(work) = self.take_early(Stage::Leaving) {
-                self.leave(work, Exit::Expired, error, now);
+                self.leave(work, why, now);
             }
         }
     }
@@ -376,8 +354,8 @@ impl<F, T, E> Cell<F, T, E> {
             return Look::Done(outcome);
         }
         let deadline = match inner.stage {
-            Stage::Queued(_) => earlier(self.queue_deadline(), self.head.deadline),
-            Stage::Running { .. } => self.head.deadline,
+            Stage::Queued(_) => earlier(self.head.queue_deadline(), self.head.deadline()),
+            Stage::Running { .. } => self.head.deadline(),
             _ => None,
         };
         let Some(at) = deadline else {
@@ -392,26 +370,43 @@ impl<F, T, E> Cell<F, T, E> {
     }
 
     fn result(&self, outcome: Outcome<T, E>) -> ExecutionResult<T, E> {
+        let queued_time = Duration::from_nanos(outcome.queued_nanos);
+        let name = || Arc::clone(&self.shared.name);
         ExecutionResult {
-            result: outcome.result,
+            result: outcome.result.map_err(|why| match why {
+                Why::Failed(error) => BulkheadError::Failed(error),
+                Why::Panicked(panic) => BulkheadError::Panicked(*panic),
+                Why::QueueTimeout => BulkheadError::QueueTimeout {
+                    bulkhead: name(),
+                    queued_for: queued_time,
+                    limit: self.head.queue_timeout.duration(),
+                },
+                Why::Timeout { started } => BulkheadError::Timeout {
+                    bulkhead: name(),
+                    limit: self.head.timeout.duration(),
+                    started,
+                },
+                Why::Cancelled { by_shutdown } => BulkheadError::Cancelled {
+                    bulkhead: name(),
+                    by_shutdown,
+                },
+            }),
             execution_id: self.head.execution_id,
-            bulkhead_name: Arc::clone(&self.shared.name),
-            queued_time: outcome.queued_time,
-            execution_time: outcome.execution_time,
+            bulkhead_name: name(),
+            queued_time,
+            execution_time: Duration::from_nanos(outcome.execution_nanos),
         }
     }
 
-    /// The caller's limit passed while the task runs: it is asked to stop, and goes on alone.
+    /// The caller's limit passed while the task runs: it is asked to stop, and goes on alone. This is
+    /// the handle's result, so the handle goes.
     fn over_limit(&self, since: Instant, now: Instant) -> ExecutionResult<T, E> {
         self.request_cancel();
+        self.let_go();
         self.result(Outcome {
-            result: Err(BulkheadError::Timeout {
-                bulkhead: Arc::clone(&self.shared.name),
-                limit: self.head.timeout.unwrap_or_default(),
-                started: true,
-            }),
-            queued_time: self.queued_for(since),
-            execution_time: now.saturating_duration_since(since),
+            result: Err(Why::Timeout { started: true }),
+            queued_nanos: nanos(self.queued_for(since)),
+            execution_nanos: nanos(now.saturating_duration_since(since)),
         })
     }
 
@@ -458,13 +453,14 @@ where
         let execution_time = ended.saturating_duration_since(since);
         let (result, verdict, ending) = match ran {
             Ok((Ok(value), verdict)) => (Ok(value), verdict, Ending::Succeeded),
-            Ok((Err(error), verdict)) => {
-                (Err(BulkheadError::Failed(error)), verdict, Ending::Failed)
-            }
+            Ok((Err(error), verdict)) => (Err(Why::Failed(error)), verdict, Ending::Failed),
             Err(payload) => {
-                let panic = Panic::new(Arc::clone(&shared.name), payload);
-                let error = BulkheadError::Panicked(panic);
-                (Err(error), Verdict::Failure, Ending::Panicked)
+                let panic = Box::new(Panic::new(Arc::clone(&shared.name), payload));
+                (
+                    Err(Why::Panicked(panic)),
+                    Verdict::Failure,
+                    Ending::Panicked,
+                )
             }
         };
         if let (Some(breaker), Some(ticket)) = (&shared.breaker, ticket) {
@@ -489,8 +485,8 @@ where
         drop(permit);
         self.finish(Outcome {
             result,
-            queued_time,
-            execution_time,
+            queued_nanos: nanos(queued_time),
+            execution_nanos: nanos(execution_time),
         });
     }
 }
@@ -513,9 +509,9 @@ where
             return;
         }
         let now = self.shared.clock.now();
-        if let Some(error) = self.expiry_error(now) {
+        if let Some(why) = self.too_late(now) {
             match self.take(Stage::Leaving) {
-                Some(work) => self.leave(work, Exit::Expired, error, now),
+                Some(work) => self.leave(work, why, now),
                 None => self.shared.queue.shell_left(),
             }
         } else {
@@ -530,7 +526,7 @@ where
         match self.take(Stage::Leaving) {
             Some(work) => {
                 let now = self.shared.clock.now();
-                self.leave(work, Exit::Cancelled, self.cancelled_error(true), now);
+                self.leave(work, Why::Cancelled { by_shutdown: true }, now);
                 true
             }
             None => {
@@ -558,6 +554,10 @@ where
     fn bulkhead_is_closed(&self) -> bool {
         self.shared.admission.is_closed()
     }
+
+    fn now(&self) -> Instant {
+        self.shared.clock.now()
+    }
 }
 
 impl<F, T, E> Pending<T, E> for Cell<F, T, E>
@@ -575,8 +575,7 @@ where
     }
 
     fn wait(&self, until: Option<Instant>) -> Option<ExecutionResult<T, E>> {
-        let mut spin = Spin::default();
-        while !Pending::is_finished(self) && spin.again() {}
+        self.shared.spinning.until(|| Pending::is_finished(self));
         let mut inner = self.inner.lock();
         loop {
             let wake_at = match self.look(&mut inner) {
@@ -597,11 +596,16 @@ where
                 Look::NotYet(at) => at,
             };
             if until.is_some_and(|until| self.shared.clock.now() >= until) {
+                let waiter = std::mem::replace(&mut inner.handle, Handle::Held);
+                drop(inner);
+                drop(waiter);
                 return None;
             }
-            self.shared
-                .clock
-                .wait_until(&self.sleeper, &mut inner, earlier(until, wake_at));
+            let waiter = std::mem::replace(&mut inner.handle, Handle::Parked(this_thread()));
+            drop(inner);
+            drop(waiter);
+            self.shared.clock.park_until(earlier(until, wake_at));
+            inner = self.inner.lock();
         }
     }
 
@@ -643,10 +647,11 @@ where
         cancelled
     }
 
+    fn wants_help(&self) -> bool {
+        !self.is_taken() && matches!(self.shared.this_thread(), ThisThread::Worker(_))
+    }
+
     fn help(self: Arc<Self>) {
-        if self.is_taken() {
-            return;
-        }
         let ThisThread::Worker(worker) = self.shared.this_thread() else {
             return;
         };
@@ -655,7 +660,7 @@ where
             return;
         }
         let now = self.shared.clock.now();
-        if self.expiry_error(now).is_some() {
+        if self.too_late(now).is_some() {
             // The wait that follows expires it.
             return;
         }

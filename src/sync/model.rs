@@ -11,7 +11,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 pub(crate) use loom::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
-pub(crate) use loom::thread::{JoinHandle, yield_now};
+pub(crate) use loom::thread::{JoinHandle, Thread, current as this_thread, yield_now};
 pub(crate) use loom::thread_local;
 
 /// One look, and one after a yield: loom explores both.
@@ -51,6 +51,15 @@ loom::lazy_static! {
 
 fn world() -> &'static World {
     &WORLD
+}
+
+/// Whether this wait is to end without a reason.
+fn spurious() -> bool {
+    let left = world().spurious.load(Ordering::Relaxed);
+    if left > 0 {
+        world().spurious.store(left - 1, Ordering::Relaxed);
+    }
+    left > 0
 }
 
 pub(crate) fn now() -> Instant {
@@ -124,9 +133,7 @@ pub(crate) fn wait_until<T>(
     guard: &mut MutexGuard<'_, T>,
     deadline: Option<Instant>,
 ) {
-    let left = world().spurious.load(Ordering::Relaxed);
-    if left > 0 {
-        world().spurious.store(left - 1, Ordering::Relaxed);
+    if spurious() {
         return let_others_run(guard);
     }
     match deadline {
@@ -222,12 +229,25 @@ pub(crate) fn spawn(
     loom::thread::Builder::new().name(name).spawn(body)
 }
 
+pub(crate) fn park_until(deadline: Option<Instant>) {
+    match deadline {
+        Some(deadline) if now() >= deadline => {}
+        Some(_) => yield_now(),
+        None if spurious() => yield_now(),
+        None => loom::thread::park(),
+    }
+}
+
+pub(crate) fn park_for(_: Duration) {
+    yield_now();
+}
+
 /// The model needs no second look: every order is explored.
 #[derive(Debug, Default)]
-pub(crate) struct Spin(());
+pub(crate) struct Spinning(());
 
-impl Spin {
-    pub(crate) fn again(&mut self) -> bool {
-        false
+impl Spinning {
+    pub(crate) fn until(&self, done: impl Fn() -> bool) -> bool {
+        done()
     }
 }

@@ -5,8 +5,10 @@ use std::time::{Duration, Instant};
 
 pub(crate) use crossbeam_channel::{Receiver, Sender, bounded};
 pub(crate) use parking_lot::{Condvar, Mutex, MutexGuard};
-pub(crate) use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
-pub(crate) use std::thread::{JoinHandle, yield_now};
+pub(crate) use std::sync::atomic::{
+    AtomicBool, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering,
+};
+pub(crate) use std::thread::{JoinHandle, Thread, current as this_thread, yield_now};
 pub(crate) use std::thread_local;
 
 /// How often a shutdown that cancels looks again for calls which are just being pushed.
@@ -44,20 +46,66 @@ pub(crate) fn spawn(
     std::thread::Builder::new().name(name).spawn(body)
 }
 
-/// Lets a waiter look again a few times before it goes to sleep: a hand-off that takes a
-/// microsecond should not pay for a wake-up that takes fifty.
+/// Parks this thread until somebody unparks it or `deadline` comes; it may also wake without a reason.
+pub(crate) fn park_until(deadline: Option<Instant>) {
+    match deadline {
+        Some(deadline) => park_for(deadline.saturating_duration_since(now())),
+        None => std::thread::park(),
+    }
+}
+
+/// Parks this thread, at the longest for `limit` of real time.
+pub(crate) fn park_for(limit: Duration) {
+    std::thread::park_timeout(limit);
+}
+
+/// Decides whether to look again for a while before going to sleep, and learns from what came of it.
+///
+/// Between two idle cores a hand-off takes a microsecond if the other side is awake and looking, and many
+/// times that if it has to be woken. On a busy core, or for a task that takes long, looking again is time
+/// lost. So a wait that was worth it is followed by another, and each one that was not by a longer pause
+/// from trying.
 #[derive(Debug, Default)]
-pub(crate) struct Spin(u32);
+pub(crate) struct Spinning {
+    /// Upper half: how many waits to sit out after the last failure. Lower half: how many are left.
+    /// Threads may overwrite each other's news; it is only a habit.
+    habit: AtomicU32,
+}
 
-impl Spin {
-    const ROUNDS: u32 = 16;
+impl Spinning {
+    const LIMIT: Duration = Duration::from_micros(20);
+    const LONGEST_PAUSE: u32 = 1 << 10;
+    /// Looks between two readings of the clock.
+    const LOOKS: u32 = 16;
 
-    /// Pauses for a moment; `false` when it is time to sleep.
-    pub(crate) fn again(&mut self) -> bool {
-        self.0 += 1;
-        for _ in 0..8 {
-            std::hint::spin_loop();
+    /// Whether `done` came true, or was.
+    pub(crate) fn until(&self, done: impl Fn() -> bool) -> bool {
+        let habit = self.habit.load(Ordering::Relaxed);
+        if habit & 0xffff > 0 {
+            self.habit.store(habit - 1, Ordering::Relaxed);
+            return done();
         }
-        self.0 < Self::ROUNDS
+        if done() {
+            return true;
+        }
+        let mut since = None;
+        loop {
+            for _ in 0..Self::LOOKS {
+                std::hint::spin_loop();
+                if done() {
+                    if habit != 0 {
+                        self.habit.store(0, Ordering::Relaxed);
+                    }
+                    return true;
+                }
+            }
+            let now = now();
+            if now.duration_since(*since.get_or_insert(now)) >= Self::LIMIT {
+                break;
+            }
+        }
+        let pause = (habit >> 16).clamp(1, Self::LONGEST_PAUSE / 2) * 2;
+        self.habit.store(pause << 16 | pause, Ordering::Relaxed);
+        false
     }
 }
