@@ -46,7 +46,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         let (time, took) = (started.elapsed().as_millis(), called.elapsed());
         let took = format!("{took:.0?}");
         let state = bulkhead.state();
-        println!("{time:>4} ms  {outcome:43}{took:>8}  {state:?}");
+        println!("{time:>4} ms  {outcome:43}{took:>8}  {state}");
         thread::sleep(Duration::from_millis(60));
     }
 

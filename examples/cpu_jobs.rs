@@ -4,7 +4,6 @@
 //! cargo run --release --example cpu_jobs
 //! ```
 
-use std::convert::Infallible;
 use std::error::Error;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -38,16 +37,13 @@ fn main() -> Result<(), Box<dyn Error>> {
         let handle = bulkhead
             .call()
             .wait_for_capacity(Duration::from_secs(60))
-            .try_execute(move || {
-                checksum.fetch_add(block.hash(), Ordering::Relaxed);
-                Ok::<_, Infallible>(())
-            })?;
+            .try_run(move || checksum.fetch_add(block.hash(), Ordering::Relaxed))?;
         // Nobody waits for one block, and 2,000 handles would be memory without a bound. The ledger tells
         // whether all went well.
         drop(handle);
         most_in_bulkhead = most_in_bulkhead.max(places - bulkhead.available_capacity());
     }
-    let _ = bulkhead.shutdown(); // runs what is queued; from here on all numbers are final
+    bulkhead.shutdown(); // runs what is queued; from here on all numbers are final
 
     let stats = bulkhead.stats();
     let (waited, ran) = (stats.queue_wait.mean(), stats.run_time.mean());

@@ -205,7 +205,7 @@ fn print_stats(stats: &BulkheadStats) {
         stats.rejected_circuit_open,
     );
     println!(
-        "{:15}{} started, at most {} at a time; 99 % ran up to {}; the bulkhead is {:?}",
+        "{:15}{} started, at most {} at a time; 99 % ran up to {}; the bulkhead is {}",
         "",
         stats.total_executions,
         stats.max_concurrent_calls,
