@@ -8,12 +8,13 @@ use std::time::Duration;
 
 use uuid::Uuid;
 
-use crate::circuit::{Ticket, Verdict};
+use crate::circuit::{CircuitBreaker, Ticket, Verdict};
 use crate::clock::{Limit, after, earlier};
 use crate::context::Luggage;
-use crate::current::ThisThread;
+use crate::current::{ThisBulkhead, ThisThread};
 use crate::error::{RejectReason, Rejected};
 use crate::handle::ExecutionHandle;
+use crate::listener::BulkheadEvent;
 use crate::panics::contain;
 use crate::permit::{Denied, Permit};
 use crate::queue::{Head, Job};
@@ -181,7 +182,7 @@ impl<'a, C> Call<'a, C> {
                     judged(f, self.classifier, has_breaker),
                 )
             }
-            Err(reason) => ExecutionHandle::refused(reason),
+            Err(refusal) => ExecutionHandle::refused(self.refuse(refusal)),
         }
     }
 
@@ -193,7 +194,7 @@ impl<'a, C> Call<'a, C> {
     {
         match self.admit() {
             Ok(admitted) => enqueue(self.shared, admitted, move || (Ok(f()), Verdict::Success)),
-            Err(reason) => ExecutionHandle::refused(reason),
+            Err(refusal) => ExecutionHandle::refused(self.refuse(refusal)),
         }
     }
 
@@ -216,7 +217,10 @@ impl<'a, C> Call<'a, C> {
                 let task = judged(f, self.classifier, has_breaker);
                 Ok(enqueue(self.shared, admitted, task))
             }
-            Err(reason) => Err(Rejected { reason, task: f }),
+            Err(refusal) => Err(Rejected {
+                reason: self.refuse(refusal),
+                task: f,
+            }),
         }
     }
 
@@ -235,15 +239,42 @@ impl<'a, C> Call<'a, C> {
             Ok(admitted) => Ok(enqueue(self.shared, admitted, move || {
                 (Ok(f()), Verdict::Success)
             })),
-            Err(reason) => Err(Rejected { reason, task: f }),
+            Err(refusal) => Err(Rejected {
+                reason: self.refuse(refusal),
+                task: f,
+            }),
         }
+    }
+
+    /// The reason in full, after the listeners have heard of it.
+    #[inline]
+    fn refuse(&self, refusal: Refusal) -> RejectReason {
+        let shared = self.shared;
+        let bulkhead = Arc::clone(&shared.name);
+        let reason = match refusal {
+            Refusal::Full { waited } => RejectReason::Full {
+                bulkhead,
+                max_concurrent_calls: shared.config.max_concurrent_calls,
+                max_queue_size: shared.config.max_queue_size,
+                waited,
+            },
+            Refusal::CircuitOpen { retry_after } => RejectReason::CircuitOpen {
+                bulkhead,
+                retry_after,
+            },
+            Refusal::ShutDown => RejectReason::ShutDown { bulkhead },
+        };
+        shared.tell(|| BulkheadEvent::Rejected {
+            reason: &reason,
+            operation: self.operation.as_deref(),
+        });
+        reason
     }
 
     /// Decides: shut down, capacity, circuit, in this order, so that a call refused as full never uses
     /// up a probe. Nothing is allocated.
-    fn admit(&mut self) -> Result<Admitted<'a>, RejectReason> {
+    fn admit(&mut self) -> Result<Admitted<'a>, Refusal> {
         let shared = self.shared;
-        let operation = self.operation.as_deref();
         let begun = self.wait_for_capacity.map(|_| shared.clock.now());
         let permit = match (begun, self.wait_for_capacity) {
             (Some(begun), Some(limit)) if shared.this_thread() == ThisThread::Outsider => {
@@ -253,33 +284,26 @@ impl<'a, C> Call<'a, C> {
             }
             _ => shared.admission.try_acquire(),
         };
-        let permit = permit.map_err(|denied| {
-            let bulkhead = Arc::clone(&shared.name);
-            let reason = match denied {
-                Denied::Closed => RejectReason::ShutDown { bulkhead },
-                Denied::Full => RejectReason::Full {
-                    bulkhead,
-                    max_concurrent_calls: shared.config.max_concurrent_calls,
-                    max_queue_size: shared.config.max_queue_size,
+        let permit = permit.map_err(|denied| match denied {
+            Denied::Closed => {
+                shared.ledger.shared.reject_shut_down();
+                Refusal::ShutDown
+            }
+            Denied::Full => {
+                shared.ledger.shared.reject_full();
+                Refusal::Full {
                     waited: begun.map(|begun| shared.clock.now() - begun),
-                },
-            };
-            shared.refuse(reason, operation)
-        })?;
-        let ticket = match &shared.breaker {
-            None => None,
-            Some(breaker) => match breaker.admit() {
-                Ok(ticket) => Some(ticket),
-                Err(retry_after) => {
-                    let bulkhead = Arc::clone(&shared.name);
-                    let reason = RejectReason::CircuitOpen {
-                        bulkhead,
-                        retry_after,
-                    };
-                    // Counted before the permit goes, as every end of an admitted call.
-                    return Err(shared.refuse(reason, operation));
                 }
-            },
+            }
+        })?;
+        let ticket = match shared.breaker.as_ref().map(CircuitBreaker::admit) {
+            None => None,
+            Some(Ok(ticket)) => Some(ticket),
+            Some(Err(retry_after)) => {
+                // Counted before the permit goes, as every end of an admitted call.
+                shared.ledger.shared.reject_circuit_open();
+                return Err(Refusal::CircuitOpen { retry_after });
+            }
         };
         let admitted_at = shared.clock.now();
         let head = Head {
@@ -304,6 +328,14 @@ impl<'a, C> Call<'a, C> {
     }
 }
 
+/// A refusal that is decided and counted, and not yet put into words: small, since it is on the way of every
+/// refused call.
+enum Refusal {
+    Full { waited: Option<Duration> },
+    CircuitOpen { retry_after: Duration },
+    ShutDown,
+}
+
 /// A call that is in, on its way to the queue.
 struct Admitted<'a> {
     permit: Permit<'a>,
@@ -322,7 +354,7 @@ fn judged<T, E>(
         let result = f();
         let verdict = match &result {
             Err(error) if has_breaker => {
-                match contain("(of this call)", "a failure classifier", || {
+                match contain(ThisBulkhead, "a failure classifier", || {
                     classifier.is_failure(error)
                 }) {
                     Some(false) => Verdict::Success,

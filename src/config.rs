@@ -38,6 +38,9 @@ pub struct BulkheadConfig {
 }
 
 impl BulkheadConfig {
+    /// The most worker threads that a bulkhead can have.
+    pub const MAX_WORKERS: usize = 1 << 16;
+
     /// The most calls that a bulkhead can hold, running and waiting together: N + Q. The queue's
     /// memory is set aside when the bulkhead is built, 48 bytes a place.
     pub const MAX_CAPACITY: usize = 1 << 24;
@@ -102,7 +105,8 @@ impl BulkheadConfig {
     /// # Errors
     ///
     /// [`BuildError::InvalidValue`] names the first field that is out of range: an empty name or one
-    /// with a NUL, no concurrent calls, more than [`MAX_CAPACITY`](Self::MAX_CAPACITY) calls in all,
+    /// with a NUL, no concurrent calls or more than [`MAX_WORKERS`](Self::MAX_WORKERS), more than
+    /// [`MAX_CAPACITY`](Self::MAX_CAPACITY) calls in all,
     /// a timeout of zero, or a breaker setting (see [`CircuitBreakerConfig::validate`]).
     pub fn validate(&self) -> Result<(), BuildError> {
         check_name("name", &self.name)?;
@@ -113,10 +117,10 @@ impl BulkheadConfig {
             "must be at least 1",
         )?;
         check(
-            self.max_concurrent_calls <= Self::MAX_CAPACITY,
+            self.max_concurrent_calls <= Self::MAX_WORKERS,
             "max_concurrent_calls",
             self.max_concurrent_calls,
-            "must be at most 16777216",
+            "must be at most 65536",
         )?;
         check(
             self.max_queue_size <= Self::MAX_CAPACITY - self.max_concurrent_calls,

@@ -10,6 +10,8 @@ use crate::panics::contain;
 /// For each admitted call, `capture` runs in the submitting thread; what it returns is attached on
 /// the worker before the task, and what that returns is dropped there after the task.
 ///
+/// `capture` must not shut the bulkhead down: that would wait for the very call.
+///
 /// A panic in any of these steps is contained and logged, and the task runs all the same.
 ///
 /// ```

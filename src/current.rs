@@ -93,6 +93,19 @@ pub fn current() -> Option<CurrentExecution> {
     seat.running().map(|job| CurrentExecution { job })
 }
 
+/// The name of the bulkhead whose task this thread runs, looked up when it is written.
+pub(crate) struct ThisBulkhead;
+
+impl fmt::Display for ThisBulkhead {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(
+            current()
+                .as_ref()
+                .map_or("", CurrentExecution::bulkhead_name),
+        )
+    }
+}
+
 /// A running task's view of its own call, from [`current`].
 ///
 /// It can be cloned and sent to threads that the task starts itself.

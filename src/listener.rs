@@ -138,6 +138,7 @@ pub(crate) struct Listeners(pub(crate) Vec<Box<dyn BulkheadListener>>);
 
 impl Listeners {
     /// Without listeners, `event` is not even built.
+    #[inline]
     pub(crate) fn tell<'a>(&self, bulkhead: &str, event: impl FnOnce() -> BulkheadEvent<'a>) {
         if self.0.is_empty() {
             return;

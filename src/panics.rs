@@ -90,7 +90,11 @@ pub(crate) fn catch<R>(body: impl FnOnce() -> R) -> Result<R, Box<dyn Any + Send
 }
 
 /// Runs a piece of user code that only watches or is dropped; a panic is logged and ends there.
-pub(crate) fn contain<R>(bulkhead: &str, what: &str, body: impl FnOnce() -> R) -> Option<R> {
+pub(crate) fn contain<R>(
+    bulkhead: impl fmt::Display,
+    what: &str,
+    body: impl FnOnce() -> R,
+) -> Option<R> {
     match catch(body) {
         Ok(value) => Some(value),
         Err(payload) => {

@@ -8,7 +8,6 @@ use crate::clock::Clock;
 use crate::config::BulkheadConfig;
 use crate::context::ContextPropagator;
 use crate::current::{Seat, ThisThread, this_thread};
-use crate::error::RejectReason;
 use crate::listener::{BulkheadEvent, Listeners};
 use crate::permit::Admission;
 use crate::queue::{Job, Queue};
@@ -69,23 +68,9 @@ impl Shared {
         self.discard_queued.load(Ordering::Acquire)
     }
 
+    #[inline]
     pub(crate) fn tell<'a>(&self, event: impl FnOnce() -> BulkheadEvent<'a>) {
         self.listeners.tell(&self.name, event);
-    }
-
-    /// Counts a refusal and tells the listeners.
-    pub(crate) fn refuse(&self, reason: RejectReason, operation: Option<&str>) -> RejectReason {
-        let shared = &self.ledger.shared;
-        match &reason {
-            RejectReason::Full { .. } => shared.reject_full(),
-            RejectReason::CircuitOpen { .. } => shared.reject_circuit_open(),
-            RejectReason::ShutDown { .. } => shared.reject_shut_down(),
-        }
-        self.tell(|| BulkheadEvent::Rejected {
-            reason: &reason,
-            operation,
-        });
-        reason
     }
 
     /// All counters since the start.

@@ -15,14 +15,14 @@
 //! `take` is the only way out of `Queued` and succeeds once, so exactly one party runs or drops the
 //! task, and exactly one `finish` follows. On the way to `Finished` the order is always the same:
 //!
-//! 1. the task has run, or its closure is dropped;
-//! 2. the breaker hears the verdict, or gets its ticket back; listeners hear of the end;
-//! 3. the ledger counts it;
-//! 4. the place is given back;
-//! 5. the outcome is published, and the waiter woken.
+//! 1. the breaker hears the verdict, or gets its ticket back;
+//! 2. the ledger counts the call;
+//! 3. its place is given back;
+//! 4. the outcome is published, and the waiter woken.
 //!
-//! So whoever sees an outcome finds the place free and the numbers right. Steps 1 and 2 run user code,
-//! each piece behind a catch of its own; 3 to 5 cannot be skipped.
+//! So whoever sees an outcome finds the place free and the numbers right. User code runs behind a catch of
+//! its own and before 4: the task and the listeners of a call that ran before 1, on a worker; the drop of a
+//! task that never started, and its listeners, after 3.
 //!
 //! Who takes a task while its entry is still in the channel counts a shell first, see `queue.rs`.
 
@@ -284,37 +284,40 @@ impl<F, T, E> Cell<F, T, E> {
     }
 
     /// Ends a call whose task was taken to be dropped.
+    ///
+    /// Here the place is given back before user code runs, since that may shut the bulkhead down, as the drop of
+    /// a closure with the last reference to it does: on a thread that is no worker this waits for all places.
     fn leave(&self, work: Work<F>, why: Why<E>, now: Instant) {
         let shared = &*self.shared;
-        let permit = shared.admission.unpark();
         let queued_time = self.queued_for(now);
-        let Work {
-            task,
-            luggage,
-            ticket,
-        } = work;
+        let is_cancelled = matches!(why, Why::Cancelled { .. });
+        if let (Some(breaker), Some(ticket)) = (&shared.breaker, work.ticket) {
+            breaker.settle(ticket, Verdict::None);
+        }
+        if is_cancelled {
+            shared.ledger.shared.cancel();
+        } else {
+            shared.ledger.shared.time_out();
+        }
+        drop(shared.admission.unpark());
         contain(
             &shared.name,
             "the drop of a task that never started",
             || {
-                drop(task);
+                drop(work.task);
             },
         );
         contain(&shared.name, "the drop of a captured context", || {
-            drop(luggage);
+            drop(work.luggage);
         });
-        if let (Some(breaker), Some(ticket)) = (&shared.breaker, ticket) {
-            breaker.settle(ticket, Verdict::None);
-        }
         let call = self.info();
-        if matches!(why, Why::Cancelled { .. }) {
-            shared.tell(|| BulkheadEvent::Cancelled { call, queued_time });
-            shared.ledger.shared.cancel();
-        } else {
-            shared.tell(|| BulkheadEvent::Expired { call, queued_time });
-            shared.ledger.shared.time_out();
-        }
-        drop(permit);
+        shared.tell(|| {
+            if is_cancelled {
+                BulkheadEvent::Cancelled { call, queued_time }
+            } else {
+                BulkheadEvent::Expired { call, queued_time }
+            }
+        });
         self.finish(Outcome {
             result: Err(why),
             queued_nanos: nanos(queued_time),
