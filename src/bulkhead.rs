@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 use std::fmt;
+use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -46,6 +47,10 @@ use crate::sync::{AtomicBool, Condvar, Mutex, Padded};
 /// }
 /// # Ok::<(), bulkman::BuildError>(())
 /// ```
+///
+/// Calls start in the order in which they were admitted, but for one case: while the entries of many cancelled
+/// or expired calls are being cleared out of the queue, which happens once in N + Q of them, calls can overtake each
+/// other.
 ///
 /// # What dropping it does
 ///
@@ -267,6 +272,10 @@ impl Bulkhead {
         pool::shut_down(&self.shared, Patience::None)
     }
 }
+
+// A panic that passes through leaves nothing half-done: there is no user code under a lock.
+impl UnwindSafe for Bulkhead {}
+impl RefUnwindSafe for Bulkhead {}
 
 impl Drop for Bulkhead {
     fn drop(&mut self) {

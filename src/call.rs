@@ -137,15 +137,16 @@ impl<'a, C> Call<'a, C> {
         self
     }
 
-    /// Sets how long this call may wait for a worker. Zero: a worker has to take it at once.
+    /// Sets how long this call may wait for a worker. Zero is over before a worker can take it.
     pub fn queue_timeout(mut self, limit: Duration) -> Self {
         self.queue_timeout = Some(limit);
         self
     }
 
     /// If the bulkhead is full, waits up to `limit` for a place instead of failing fast, in no
-    /// particular order with other callers. Time spent so counts towards [`timeout`](Self::timeout), but
-    /// not as time in the queue.
+    /// particular order with other callers. Without one the call is refused as
+    /// [`Full`](crate::BulkheadError::Full), also if its [`timeout`](Self::timeout) passed first, towards which this
+    /// time counts. It does not count as time in the queue.
     ///
     /// On a worker of the same bulkhead it does not wait, since the place that it waited for might be
     /// its own.

@@ -160,6 +160,13 @@ impl<F> fmt::Display for Rejected<F> {
 
 impl<F> Error for Rejected<F> {}
 
+/// For `map_err(RejectReason::from)?`, where the closure is not wanted back, or is not `Sync`.
+impl<F> From<Rejected<F>> for RejectReason {
+    fn from(rejected: Rejected<F>) -> Self {
+        rejected.reason
+    }
+}
+
 /// Why a call has no value: the task's own error, or one typed reason.
 ///
 /// `E` is the task's error type, [`Infallible`] for [`run`](crate::Bulkhead::run).

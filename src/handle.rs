@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::future::Future;
+use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -215,6 +216,10 @@ impl<T, E> Drop for ExecutionHandle<T, E> {
 }
 
 impl<T, E> Unpin for ExecutionHandle<T, E> {}
+
+// As for the bulkhead itself.
+impl<T, E> UnwindSafe for ExecutionHandle<T, E> {}
+impl<T, E> RefUnwindSafe for ExecutionHandle<T, E> {}
 
 impl<T, E> Future for ExecutionHandle<T, E> {
     type Output = ExecutionResult<T, E>;

@@ -8,8 +8,10 @@
 //!   many shells are allowed, and the last is the stop token. So sending never fails.
 //! * Who is about to make a shell counts it first ([`Queue::reserve_shell`]). Within the allowance
 //!   that is all. Beyond it, the shell is swept out before its place is given back: a sweep passes
-//!   every entry once, drops the shells and puts the others back in order. It throws out as many
-//!   shells as there may be calls, so a cancel costs the same however long the queue is.
+//!   every entry once, drops the shells and puts the others back at the end, one by one, so that never
+//!   more than one call is out of the workers' reach. (What a worker takes meanwhile may overtake what
+//!   was put back.) It throws out as many shells as there may be calls, so a cancel costs the same
+//!   however long the queue is.
 //! * Sweeps are serialized, and nobody but a sweep puts an entry back. An entry that is a shell when
 //!   a sweep begins has therefore left the channel when it ends.
 //!

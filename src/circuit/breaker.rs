@@ -6,6 +6,7 @@
 
 use std::fmt;
 use std::num::NonZeroU64;
+use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -327,6 +328,10 @@ impl CircuitBreaker {
         u64::try_from(since).unwrap_or(u64::MAX)
     }
 }
+
+// A panic that passes through leaves nothing half-done: there is no user code under the lock.
+impl UnwindSafe for CircuitBreaker {}
+impl RefUnwindSafe for CircuitBreaker {}
 
 impl fmt::Debug for CircuitBreaker {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

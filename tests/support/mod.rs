@@ -1,8 +1,12 @@
 //! What the tests share: gates that tasks wait at, and waits that end with a condition.
 
-#![allow(dead_code, unreachable_pub, reason = "each test file uses its own part")]
+#![allow(
+    dead_code,
+    unreachable_pub,
+    reason = "each test file uses its own part"
+)]
 
-use std::sync::{Arc, Condvar, Mutex};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use bulkman::{Bulkhead, BulkheadConfig, BulkheadStats, ExecutionHandle};
@@ -33,7 +37,9 @@ impl Gate {
 
     /// Lets everybody through, now and later.
     pub fn open(&self) {
-        self.0.0.lock().unwrap().0 = true;
+        // Also when a test that fails has poisoned it: this runs while it unwinds.
+        let state = self.0.0.lock();
+        state.unwrap_or_else(PoisonError::into_inner).0 = true;
         self.0.1.notify_all();
     }
 
@@ -83,7 +89,9 @@ impl Busy {
     pub fn finish(self) {
         self.gate.open();
         for handle in self.handles {
-            wait(handle).into_result().expect("a task at a gate ends well");
+            wait(handle)
+                .into_result()
+                .expect("a task at a gate ends well");
         }
     }
 }
@@ -142,7 +150,10 @@ pub fn assert_balanced(stats: &BulkheadStats) {
         stats.rejected_full + stats.rejected_circuit_open + stats.rejected_shut_down,
     );
     let capacity = stats.max_concurrent_calls + stats.max_queue_size;
-    assert!(stats.active_tasks <= stats.max_concurrent_calls, "{stats:?}");
+    assert!(
+        stats.active_tasks <= stats.max_concurrent_calls,
+        "{stats:?}"
+    );
     assert!(stats.queued_tasks <= capacity, "{stats:?}");
     assert!(stats.in_flight <= capacity, "{stats:?}");
     assert!(stats.abandoned_tasks <= stats.in_flight, "{stats:?}");
