@@ -129,5 +129,7 @@ fn cancel_against_shutdown_now() {
             Some(other) => panic!("{other}"),
         }
         shutting.join().unwrap();
+        // After a `shutdown_now`, dropping waits for nobody; the model wants its threads to end.
+        bulkhead.shutdown();
     });
 }
