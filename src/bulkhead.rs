@@ -11,6 +11,7 @@ use crate::circuit::CircuitBreaker;
 use crate::clock::Clock;
 use crate::config::BulkheadConfig;
 use crate::context::ContextPropagator;
+use crate::current::Seat;
 use crate::error::{BuildError, Rejected};
 use crate::handle::ExecutionHandle;
 use crate::listener::{BulkheadEvent, BulkheadListener, Listeners};
@@ -382,7 +383,7 @@ impl BulkheadBuilder {
             listeners,
             propagators,
             worker_hooks,
-            seats: (0..workers).map(|_| Arc::default()).collect(),
+            seats: (0..workers).map(|_| Arc::new(Seat::new())).collect(),
             spinning: Padded::default(),
             crew: Mutex::new(Crew::default()),
             crew_changed: Condvar::new(),

@@ -8,10 +8,10 @@ use std::time::Duration;
 
 use uuid::Uuid;
 
-use crate::circuit::{CircuitBreaker, Ticket, Verdict};
+use crate::circuit::{Ticket, Verdict};
 use crate::clock::{Limit, after, earlier};
 use crate::context::Luggage;
-use crate::current::{ThisBulkhead, ThisThread};
+use crate::current::{ThisBulkhead, ThisThread, while_holding_a_place};
 use crate::error::{RejectReason, Rejected};
 use crate::handle::ExecutionHandle;
 use crate::listener::BulkheadEvent;
@@ -297,14 +297,24 @@ impl<'a, C> Call<'a, C> {
                 }
             }
         })?;
-        let ticket = match shared.breaker.as_ref().map(CircuitBreaker::admit) {
+        // Listeners of the circuit, and propagators: this thread holds a place while they run.
+        let ticket = match &shared.breaker {
             None => None,
-            Some(Ok(ticket)) => Some(ticket),
-            Some(Err(retry_after)) => {
-                // Counted before the permit goes, as every end of an admitted call.
-                shared.ledger.shared.reject_circuit_open();
-                return Err(Refusal::CircuitOpen { retry_after });
-            }
+            Some(breaker) => match while_holding_a_place(&shared.seats, || breaker.admit()) {
+                Ok(ticket) => Some(ticket),
+                Err(retry_after) => {
+                    // Counted before the permit goes, as every end of an admitted call.
+                    shared.ledger.shared.reject_circuit_open();
+                    return Err(Refusal::CircuitOpen { retry_after });
+                }
+            },
+        };
+        let luggage = if shared.propagators.is_empty() {
+            Luggage::default()
+        } else {
+            while_holding_a_place(&shared.seats, || {
+                Luggage::pack(&shared.name, &shared.propagators)
+            })
         };
         let admitted_at = shared.clock.now();
         let head = Head {
@@ -319,7 +329,6 @@ impl<'a, C> Call<'a, C> {
             })),
             cancel_requested: AtomicBool::new(false),
         };
-        let luggage = Luggage::pack(&shared.name, &shared.propagators);
         Ok(Admitted {
             permit,
             head,

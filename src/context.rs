@@ -10,8 +10,6 @@ use crate::panics::contain;
 /// For each admitted call, `capture` runs in the submitting thread; what it returns is attached on
 /// the worker before the task, and what that returns is dropped there after the task.
 ///
-/// `capture` must not shut the bulkhead down: that would wait for the very call.
-///
 /// A panic in any of these steps is contained and logged, and the task runs all the same.
 ///
 /// ```
@@ -75,9 +73,6 @@ pub(crate) struct Luggage(Option<Box<Vec<CapturedContext>>>);
 
 impl Luggage {
     pub(crate) fn pack(bulkhead: &str, propagators: &[Box<dyn ContextPropagator>]) -> Self {
-        if propagators.is_empty() {
-            return Self(None);
-        }
         let captured = propagators
             .iter()
             .filter_map(|p| contain(bulkhead, "a context propagator", || p.capture()));

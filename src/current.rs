@@ -1,6 +1,6 @@
 //! Who is running what: the seat of each worker, and what a task can ask about itself.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -10,29 +10,43 @@ use uuid::Uuid;
 use crate::queue::Job;
 use crate::sync::{self, Mutex, Ordering};
 
-/// A worker's place, where others can see what it runs.
-#[derive(Default)]
+/// A worker's place, where others can see what it runs: a call, and on top of it the calls that it waits for and
+/// runs itself.
 pub(crate) struct Seat {
-    running: Mutex<Option<Arc<dyn Job>>>,
+    running: Mutex<Vec<Arc<dyn Job>>>,
 }
 
 impl Seat {
-    /// Says what runs here from now on, and returns what ran until now.
-    pub(crate) fn replace(&self, job: Option<Arc<dyn Job>>) -> Option<Arc<dyn Job>> {
-        std::mem::replace(&mut *self.running.lock(), job)
+    pub(crate) fn new() -> Self {
+        Self {
+            running: Mutex::new(Vec::with_capacity(1)),
+        }
     }
 
-    pub(crate) fn running(&self) -> Option<Arc<dyn Job>> {
+    pub(crate) fn begin(&self, job: Arc<dyn Job>) {
+        self.running.lock().push(job);
+    }
+
+    /// The last call that has begun here is over.
+    pub(crate) fn end(&self) {
+        let ended = self.running.lock().pop();
+        drop(ended);
+    }
+
+    /// From the outermost to the innermost.
+    pub(crate) fn running(&self) -> Vec<Arc<dyn Job>> {
         self.running.lock().clone()
+    }
+
+    fn innermost(&self) -> Option<Arc<dyn Job>> {
+        self.running.lock().last().cloned()
     }
 }
 
 /// Which seat this thread sits on, for the whole life of a worker thread.
-#[derive(Clone)]
 struct Badge {
-    /// Identifies the bulkhead: the address of its shared part, which the worker keeps alive.
-    owner: usize,
     index: usize,
+    /// Also says of which bulkhead: it stays alive, and so unique, as long as the badge.
     seat: Arc<Seat>,
 }
 
@@ -40,31 +54,63 @@ sync::thread_local! {
     // Not `const`, which loom's macro does not know.
     #[allow(clippy::missing_const_for_thread_local, reason = "see above")]
     static BADGE: RefCell<Option<Badge>> = RefCell::new(None);
+
+    /// The bulkhead of which this thread, which is no worker, holds a place while user code runs; its address.
+    #[allow(clippy::missing_const_for_thread_local, reason = "see above")]
+    static HOLDING: Cell<usize> = Cell::new(0);
 }
 
-/// Makes this thread the worker `index` of `owner`.
-pub(crate) fn sit_down(owner: usize, index: usize, seat: Arc<Seat>) {
-    BADGE.with(|badge| *badge.borrow_mut() = Some(Badge { owner, index, seat }));
+/// Makes this thread the worker `index`.
+pub(crate) fn sit_down(index: usize, seat: Arc<Seat>) {
+    BADGE.with(|badge| *badge.borrow_mut() = Some(Badge { index, seat }));
 }
 
 /// This thread, as seen from one bulkhead.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ThisThread {
+    /// It may wait for anything.
     Outsider,
     /// Its worker of that index.
     Worker(usize),
-    /// A thread whose thread-local values are being destroyed. It may have been a worker.
-    Ending,
+    /// It is about to submit a call and holds its place; or its thread-local values are being destroyed, and it may
+    /// have been a worker. To wait for the bulkhead could mean to wait for itself.
+    Involved,
 }
 
-pub(crate) fn this_thread(owner: usize) -> ThisThread {
-    match BADGE.try_with(|badge| match &*badge.borrow() {
-        Some(badge) if badge.owner == owner => ThisThread::Worker(badge.index),
-        _ => ThisThread::Outsider,
-    }) {
-        Ok(thread) => thread,
-        Err(_) => ThisThread::Ending,
+/// What this thread is to the bulkhead with these seats.
+pub(crate) fn this_thread(seats: &[Arc<Seat>]) -> ThisThread {
+    let held = HOLDING.try_with(Cell::get);
+    if held.is_ok_and(|held| held == address(seats)) {
+        return ThisThread::Involved;
     }
+    let known = BADGE.try_with(|badge| {
+        let badge = badge.borrow();
+        let badge = badge.as_ref()?;
+        let seat = seats.get(badge.index)?;
+        Arc::ptr_eq(seat, &badge.seat).then_some(badge.index)
+    });
+    match known {
+        Ok(None) => ThisThread::Outsider,
+        Ok(Some(index)) => ThisThread::Worker(index),
+        Err(_) => ThisThread::Involved,
+    }
+}
+
+fn address(seats: &[Arc<Seat>]) -> usize {
+    seats.as_ptr().addr()
+}
+
+/// Runs user code in a thread that holds a place of the bulkhead with these seats. `body` must not panic.
+pub(crate) fn while_holding_a_place<R>(seats: &[Arc<Seat>], body: impl FnOnce() -> R) -> R {
+    let set = |held| {
+        HOLDING
+            .try_with(|holding| holding.replace(held))
+            .unwrap_or(0)
+    };
+    let before = set(address(seats));
+    let value = body();
+    set(before);
+    value
 }
 
 /// The call that this thread is running, asked from inside its task; `None` on any other thread.
@@ -90,7 +136,7 @@ pub fn current() -> Option<CurrentExecution> {
     let seat = BADGE
         .try_with(|badge| badge.borrow().as_ref().map(|badge| Arc::clone(&badge.seat)))
         .ok()??;
-    seat.running().map(|job| CurrentExecution { job })
+    seat.innermost().map(|job| CurrentExecution { job })
 }
 
 /// The name of the bulkhead whose task this thread runs, looked up when it is written.

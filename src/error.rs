@@ -62,11 +62,12 @@ pub enum RejectReason {
         waited: Option<Duration>,
     },
     /// The circuit breaker keeps calls away from a failing dependency.
-    #[error("bulkhead `{bulkhead}` has an open circuit: retry in {retry_after:.1?}")]
+    #[error("bulkhead `{bulkhead}` has an open circuit: {}", RetryAfter(*.retry_after))]
     CircuitOpen {
         /// The bulkhead's name.
         bulkhead: Arc<str>,
-        /// How long the circuit stays open; zero while it is half-open and all its probes are out.
+        /// How long the circuit stays open; zero while it is half-open and all its probes are out;
+        /// [`Duration::MAX`] if only a reset closes it.
         retry_after: Duration,
     },
     /// The bulkhead is shut down.
@@ -75,6 +76,19 @@ pub enum RejectReason {
         /// The bulkhead's name.
         bulkhead: Arc<str>,
     },
+}
+
+/// How long a circuit stays open, in words.
+pub(crate) struct RetryAfter(pub(crate) Duration);
+
+impl fmt::Display for RetryAfter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Duration::ZERO => f.write_str("all its probes are out, retry in a moment"),
+            Duration::MAX => f.write_str("until it is reset"),
+            retry_after => write!(f, "retry in {retry_after:.1?}"),
+        }
+    }
 }
 
 struct Waited(Option<Duration>);
@@ -190,11 +204,12 @@ pub enum BulkheadError<E> {
         waited: Option<Duration>,
     },
     /// Refused: the circuit breaker keeps calls away from a failing dependency. The task never started.
-    #[error("bulkhead `{bulkhead}` has an open circuit: retry in {retry_after:.1?}")]
+    #[error("bulkhead `{bulkhead}` has an open circuit: {}", RetryAfter(*.retry_after))]
     CircuitOpen {
         /// The bulkhead's name.
         bulkhead: Arc<str>,
-        /// How long the circuit stays open; zero while it is half-open and all its probes are out.
+        /// How long the circuit stays open; zero while it is half-open and all its probes are out;
+        /// [`Duration::MAX`] if only a reset closes it.
         retry_after: Duration,
     },
     /// Refused: the bulkhead is shut down. The task never started.

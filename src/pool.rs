@@ -33,7 +33,8 @@ use crate::sync::{self, Ordering, yield_now};
 pub struct ShutdownReport {
     /// Tasks that ran to their end, whatever it was, during the shutdown.
     pub finished: u64,
-    /// Queued calls that the shutdown has cancelled; each of their waiters was told.
+    /// Queued calls that were cancelled during the shutdown, by it or by another at the same time; each of their
+    /// waiters was told.
     pub cancelled: u64,
     /// Tasks that go on after the shutdown has returned. Their outcomes are still delivered.
     pub still_running: Vec<RunningTask>,
@@ -98,7 +99,7 @@ pub(crate) fn start(shared: &Arc<Shared>) -> Result<(), BuildError> {
 
 /// A worker's life.
 fn work(shared: Arc<Shared>, index: usize) {
-    sit_down(shared.id(), index, Arc::clone(&shared.seats[index]));
+    sit_down(index, Arc::clone(&shared.seats[index]));
     call_hooks(&shared, &shared.worker_hooks.on_start, index);
     while let Some(job) = shared.queue.next() {
         job.take_turn(index);
@@ -122,34 +123,34 @@ fn call_hooks(shared: &Shared, hooks: &[WorkerHook], index: usize) {
 }
 
 pub(crate) fn shut_down(shared: &Shared, patience: Patience) -> ShutdownReport {
-    let finished_before = shared.totals().finished();
+    let before = shared.totals();
     if shared.admission.close() {
         let bulkhead = &*shared.name;
         log::debug!("bulkhead `{bulkhead}` is shutting down");
         shared.tell(|| BulkheadEvent::ShuttingDown { bulkhead });
     }
     let may_wait = shared.this_thread() == ThisThread::Outsider;
-    let mut cancelled = 0;
     let ended = match patience {
         Patience::Unlimited | Patience::Until(None) => may_wait && wait_for_crew(shared, None),
         Patience::Until(deadline) => {
             let ended = may_wait && wait_for_crew(shared, deadline);
             if may_wait && !ended {
-                cancelled = cancel_queued(shared);
+                cancel_queued(shared);
             }
             ended
         }
         Patience::None => {
-            cancelled = cancel_queued(shared);
+            cancel_queued(shared);
             false
         }
     };
     if ended && matches!(patience, Patience::Unlimited | Patience::Until(None)) {
         join(shared);
     }
+    let after = shared.totals();
     ShutdownReport {
-        finished: shared.totals().finished() - finished_before,
-        cancelled,
+        finished: after.finished() - before.finished(),
+        cancelled: after.cancelled_by_shutdown - before.cancelled_by_shutdown,
         still_running: still_running(shared),
     }
 }
@@ -175,21 +176,17 @@ fn join(shared: &Shared) {
     }
 }
 
-fn cancel_queued(shared: &Shared) -> u64 {
+fn cancel_queued(shared: &Shared) {
     shared.discard_queued.store(true, Ordering::Release);
-    let mut cancelled = 0;
     // A submitter that was admitted before the close may be about to push its call. Whatever comes
     // later than this looks for the flag itself.
     for _ in 0..sync::LATE_ARRIVALS {
-        shared
-            .queue
-            .drain(|job| cancelled += u64::from(job.cancel_for_shutdown()));
+        shared.queue.drain(|job| job.cancel_for_shutdown());
         if shared.totals().waiting() == 0 {
             break;
         }
         yield_now();
     }
-    cancelled
 }
 
 fn still_running(shared: &Shared) -> Vec<RunningTask> {

@@ -59,7 +59,7 @@ pub(crate) trait Job: Send + Sync {
     /// The worker's turn: run the task, or find that it is too late or nothing is left.
     fn take_turn(self: Arc<Self>, worker: usize);
     /// Cancels the task if it is still queued, for a shutdown that has taken the entry out.
-    fn cancel_for_shutdown(&self) -> bool;
+    fn cancel_for_shutdown(&self);
     /// Whether the task has left the queue.
     fn is_shell(&self) -> bool;
     /// Since when the task is running, if it is.

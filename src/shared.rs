@@ -52,14 +52,9 @@ pub(crate) struct WorkerHooks {
 }
 
 impl Shared {
-    /// Whether the calling thread is one of this bulkhead's workers.
+    /// What the calling thread is to this bulkhead.
     pub(crate) fn this_thread(&self) -> ThisThread {
-        this_thread(self.id())
-    }
-
-    /// Identifies the bulkhead among all that live.
-    pub(crate) fn id(&self) -> usize {
-        std::ptr::from_ref(self).addr()
+        this_thread(&self.seats)
     }
 
     pub(crate) fn is_discarding(&self) -> bool {
@@ -104,7 +99,7 @@ impl Shared {
 
     /// The calls that run at this moment.
     pub(crate) fn running(&self) -> impl Iterator<Item = Arc<dyn Job>> + '_ {
-        self.seats.iter().filter_map(|seat| seat.running())
+        self.seats.iter().flat_map(|seat| seat.running())
     }
 }
 

@@ -187,6 +187,8 @@ pub(crate) struct SharedTally {
     rejected_circuit_open: AtomicU64,
     rejected_shut_down: AtomicU64,
     cancelled: AtomicU64,
+    /// How many of the cancelled ones a shutdown has cancelled.
+    cancelled_by_shutdown: AtomicU64,
     timed_out: AtomicU64,
     /// Calls that a waiting worker runs for itself, on top of the one it is in.
     helped_started: AtomicU64,
@@ -213,7 +215,10 @@ impl SharedTally {
         count(&self.rejected_shut_down);
     }
 
-    pub(crate) fn cancel(&self) {
+    pub(crate) fn cancel(&self, by_shutdown: bool) {
+        if by_shutdown {
+            count(&self.cancelled_by_shutdown);
+        }
         count(&self.cancelled);
     }
 
@@ -254,6 +259,7 @@ pub(crate) struct Totals {
     pub(crate) rejected_circuit_open: u64,
     pub(crate) rejected_shut_down: u64,
     pub(crate) cancelled: u64,
+    pub(crate) cancelled_by_shutdown: u64,
     pub(crate) timed_out: u64,
     pub(crate) active: u64,
     pub(crate) in_flight: u64,
@@ -277,7 +283,7 @@ impl Totals {
 
     /// Calls admitted that no worker has begun and nobody has ended.
     pub(crate) fn waiting(&self) -> u64 {
-        (self.in_flight - self.active).saturating_sub(self.helped)
+        self.in_flight - self.active - self.helped
     }
 }
 
@@ -324,6 +330,8 @@ impl Ledger {
         let ended_all = finished + cancelled + timed_out + rejected_circuit_open;
         let abandoned = load(&shared.abandoned);
         let in_flight = admitted().saturating_sub(ended_all).min(capacity);
+        // Another cut: a call that is being helped is in flight, and not one of the active.
+        let helped = helped.min(in_flight - active);
         Totals {
             ended,
             started: finished + active + helped,
@@ -331,6 +339,7 @@ impl Ledger {
             rejected_circuit_open,
             rejected_shut_down: load(&shared.rejected_shut_down),
             cancelled,
+            cancelled_by_shutdown: load(&shared.cancelled_by_shutdown),
             timed_out,
             active,
             in_flight,

@@ -290,14 +290,16 @@ impl<F, T, E> Cell<F, T, E> {
     fn leave(&self, work: Work<F>, why: Why<E>, now: Instant) {
         let shared = &*self.shared;
         let queued_time = self.queued_for(now);
-        let is_cancelled = matches!(why, Why::Cancelled { .. });
+        let cancelled = match why {
+            Why::Cancelled { by_shutdown } => Some(by_shutdown),
+            _ => None,
+        };
         if let (Some(breaker), Some(ticket)) = (&shared.breaker, work.ticket) {
             breaker.settle(ticket, Verdict::None);
         }
-        if is_cancelled {
-            shared.ledger.shared.cancel();
-        } else {
-            shared.ledger.shared.time_out();
+        match cancelled {
+            Some(by_shutdown) => shared.ledger.shared.cancel(by_shutdown),
+            None => shared.ledger.shared.time_out(),
         }
         drop(shared.admission.unpark());
         contain(
@@ -312,7 +314,7 @@ impl<F, T, E> Cell<F, T, E> {
         });
         let call = self.info();
         shared.tell(|| {
-            if is_cancelled {
+            if cancelled.is_some() {
                 BulkheadEvent::Cancelled { call, queued_time }
             } else {
                 BulkheadEvent::Expired { call, queued_time }
@@ -439,7 +441,7 @@ where
             ticket,
         } = work;
 
-        let outer = seat.replace(Some(Arc::clone(self) as Arc<dyn Job>));
+        seat.begin(Arc::clone(self) as Arc<dyn Job>);
         if helping {
             shared.ledger.shared.start_helped();
         } else {
@@ -451,7 +453,7 @@ where
             let ran = catch(task);
             (ran, shared.clock.now())
         });
-        drop(seat.replace(outer));
+        seat.end();
 
         let execution_time = ended.saturating_duration_since(since);
         let (result, verdict, ending) = match ran {
@@ -525,17 +527,13 @@ where
         }
     }
 
-    fn cancel_for_shutdown(&self) -> bool {
+    fn cancel_for_shutdown(&self) {
         match self.take(Stage::Leaving) {
             Some(work) => {
                 let now = self.shared.clock.now();
                 self.leave(work, Why::Cancelled { by_shutdown: true }, now);
-                true
             }
-            None => {
-                self.shared.queue.shell_left();
-                false
-            }
+            None => self.shared.queue.shell_left(),
         }
     }
 

@@ -15,7 +15,7 @@ use thiserror::Error;
 use super::machine::{Admit, CircuitChange, CircuitState, Machine, Ticket, Transition, Verdict};
 use crate::clock::Clock;
 use crate::config::{CircuitBreakerConfig, check_name};
-use crate::error::BuildError;
+use crate::error::{BuildError, RetryAfter};
 use crate::panics::{catch, contain};
 use crate::sync::{AtomicU64, Mutex, Ordering};
 
@@ -300,13 +300,13 @@ impl CircuitBreaker {
                 .store(machine.generation() << KIND_BITS | kind, Ordering::Release);
             (answer, transition)
         };
-        if let Some((from, to, generation)) = transition {
-            self.tell(from, to, generation);
+        if let Some((from, to, sequence)) = transition {
+            self.tell(from, to, sequence);
         }
         answer
     }
 
-    fn tell(&self, from: CircuitState, to: CircuitState, generation: u64) {
+    fn tell(&self, from: CircuitState, to: CircuitState, sequence: u64) {
         let name = &self.name;
         match to {
             CircuitState::Open => log::warn!("circuit `{name}` is open, it was {from}"),
@@ -316,7 +316,7 @@ impl CircuitBreaker {
             name: Arc::clone(name),
             from,
             to,
-            sequence: generation - 1,
+            sequence,
         };
         for callback in &self.on_change {
             contain(name, "a circuit callback", || callback(&change));
@@ -446,7 +446,7 @@ impl Drop for CircuitPermit<'_> {
 
 /// The circuit lets no call pass now.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
-#[error("circuit `{name}` is open: retry in {retry_after:?}")]
+#[error("circuit `{name}` is open: {}", RetryAfter(*.retry_after))]
 #[non_exhaustive]
 pub struct CircuitOpen {
     /// The breaker's name.

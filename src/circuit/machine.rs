@@ -72,15 +72,17 @@ pub(crate) enum Admit {
     Refuse { retry_after: Duration },
 }
 
-/// From, to, and the generation that the transition began.
+/// From, to, and the how-manieth transition it was.
 pub(crate) type Transition = (CircuitState, CircuitState, u64);
 
 #[derive(Debug)]
 pub(crate) struct Machine {
     rules: CircuitBreakerConfig,
     phase: Phase,
-    /// Starts at 1 and grows with each transition.
+    /// Starts at 1 and grows with each transition, also with one into the same state.
     generation: NonZeroU64,
+    /// Counts the transitions into another state.
+    changes: u64,
 }
 
 #[derive(Debug)]
@@ -117,6 +119,7 @@ impl Machine {
             rules,
             phase,
             generation: NonZeroU64::MIN,
+            changes: 0,
         }
     }
 
@@ -243,7 +246,11 @@ impl Machine {
         // 2^61 transitions take longer than the machine will stand.
         self.generation = self.generation.saturating_add(1);
         let to = self.state();
-        (from != to).then_some((from, to, self.generation.get()))
+        if from == to {
+            return None;
+        }
+        self.changes += 1;
+        Some((from, to, self.changes))
     }
 }
 

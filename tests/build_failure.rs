@@ -1,0 +1,131 @@
+//! When the system refuses a thread: the error says which, and nothing is left behind.
+//!
+//! The limit is set on a child process, this test binary again, by the shell that starts it. It is the
+//! address space that is limited: that holds for every user, and what runs out first is the room for
+//! stacks.
+
+#![cfg(target_os = "linux")]
+
+use std::env;
+use std::error::Error;
+use std::fs;
+use std::process::{Command, ExitStatus};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use bulkman::{BuildError, Bulkhead, BulkheadConfig};
+
+/// Set for the child process only.
+const CHILD: &str = "BULKMAN_TEST_BUILD_FAILURE";
+/// What the child prints when it has come to its end.
+const DONE: &str = "the child saw what it should";
+/// Far more than fit: at 64 MiB a stack, a hundred of them fill the 6 GiB.
+const WORKERS: usize = 2_000;
+const STACK_BYTES: &str = "67108864";
+const ADDRESS_SPACE_KIB: &str = "6291456";
+
+/// Threads of this process whose name begins so.
+fn threads_named(prefix: &str) -> usize {
+    fs::read_dir("/proc/self/task")
+        .expect("the list of threads")
+        .filter_map(|task| fs::read_to_string(task.ok()?.path().join("comm")).ok())
+        .filter(|comm| comm.starts_with(prefix))
+        .count()
+}
+
+/// The kernel takes a thread off its list a moment after it was joined.
+fn eventually_no_worker() {
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while threads_named("bulkman-") > 0 {
+        assert!(Instant::now() < deadline, "workers are left");
+        thread::park_timeout(Duration::from_millis(1));
+    }
+}
+
+/// Runs one test of this file in a child process under the limit.
+fn in_child(test: &str) -> (ExitStatus, String) {
+    let output = Command::new("sh")
+        .args(["-c", "ulimit -v \"$1\" && shift && exec \"$@\"", "sh"])
+        .arg(ADDRESS_SPACE_KIB)
+        .arg(env::current_exe().expect("this binary"))
+        .args([test, "--exact", "--nocapture", "--test-threads=1"])
+        .env(CHILD, "1")
+        .env("RUST_MIN_STACK", STACK_BYTES)
+        .output()
+        .expect("a shell");
+    let text = format!(
+        "{}{}",
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    );
+    (output.status, text)
+}
+
+#[test]
+fn a_refused_thread_is_named_and_no_worker_is_left() {
+    if env::var_os(CHILD).is_some() {
+        return child();
+    }
+    let (status, text) = in_child("a_refused_thread_is_named_and_no_worker_is_left");
+    assert!(status.success(), "{status}: {text}");
+    assert!(text.contains(DONE), "{text}");
+}
+
+fn child() {
+    let started = Arc::new(AtomicUsize::new(0));
+    let stopped = Arc::new(AtomicUsize::new(0));
+    let config = BulkheadConfig::new("toomany")
+        .max_concurrent_calls(WORKERS)
+        .max_queue_size(0);
+    let built = Bulkhead::builder(config)
+        .on_worker_start({
+            let started = Arc::clone(&started);
+            move |_| {
+                started.fetch_add(1, Ordering::SeqCst);
+            }
+        })
+        .on_worker_stop({
+            let stopped = Arc::clone(&stopped);
+            move |_| {
+                stopped.fetch_add(1, Ordering::SeqCst);
+            }
+        })
+        .build();
+    // At once: the workers that had started are joined when `build` returns.
+    let error = match built {
+        Ok(_) => panic!("the limit does not limit"),
+        Err(error) => error,
+    };
+    let text = error.to_string();
+    assert!(error.source().is_some(), "what the system said");
+    let BuildError::ThreadStart {
+        bulkhead,
+        worker,
+        workers,
+        ..
+    } = error
+    else {
+        panic!("another error: {text}");
+    };
+    assert_eq!(
+        text,
+        format!("bulkhead `toomany` could not start worker {worker} of {WORKERS}")
+    );
+    assert_eq!(bulkhead, "toomany");
+    assert_eq!(workers, WORKERS);
+    assert!(worker > 1 && worker < WORKERS, "worker {worker}");
+    assert_eq!(started.load(Ordering::SeqCst), worker - 1);
+    assert_eq!(stopped.load(Ordering::SeqCst), worker - 1);
+    assert_eq!(Arc::strong_count(&started), 1, "the hooks are gone");
+    eventually_no_worker();
+
+    // The room is free again, so that a smaller one can be built.
+    let smaller = BulkheadConfig::new("smaller").max_concurrent_calls(2);
+    let bulkhead = Bulkhead::new(smaller).expect("there is room for two");
+    assert_eq!(bulkhead.run(|| 42).wait().value(), Some(&42));
+    drop(bulkhead);
+    eventually_no_worker();
+    println!("{DONE}");
+}
