@@ -1,0 +1,70 @@
+//! G11 and the cost of a call: a refusal allocates nothing, a call one block.
+
+mod support;
+
+use allocation_counter::measure;
+use bulkman::{Bulkhead, CircuitBreakerConfig};
+use std::time::Duration;
+use support::{bulkhead, config, occupy};
+
+/// Blocks allocated by this thread.
+fn blocks(action: impl FnOnce()) -> u64 {
+    measure(action).count_total
+}
+
+#[test]
+fn a_refusal_allocates_nothing() {
+    let full = bulkhead(1, 0);
+    let busy = occupy(&full, 1);
+    let open = config(1, 0).circuit_breaker(CircuitBreakerConfig::default());
+    let open = Bulkhead::new(open).unwrap();
+    open.circuit_breaker().unwrap().force_open();
+    let shut_down = bulkhead(1, 0);
+    shut_down.shutdown();
+    for refusing in [&full, &open, &shut_down] {
+        // What a thread needs once, such as the state of its random numbers.
+        drop(refusing.run(|| ()));
+        let allocated = blocks(|| {
+            for _ in 0..100 {
+                assert!(refusing.try_run(|| ()).is_err());
+                assert!(refusing.run(|| ()).is_finished());
+                let waiting = refusing.call().wait_for_capacity(Duration::ZERO);
+                assert!(waiting.operation("static").try_run(|| ()).is_err());
+            }
+        });
+        assert_eq!(allocated, 0, "{refusing:?}");
+    }
+    busy.finish();
+}
+
+#[test]
+fn a_call_allocates_one_block() {
+    let bulkhead = bulkhead(1, 100);
+    let busy = occupy(&bulkhead, 1);
+    drop(bulkhead.run(|| ()));
+    let captured = [7_u64; 4];
+    let mut handles = Vec::with_capacity(50);
+    let allocated = blocks(|| {
+        for _ in 0..50 {
+            handles.push(bulkhead.run(move || captured));
+        }
+    });
+    assert_eq!(allocated, 50);
+    busy.finish();
+    let waiting = blocks(|| {
+        for handle in handles {
+            assert_eq!(handle.wait().into_result().unwrap(), captured);
+        }
+    });
+    assert_eq!(waiting, 0, "waiting and collecting allocate nothing");
+}
+
+#[test]
+fn a_cancel_allocates_nothing() {
+    let bulkhead = bulkhead(1, 10);
+    let busy = occupy(&bulkhead, 1);
+    let handles: Vec<_> = (0..10).map(|_| bulkhead.run(|| ())).collect();
+    let allocated = blocks(|| assert!(handles.iter().all(|handle| handle.cancel())));
+    assert_eq!(allocated, 0);
+    busy.finish();
+}
