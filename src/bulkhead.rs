@@ -11,7 +11,7 @@ use crate::circuit::CircuitBreaker;
 use crate::clock::Clock;
 use crate::config::BulkheadConfig;
 use crate::context::ContextPropagator;
-use crate::current::Seat;
+use crate::current::{Seat, next_serial};
 use crate::error::{BuildError, Rejected};
 use crate::handle::ExecutionHandle;
 use crate::listener::{BulkheadEvent, BulkheadListener, Listeners};
@@ -49,9 +49,9 @@ use crate::sync::{AtomicBool, Condvar, Mutex, Padded};
 /// # Ok::<(), bulkman::BuildError>(())
 /// ```
 ///
-/// Calls start in the order in which they were admitted, but for one case: while the entries of many cancelled
-/// or expired calls are being cleared out of the queue, which happens once in N + Q of them, calls can overtake each
-/// other.
+/// Workers take calls in the order in which they came into the queue. There are two exceptions: a call that a task
+/// waits for may be run by the worker of that task at once, and while the entries of cancelled and expired calls are
+/// cleared out of the queue, which happens once in N + Q of them, calls that come in just then go first.
 ///
 /// # What dropping it does
 ///
@@ -145,7 +145,8 @@ impl Bulkhead {
     ///
     /// Then the result is [`Timeout`](crate::BulkheadError::Timeout). A task that has not started by then
     /// never will; one that runs is asked to stop
-    /// ([`is_cancelled`](crate::CurrentExecution::is_cancelled)), and keeps its worker until it ends.
+    /// ([`is_cancelled`](crate::CurrentExecution::is_cancelled)), and keeps its worker until it ends. (On one
+    /// of its own workers the wait can take longer, see [`ExecutionHandle`].)
     pub fn execute_with_timeout<T, E, F>(&self, limit: Duration, f: F) -> ExecutionResult<T, E>
     where
         F: FnOnce() -> Result<T, E> + Send + 'static,
@@ -247,7 +248,8 @@ impl Bulkhead {
         self.shared.stats()
     }
 
-    /// Starts all counters and distributions anew. Calls in flight count as submitted again.
+    /// Starts all counters and distributions anew. Calls in flight count as submitted again; of those that end at
+    /// this very moment the distributions may know one more or less than the counters.
     pub fn reset_stats(&self) {
         self.shared.ledger.reset(|| self.shared.totals());
     }
@@ -262,8 +264,9 @@ impl Bulkhead {
     }
 
     /// As [`shutdown`](Self::shutdown), but when `limit` is over it cancels what is queued, leaves running
-    /// what runs, and returns. A limit beyond what the clock can hold means for ever. On one of its own
-    /// workers it does not wait, so nothing is cancelled either.
+    /// what runs, and returns. If the workers end within the limit, it does not wait for their thread-local values to
+    /// be dropped. A limit beyond what the clock can hold means for ever. On one of its own workers it does not
+    /// wait, so nothing is cancelled either.
     pub fn shutdown_timeout(&self, limit: Duration) -> ShutdownReport {
         pool::shut_down(&self.shared, pool::patience(limit))
     }
@@ -374,6 +377,7 @@ impl BulkheadBuilder {
         let capacity = workers + config.max_queue_size;
         let queue = Queue::new(capacity);
         let shared = Arc::new(Shared {
+            serial: next_serial(),
             name: config.name.as_str().into(),
             clock,
             admission: Admission::new(capacity, queue.stopper()),

@@ -6,14 +6,12 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use uuid::Uuid;
-
 use crate::circuit::{Ticket, Verdict};
 use crate::clock::{Limit, after, earlier};
 use crate::context::Luggage;
 use crate::current::{ThisBulkhead, ThisThread, while_holding_a_place};
 use crate::error::{RejectReason, Rejected};
-use crate::handle::ExecutionHandle;
+use crate::handle::{ExecutionHandle, new_execution_id};
 use crate::listener::BulkheadEvent;
 use crate::panics::contain;
 use crate::permit::{Denied, Permit};
@@ -156,7 +154,8 @@ impl<'a, C> Call<'a, C> {
     }
 
     /// Sets how long the caller waits in all: for a place, in the queue and while the task runs. Then the
-    /// wait ends with [`Timeout`](crate::BulkheadError::Timeout). A task that has not started by then
+    /// wait ends with [`Timeout`](crate::BulkheadError::Timeout), or, if it was still for a place, with
+    /// [`Full`](crate::BulkheadError::Full). A task that has not started by then
     /// never will; one that runs is asked to stop, and keeps its worker until it ends.
     ///
     /// (An `.await` ends then only if something polls it; give the executor's own timer a
@@ -300,7 +299,7 @@ impl<'a, C> Call<'a, C> {
         // Listeners of the circuit, and propagators: this thread holds a place while they run.
         let ticket = match &shared.breaker {
             None => None,
-            Some(breaker) => match while_holding_a_place(&shared.seats, || breaker.admit()) {
+            Some(breaker) => match while_holding_a_place(shared.serial, || breaker.admit()) {
                 Ok(ticket) => Some(ticket),
                 Err(retry_after) => {
                     // Counted before the permit goes, as every end of an admitted call.
@@ -312,13 +311,13 @@ impl<'a, C> Call<'a, C> {
         let luggage = if shared.propagators.is_empty() {
             Luggage::default()
         } else {
-            while_holding_a_place(&shared.seats, || {
+            while_holding_a_place(shared.serial, || {
                 Luggage::pack(&shared.name, &shared.propagators)
             })
         };
         let admitted_at = shared.clock.now();
         let head = Head {
-            execution_id: Uuid::new_v4(),
+            execution_id: new_execution_id(),
             operation: self.operation.take(),
             admitted_at,
             queue_timeout: Limit::new(self.queue_timeout),

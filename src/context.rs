@@ -79,6 +79,15 @@ impl Luggage {
         Self(Some(Box::new(captured.collect())))
     }
 
+    /// Drops what was captured for a task that never started.
+    pub(crate) fn discard(self, bulkhead: &str) {
+        for captured in self.0.into_iter().flat_map(|all| *all) {
+            contain(bulkhead, "the drop of a captured context", || {
+                drop(captured);
+            });
+        }
+    }
+
     /// Runs `body` with everything attached. `body` must not panic.
     pub(crate) fn run_with<R>(self, bulkhead: &str, body: impl FnOnce() -> R) -> R {
         const WHAT: &str = "a context propagator";

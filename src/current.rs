@@ -1,5 +1,10 @@
 //! Who is running what: the seat of each worker, and what a task can ask about itself.
 
+#![allow(
+    clippy::missing_const_for_thread_local,
+    reason = "loom's `thread_local!` does not know `const`"
+)]
+
 use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::sync::Arc;
@@ -43,26 +48,32 @@ impl Seat {
     }
 }
 
-/// Which seat this thread sits on, for the whole life of a worker thread.
-struct Badge {
-    index: usize,
-    /// Also says of which bulkhead: it stays alive, and so unique, as long as the badge.
-    seat: Arc<Seat>,
-}
-
 sync::thread_local! {
-    // Not `const`, which loom's macro does not know.
-    #[allow(clippy::missing_const_for_thread_local, reason = "see above")]
-    static BADGE: RefCell<Option<Badge>> = RefCell::new(None);
+    /// Of which bulkhead, by serial number, this thread is the worker of which index: for its whole life. It has no
+    /// destructor, so it can be asked in those of other thread-local values.
+    static WORKER_OF: Cell<(u64, usize)> = Cell::new((NOBODY, 0));
 
-    /// The bulkhead of which this thread, which is no worker, holds a place while user code runs; its address.
-    #[allow(clippy::missing_const_for_thread_local, reason = "see above")]
-    static HOLDING: Cell<usize> = Cell::new(0);
+    /// Of which bulkhead this thread, which is no worker, holds a place while user code runs.
+    static HOLDING: Cell<u64> = Cell::new(NOBODY);
+
+    /// Where this thread, a worker, sits.
+    static SEAT: RefCell<Option<Arc<Seat>>> = RefCell::new(None);
 }
 
-/// Makes this thread the worker `index`.
-pub(crate) fn sit_down(index: usize, seat: Arc<Seat>) {
-    BADGE.with(|badge| *badge.borrow_mut() = Some(Badge { index, seat }));
+/// No bulkhead has this serial number.
+const NOBODY: u64 = 0;
+
+/// Identifies a bulkhead among all that this process will ever have.
+pub(crate) fn next_serial() -> u64 {
+    // Not from `sync`: it only tells bulkheads apart, and loom has no statics.
+    static LAST: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(NOBODY);
+    LAST.fetch_add(1, std::sync::atomic::Ordering::Relaxed) + 1
+}
+
+/// Makes this thread the worker `index` of the bulkhead `serial`.
+pub(crate) fn sit_down(serial: u64, index: usize, seat: Arc<Seat>) {
+    WORKER_OF.with(|worker| worker.set((serial, index)));
+    SEAT.with(|mine| *mine.borrow_mut() = Some(seat));
 }
 
 /// This thread, as seen from one bulkhead.
@@ -72,44 +83,27 @@ pub(crate) enum ThisThread {
     Outsider,
     /// Its worker of that index.
     Worker(usize),
-    /// It is about to submit a call and holds its place; or its thread-local values are being destroyed, and it may
-    /// have been a worker. To wait for the bulkhead could mean to wait for itself.
-    Involved,
+    /// It is about to submit a call, and holds its place while user code runs: to wait for the bulkhead would be to
+    /// wait for itself.
+    Holding,
 }
 
-/// What this thread is to the bulkhead with these seats.
-pub(crate) fn this_thread(seats: &[Arc<Seat>]) -> ThisThread {
-    let held = HOLDING.try_with(Cell::get);
-    if held.is_ok_and(|held| held == address(seats)) {
-        return ThisThread::Involved;
+/// What this thread is to the bulkhead `serial`.
+pub(crate) fn this_thread(serial: u64) -> ThisThread {
+    if HOLDING.with(Cell::get) == serial {
+        return ThisThread::Holding;
     }
-    let known = BADGE.try_with(|badge| {
-        let badge = badge.borrow();
-        let badge = badge.as_ref()?;
-        let seat = seats.get(badge.index)?;
-        Arc::ptr_eq(seat, &badge.seat).then_some(badge.index)
-    });
-    match known {
-        Ok(None) => ThisThread::Outsider,
-        Ok(Some(index)) => ThisThread::Worker(index),
-        Err(_) => ThisThread::Involved,
+    match WORKER_OF.with(Cell::get) {
+        (of, index) if of == serial => ThisThread::Worker(index),
+        _ => ThisThread::Outsider,
     }
 }
 
-fn address(seats: &[Arc<Seat>]) -> usize {
-    seats.as_ptr().addr()
-}
-
-/// Runs user code in a thread that holds a place of the bulkhead with these seats. `body` must not panic.
-pub(crate) fn while_holding_a_place<R>(seats: &[Arc<Seat>], body: impl FnOnce() -> R) -> R {
-    let set = |held| {
-        HOLDING
-            .try_with(|holding| holding.replace(held))
-            .unwrap_or(0)
-    };
-    let before = set(address(seats));
+/// Runs user code in a thread that holds a place of the bulkhead `serial`. `body` must not panic.
+pub(crate) fn while_holding_a_place<R>(serial: u64, body: impl FnOnce() -> R) -> R {
+    let before = HOLDING.with(|holding| holding.replace(serial));
     let value = body();
-    set(before);
+    HOLDING.with(|holding| holding.set(before));
     value
 }
 
@@ -133,9 +127,7 @@ pub(crate) fn while_holding_a_place<R>(seats: &[Arc<Seat>], body: impl FnOnce() 
 /// ```
 #[must_use]
 pub fn current() -> Option<CurrentExecution> {
-    let seat = BADGE
-        .try_with(|badge| badge.borrow().as_ref().map(|badge| Arc::clone(&badge.seat)))
-        .ok()??;
+    let seat = SEAT.try_with(|seat| seat.borrow().clone()).ok()??;
     seat.innermost().map(|job| CurrentExecution { job })
 }
 

@@ -43,7 +43,7 @@ pub(crate) struct Recorder {
 /// Adds to a number that no other thread writes: a plain load and store, no locked instruction.
 fn bump(number: &AtomicU64, by: u64) {
     let value = number.load(Ordering::Relaxed);
-    number.store(value.wrapping_add(by), Ordering::Relaxed);
+    number.store(value.saturating_add(by), Ordering::Relaxed);
 }
 
 impl Recorder {

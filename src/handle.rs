@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::future::Future;
+use std::hash::{BuildHasher, Hasher, RandomState};
 use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::pin::Pin;
 use std::sync::Arc;
@@ -12,6 +13,7 @@ use uuid::Uuid;
 
 use crate::clock::after;
 use crate::error::RejectReason;
+use crate::panics::{catch, discard};
 use crate::result::ExecutionResult;
 use crate::task::Pending;
 
@@ -34,7 +36,8 @@ use crate::task::Pending;
 ///
 /// A task that waits for a call on its own bulkhead would wait for a worker while it occupies one. So
 /// there the wait, also a timed one and also `.await`, runs the task itself, on top of the waiting one,
-/// if no other worker has begun it. Such a wait ends with the task, not earlier.
+/// if no other worker has begun it. Such a wait ends with the task, not earlier. Each level of such waits takes some
+/// kilobytes of the worker's stack, so thousands of levels overflow it.
 ///
 /// ```
 /// use bulkman::{Bulkhead, BulkheadConfig};
@@ -84,6 +87,17 @@ impl Refused {
     }
 }
 
+/// A random (v4) UUID, also in a thread-local destructor, where the usual source of random numbers may be gone: then
+/// from the standard library's.
+pub(crate) fn new_execution_id() -> Uuid {
+    catch(Uuid::new_v4).unwrap_or_else(|payload| {
+        discard(payload);
+        let random = || RandomState::new().build_hasher().finish();
+        let bytes = (u128::from(random()) << 64 | u128::from(random())).to_ne_bytes();
+        uuid::Builder::from_random_bytes(bytes).into_uuid()
+    })
+}
+
 impl<T, E> ExecutionHandle<T, E> {
     pub(crate) fn live(cell: Arc<dyn Pending<T, E>>) -> Self {
         Self {
@@ -95,12 +109,12 @@ impl<T, E> ExecutionHandle<T, E> {
         Self {
             state: State::Refused(Refused {
                 reason,
-                execution_id: Uuid::new_v4(),
+                execution_id: new_execution_id(),
             }),
         }
     }
 
-    /// Waits for the outcome. It comes in any case: the task ends, or the call is cancelled, expires or
+    /// Waits for the outcome, asleep if it takes long, as [`std::thread::park`] does. It comes in any case: the task ends, or the call is cancelled, expires or
     /// runs into its caller's limit.
     pub fn wait(self) -> ExecutionResult<T, E> {
         match self.wait_until(None) {
@@ -161,7 +175,7 @@ impl<T, E> ExecutionHandle<T, E> {
     /// `true`: it was queued and will never run; its closure is dropped and its place free when this
     /// returns, and [`wait`](Self::wait) gives [`Cancelled`](crate::BulkheadError::Cancelled).
     ///
-    /// `false`: the task is running or finished. If it is running, it can read from
+    /// `false`: the task is running or finished, or somebody else is just cancelling it. If it is running, it can read from
     /// [`CurrentExecution::is_cancelled`](crate::CurrentExecution::is_cancelled) that it should stop.
     pub fn cancel(&self) -> bool {
         match &self.state {

@@ -98,16 +98,23 @@ pub(crate) fn contain<R>(
     match catch(body) {
         Ok(value) => Some(value),
         Err(payload) => {
-            log::error!("bulkhead `{bulkhead}`: {what} panicked; the panic is contained");
+            note(|| log::error!("bulkhead `{bulkhead}`: {what} panicked; the panic is contained"));
             discard(payload);
             None
         }
     }
 }
 
+/// Writes to the log, which is user code too: a logger that panics is none of the caller's business.
+pub(crate) fn note(write: impl FnOnce()) {
+    if let Err(payload) = catch(write) {
+        discard(payload);
+    }
+}
+
 /// Drops a panic payload, whose own `Drop` may panic again: that second payload is leaked, since
 /// nothing says that a third would behave.
-fn discard(payload: Box<dyn Any + Send>) {
+pub(crate) fn discard(payload: Box<dyn Any + Send>) {
     if let Err(again) = catch(move || drop(payload)) {
         std::mem::forget(again);
     }

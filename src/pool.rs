@@ -11,7 +11,7 @@
 //! 3. To cancel what is queued, `discard_queued` is set and the channel emptied: by the one who shuts
 //!    down, by workers that come to an entry, and by a submitter that pushes after the flag.
 //! 4. `shutdown` waits until no worker is alive and joins the threads. A worker of the same bulkhead
-//!    never waits, nor does a thread at its end that may be one.
+//!    never waits, nor does a thread that is about to submit a call and holds its place.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -23,7 +23,7 @@ use crate::clock::after;
 use crate::current::{ThisThread, sit_down};
 use crate::error::BuildError;
 use crate::listener::BulkheadEvent;
-use crate::panics::contain;
+use crate::panics::{contain, note};
 use crate::shared::{Shared, WorkerHook};
 use crate::sync::{self, Ordering, yield_now};
 
@@ -99,7 +99,7 @@ pub(crate) fn start(shared: &Arc<Shared>) -> Result<(), BuildError> {
 
 /// A worker's life.
 fn work(shared: Arc<Shared>, index: usize) {
-    sit_down(index, Arc::clone(&shared.seats[index]));
+    sit_down(shared.serial, index, Arc::clone(&shared.seats[index]));
     call_hooks(&shared, &shared.worker_hooks.on_start, index);
     while let Some(job) = shared.queue.next() {
         job.take_turn(index);
@@ -126,7 +126,7 @@ pub(crate) fn shut_down(shared: &Shared, patience: Patience) -> ShutdownReport {
     let before = shared.totals();
     if shared.admission.close() {
         let bulkhead = &*shared.name;
-        log::debug!("bulkhead `{bulkhead}` is shutting down");
+        note(|| log::debug!("bulkhead `{bulkhead}` is shutting down"));
         shared.tell(|| BulkheadEvent::ShuttingDown { bulkhead });
     }
     let may_wait = shared.this_thread() == ThisThread::Outsider;

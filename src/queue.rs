@@ -7,11 +7,10 @@
 //! * The channel holds `calls + shells + 1` entries, where `calls` is the limit of the admission, as
 //!   many shells are allowed, and the last is the stop token. So sending never fails.
 //! * Who is about to make a shell counts it first ([`Queue::reserve_shell`]). Within the allowance
-//!   that is all. Beyond it, the shell is swept out before its place is given back: a sweep passes
-//!   every entry once, drops the shells and puts the others back at the end, one by one, so that never
-//!   more than one call is out of the workers' reach. (What a worker takes meanwhile may overtake what
-//!   was put back.) It throws out as many shells as there may be calls, so a cancel costs the same
-//!   however long the queue is.
+//!   that is all. Beyond it, the shell is swept out before its place is given back: a sweep takes every
+//!   entry out once, drops the shells and puts the others back in order; what is submitted in that moment
+//!   goes first. It throws out as many shells as there may be calls, so a cancel costs the same however
+//!   long the queue is.
 //! * Sweeps are serialized, and nobody but a sweep puts an entry back. An entry that is a shell when
 //!   a sweep begins has therefore left the channel when it ends.
 //!
@@ -136,13 +135,18 @@ impl Queue {
 
     fn sweep(&self) {
         let _one_at_a_time = self.sweeping.lock();
-        for _ in 0..self.receiver.len() {
+        let entries = self.receiver.len();
+        let mut others = Vec::with_capacity(entries.saturating_sub(self.allowance));
+        for _ in 0..entries {
             match self.receiver.try_recv() {
                 // A shell has neither closure nor outcome left: nothing of the user's is dropped here.
                 Ok(Some(job)) if job.is_shell() => self.shell_left(),
-                Ok(entry) => send(&self.sender, entry),
+                Ok(other) => others.push(other),
                 Err(_) => break,
             }
+        }
+        for other in others {
+            send(&self.sender, other);
         }
     }
 

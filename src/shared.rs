@@ -15,6 +15,8 @@ use crate::stats::{BulkheadState, BulkheadStats, Ledger, Totals};
 use crate::sync::{AtomicBool, Condvar, JoinHandle, Mutex, Ordering, Padded, Spinning};
 
 pub(crate) struct Shared {
+    /// Tells this bulkhead from every other.
+    pub(crate) serial: u64,
     pub(crate) name: Arc<str>,
     pub(crate) config: BulkheadConfig,
     pub(crate) clock: Clock,
@@ -54,7 +56,7 @@ pub(crate) struct WorkerHooks {
 impl Shared {
     /// What the calling thread is to this bulkhead.
     pub(crate) fn this_thread(&self) -> ThisThread {
-        this_thread(&self.seats)
+        this_thread(self.serial)
     }
 
     pub(crate) fn is_discarding(&self) -> bool {

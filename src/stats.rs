@@ -385,11 +385,12 @@ impl Ledger {
 
     pub(crate) fn reset(&self, read: impl FnOnce() -> Totals) {
         let mut base = self.base.lock();
-        *base = Some((read(), self.times()));
+        // First, so that a maximum is never forgotten whose call counts.
         for worker in &self.workers {
             worker.queue_wait.forget_max();
             worker.run_time.forget_max();
         }
+        *base = Some((read(), self.times()));
     }
 }
 

@@ -132,9 +132,9 @@ enum Look<T, E> {
     Done(Outcome<T, E>),
     /// Still queued, and too late to start.
     TooLate,
-    /// Running beyond the caller's limit.
+    /// Beyond the caller's limit, and in somebody's hands: running since then, or about to be dropped.
     OverLimit {
-        since: Instant,
+        since: Option<Instant>,
         now: Instant,
     },
     /// Nothing to see until then; `None`: until woken.
@@ -237,17 +237,27 @@ impl<F, T, E> Cell<F, T, E> {
         }
     }
 
-    /// The handle goes; an outcome that it has not collected goes with it, in its own thread.
-    fn let_go(&self) {
-        let _dropped_unlocked = {
+    /// The handle goes, with the outcome if there is one by now.
+    #[must_use]
+    fn let_go(&self) -> Option<Outcome<T, E>> {
+        let (handle, outcome) = {
             let mut inner = self.inner.lock();
             if matches!(inner.stage, Stage::Running { .. }) {
                 inner.abandoned = true;
                 self.shared.ledger.shared.abandon();
             }
-            let waker = std::mem::replace(&mut inner.handle, Handle::Dropped);
-            (waker, Self::collect(&mut inner))
+            let handle = std::mem::replace(&mut inner.handle, Handle::Dropped);
+            (handle, Self::collect(&mut inner))
         };
+        self.forget_waiter(handle);
+        outcome
+    }
+
+    /// Drops a waker that is not needed any more, which is user code.
+    fn forget_waiter(&self, handle: Handle) {
+        if let Handle::Polled(waker) = handle {
+            contain(&self.shared.name, "the drop of a waker", || drop(waker));
+        }
     }
 }
 
@@ -309,9 +319,7 @@ impl<F, T, E> Cell<F, T, E> {
                 drop(work.task);
             },
         );
-        contain(&shared.name, "the drop of a captured context", || {
-            drop(work.luggage);
-        });
+        work.luggage.discard(&shared.name);
         let call = self.info();
         shared.tell(|| {
             if cancelled.is_some() {
@@ -360,7 +368,7 @@ impl<F, T, E> Cell<F, T, E> {
         }
         let deadline = match inner.stage {
             Stage::Queued(_) => earlier(self.head.queue_deadline(), self.head.deadline()),
-            Stage::Running { .. } => self.head.deadline(),
+            Stage::Running { .. } | Stage::Leaving => self.head.deadline(),
             _ => None,
         };
         let Some(at) = deadline else {
@@ -369,8 +377,12 @@ impl<F, T, E> Cell<F, T, E> {
         let now = self.shared.clock.now();
         match inner.stage {
             _ if now < at => Look::NotYet(deadline),
-            Stage::Running { since } => Look::OverLimit { since, now },
-            _ => Look::TooLate,
+            Stage::Queued(_) => Look::TooLate,
+            Stage::Running { since } => Look::OverLimit {
+                since: Some(since),
+                now,
+            },
+            _ => Look::OverLimit { since: None, now },
         }
     }
 
@@ -403,16 +415,19 @@ impl<F, T, E> Cell<F, T, E> {
         }
     }
 
-    /// The caller's limit passed while the task runs: it is asked to stop, and goes on alone. This is
-    /// the handle's result, so the handle goes.
-    fn over_limit(&self, since: Instant, now: Instant) -> ExecutionResult<T, E> {
+    /// The caller's limit passed while the task runs: it is asked to stop, and goes on alone; or while somebody is
+    /// still dropping it. This is the handle's result, so the handle goes.
+    fn over_limit(&self, since: Option<Instant>, now: Instant) -> ExecutionResult<T, E> {
         self.request_cancel();
-        self.let_go();
-        self.result(Outcome {
-            result: Err(Why::Timeout { started: true }),
-            queued_nanos: nanos(self.queued_for(since)),
-            execution_nanos: nanos(now.saturating_duration_since(since)),
-        })
+        // It may have come to its end just now.
+        let outcome = self.let_go().unwrap_or_else(|| Outcome {
+            result: Err(Why::Timeout {
+                started: since.is_some(),
+            }),
+            queued_nanos: nanos(self.queued_for(since.unwrap_or(now))),
+            execution_nanos: since.map_or(0, |since| nanos(now.saturating_duration_since(since))),
+        });
+        self.result(outcome)
     }
 
     fn request_cancel(&self) {
@@ -453,7 +468,6 @@ where
             let ran = catch(task);
             (ran, shared.clock.now())
         });
-        seat.end();
 
         let execution_time = ended.saturating_duration_since(since);
         let (result, verdict, ending) = match ran {
@@ -488,6 +502,7 @@ where
             tally.end(ending);
         }
         drop(permit);
+        seat.end();
         self.finish(Outcome {
             result,
             queued_nanos: nanos(queued_time),
@@ -599,12 +614,12 @@ where
             if until.is_some_and(|until| self.shared.clock.now() >= until) {
                 let waiter = std::mem::replace(&mut inner.handle, Handle::Held);
                 drop(inner);
-                drop(waiter);
+                self.forget_waiter(waiter);
                 return None;
             }
             let waiter = std::mem::replace(&mut inner.handle, Handle::Parked(this_thread()));
             drop(inner);
-            drop(waiter);
+            self.forget_waiter(waiter);
             self.shared.clock.park_until(earlier(until, wake_at));
             inner = self.inner.lock();
         }
@@ -632,7 +647,7 @@ where
                     if let Some(waker) = waker.take() {
                         let before = std::mem::replace(&mut inner.handle, Handle::Polled(waker));
                         drop(inner);
-                        drop(before);
+                        self.forget_waiter(before);
                     }
                     return Poll::Pending;
                 }
@@ -671,7 +686,8 @@ where
     }
 
     fn detach(&self) {
-        self.let_go();
+        // In the thread of the handle's owner, who sees a panic of its own value's drop.
+        drop(self.let_go());
     }
 
     fn now(&self) -> Instant {

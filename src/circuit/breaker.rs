@@ -16,7 +16,7 @@ use super::machine::{Admit, CircuitChange, CircuitState, Machine, Ticket, Transi
 use crate::clock::Clock;
 use crate::config::{CircuitBreakerConfig, check_name};
 use crate::error::{BuildError, RetryAfter};
-use crate::panics::{catch, contain};
+use crate::panics::{catch, contain, note};
 use crate::sync::{AtomicU64, Mutex, Ordering};
 
 /// Stops calls to a dependency that keeps failing, and finds out when it is back.
@@ -308,10 +308,10 @@ impl CircuitBreaker {
 
     fn tell(&self, from: CircuitState, to: CircuitState, sequence: u64) {
         let name = &self.name;
-        match to {
+        note(|| match to {
             CircuitState::Open => log::warn!("circuit `{name}` is open, it was {from}"),
             _ => log::info!("circuit `{name}` is {to}, it was {from}"),
-        }
+        });
         let change = CircuitChange {
             name: Arc::clone(name),
             from,
