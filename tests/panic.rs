@@ -14,7 +14,7 @@ use std::task::{Context, Poll, Wake, Waker};
 use std::thread::{self, ThreadId};
 use std::time::Duration;
 
-use bulkman::{Bulkhead, BulkheadError, ManualClock, Panic};
+use bulkman::{Bulkhead, BulkheadError, CapturedContext, ContextPropagator, ManualClock, Panic};
 use support::{
     Bomb, Gate, OpenOnDrop, PATIENCE, assert_balanced, bulkhead, config, eventually, occupy, wait,
 };
@@ -503,5 +503,64 @@ fn a_result_whose_awaiter_ran_out_of_time_and_that_panics_when_dropped() {
         runs.recv_timeout(PATIENCE).expect("both workers live");
     }
     drop(opener);
+    assert_whole(&bulkhead);
+}
+
+/// A propagator whose captured context panics when it is dropped.
+struct BombInTheLuggage;
+
+impl ContextPropagator for BombInTheLuggage {
+    fn capture(&self) -> CapturedContext {
+        let bomb = Bomb;
+        CapturedContext::new(move || Box::new(bomb))
+    }
+}
+
+#[test]
+fn captured_contexts_of_a_cancelled_call_panic_one_by_one() {
+    let bulkhead = Bulkhead::builder(config(1, 1))
+        .context_propagator(BombInTheLuggage)
+        .context_propagator(BombInTheLuggage)
+        .build()
+        .unwrap();
+    let busy = occupy(&bulkhead, 1);
+    // Two panics at once would abort the process.
+    assert!(bulkhead.run(|| ()).cancel());
+    busy.finish();
+    assert_whole(&bulkhead);
+}
+
+/// A waker that panics when it is dropped.
+struct BombWaker(Bomb);
+
+impl Wake for BombWaker {
+    fn wake(self: Arc<Self>) {
+        // Woken is well.
+        std::mem::forget(self);
+    }
+}
+
+#[test]
+fn a_waker_whose_drop_panics_costs_nobody_the_result() {
+    let bulkhead = bulkhead(1, 1);
+    let busy = occupy(&bulkhead, 1);
+    let mut handle = bulkhead.run(|| 7);
+    let waker = Waker::from(Arc::new(BombWaker(Bomb)));
+    assert!(poll_once(&mut handle, &waker).is_pending());
+    // Not the last one; that one stays with the call.
+    drop(waker);
+    thread::scope(|scope| {
+        let waiting = scope.spawn(|| wait(handle));
+        busy.finish();
+        assert_eq!(waiting.join().unwrap().into_result().unwrap(), 7);
+    });
+    let mut handle = bulkhead.run(|| 7);
+    let waker = Waker::from(Arc::new(BombWaker(Bomb)));
+    if poll_once(&mut handle, &waker).is_ready() {
+        std::mem::forget(waker);
+    } else {
+        drop(waker);
+        drop(handle);
+    }
     assert_whole(&bulkhead);
 }

@@ -1107,3 +1107,29 @@ fn many_bulkheads_come_and_go() {
     }
     eventually_no_threads_of("many");
 }
+
+#[test]
+fn a_report_names_a_call_whose_listener_still_runs() {
+    let gate = Gate::new();
+    let opener = OpenOnDrop(gate.clone());
+    let slow = gate.clone();
+    let bulkhead = Bulkhead::builder(config(1, 0))
+        .listener(move |event: &BulkheadEvent<'_>| {
+            if matches!(event, BulkheadEvent::Finished { .. }) {
+                slow.pass();
+            }
+        })
+        .build()
+        .unwrap();
+    let handle = bulkhead.call().operation("slow to tell").run(|| ());
+    gate.wait_for_arrivals(1);
+    let report = bulkhead.shutdown_now();
+    assert!(!handle.is_finished());
+    assert_eq!(report.still_running.len(), 1);
+    assert_eq!(
+        report.still_running[0].operation.as_deref(),
+        Some("slow to tell")
+    );
+    drop(opener);
+    assert!(wait(handle).is_success());
+}
