@@ -51,15 +51,16 @@ use crate::sync::{AtomicBool, Condvar, Mutex, Padded};
 ///
 /// Workers take calls in the order in which they came into the queue. There are two exceptions: a call that a task
 /// waits for may be run by the worker of that task at once, and while the entries of cancelled and expired calls are
-/// cleared out of the queue, which happens once in N + Q of them, calls that come in just then go first.
+/// cleared out of the queue, which happens once in N + Q of them, calls that come in just then go first. Under a storm
+/// of cancels a call can be overtaken so again and again.
 ///
 /// # What dropping it does
 ///
 /// The same as [`shutdown`](Self::shutdown): it refuses new calls, runs what is queued, and joins the
 /// workers. So a scope that owns a bulkhead ends when its work is done. A task that hangs makes that wait
-/// hang; where that may happen, call [`shutdown_timeout`](Self::shutdown_timeout) first: after that, or after
-/// [`shutdown_now`](Self::shutdown_now), dropping does not wait again for what was left running. Dropped on
-/// one of its own workers it does not wait either. The workers then end by themselves.
+/// hang; where that may happen, call [`shutdown_timeout`](Self::shutdown_timeout) first: once that, or
+/// [`shutdown_now`](Self::shutdown_now), has given up on something that runs, dropping does not wait for it again.
+/// Dropped on one of its own workers it does not wait either. The workers then end by themselves.
 ///
 /// # Panics in user code
 ///
@@ -254,7 +255,8 @@ impl Bulkhead {
         self.shared.ledger.reset(|| self.shared.totals());
     }
 
-    /// Refuses new calls, runs what is queued, and waits until all workers are gone.
+    /// Refuses new calls, runs what is queued, and waits until all workers are gone. (A thread that has cancelled a
+    /// call, or let it expire, may at that moment still be dropping its closure.)
     ///
     /// Called again, or by several threads at once, each call waits for the same end. On one of its own
     /// workers it refuses new calls and returns at once, since it cannot wait for itself; the queue is

@@ -63,6 +63,9 @@ sync::thread_local! {
 /// No bulkhead has this serial number.
 const NOBODY: u64 = 0;
 
+/// Nor this one: places of more than one bulkhead are held, and so perhaps of the one that asks.
+const SEVERAL: u64 = u64::MAX;
+
 /// Identifies a bulkhead among all that this process will ever have.
 pub(crate) fn next_serial() -> u64 {
     // Not from `sync`: it only tells bulkheads apart, and loom has no statics.
@@ -83,25 +86,32 @@ pub(crate) enum ThisThread {
     Outsider,
     /// Its worker of that index.
     Worker(usize),
-    /// It is about to submit a call, and holds its place while user code runs: to wait for the bulkhead would be to
-    /// wait for itself.
+    /// No worker of it, but about to submit a call, whose place it holds while user code runs: to wait for the
+    /// bulkhead would be to wait for itself.
     Holding,
 }
 
 /// What this thread is to the bulkhead `serial`.
 pub(crate) fn this_thread(serial: u64) -> ThisThread {
-    if HOLDING.with(Cell::get) == serial {
-        return ThisThread::Holding;
+    let (of, index) = WORKER_OF.with(Cell::get);
+    if of == serial {
+        return ThisThread::Worker(index);
     }
-    match WORKER_OF.with(Cell::get) {
-        (of, index) if of == serial => ThisThread::Worker(index),
+    match HOLDING.with(Cell::get) {
+        held if held == serial || held == SEVERAL => ThisThread::Holding,
         _ => ThisThread::Outsider,
     }
 }
 
 /// Runs user code in a thread that holds a place of the bulkhead `serial`. `body` must not panic.
 pub(crate) fn while_holding_a_place<R>(serial: u64, body: impl FnOnce() -> R) -> R {
-    let before = HOLDING.with(|holding| holding.replace(serial));
+    let before = HOLDING.with(Cell::get);
+    let held = if before == NOBODY || before == serial {
+        serial
+    } else {
+        SEVERAL
+    };
+    HOLDING.with(|holding| holding.set(held));
     let value = body();
     HOLDING.with(|holding| holding.set(before));
     value

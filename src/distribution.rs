@@ -128,6 +128,9 @@ impl Distribution {
     /// The longest duration; zero if nothing was recorded.
     #[must_use]
     pub fn max(&self) -> Duration {
+        if self.count() == 0 {
+            return Duration::ZERO;
+        }
         Duration::from_nanos(self.max_nanos)
     }
 

@@ -25,7 +25,7 @@ use crate::error::BuildError;
 use crate::listener::BulkheadEvent;
 use crate::panics::{contain, note};
 use crate::shared::{Shared, WorkerHook};
-use crate::sync::{self, Ordering, yield_now};
+use crate::sync::{self, LateArrivals, Ordering};
 
 /// What a shutdown has done, and what it leaves behind.
 #[derive(Clone, Debug, Default)]
@@ -180,12 +180,12 @@ fn cancel_queued(shared: &Shared) {
     shared.discard_queued.store(true, Ordering::Release);
     // A submitter that was admitted before the close may be about to push its call. Whatever comes
     // later than this looks for the flag itself.
-    for _ in 0..sync::LATE_ARRIVALS {
+    let mut late = LateArrivals::new();
+    loop {
         shared.queue.drain(|job| job.cancel_for_shutdown());
-        if shared.totals().waiting() == 0 {
+        if shared.totals().waiting() == 0 || !late.wait() {
             break;
         }
-        yield_now();
     }
 }
 

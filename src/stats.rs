@@ -343,7 +343,7 @@ impl Ledger {
             timed_out,
             active,
             in_flight,
-            abandoned: abandoned.min(in_flight),
+            abandoned: abandoned.min(active + helped),
             helped,
         }
     }

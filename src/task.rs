@@ -132,9 +132,9 @@ enum Look<T, E> {
     Done(Outcome<T, E>),
     /// Still queued, and too late to start.
     TooLate,
-    /// Beyond the caller's limit, and in somebody's hands: running since then, or about to be dropped.
+    /// Running beyond the caller's limit.
     OverLimit {
-        since: Option<Instant>,
+        since: Instant,
         now: Instant,
     },
     /// Nothing to see until then; `None`: until woken.
@@ -368,7 +368,8 @@ impl<F, T, E> Cell<F, T, E> {
         }
         let deadline = match inner.stage {
             Stage::Queued(_) => earlier(self.head.queue_deadline(), self.head.deadline()),
-            Stage::Running { .. } | Stage::Leaving => self.head.deadline(),
+            Stage::Running { .. } => self.head.deadline(),
+            // Also `Leaving`: how the call ends is decided, and the waiter is to hear just that.
             _ => None,
         };
         let Some(at) = deadline else {
@@ -377,12 +378,8 @@ impl<F, T, E> Cell<F, T, E> {
         let now = self.shared.clock.now();
         match inner.stage {
             _ if now < at => Look::NotYet(deadline),
-            Stage::Queued(_) => Look::TooLate,
-            Stage::Running { since } => Look::OverLimit {
-                since: Some(since),
-                now,
-            },
-            _ => Look::OverLimit { since: None, now },
+            Stage::Running { since } => Look::OverLimit { since, now },
+            _ => Look::TooLate,
         }
     }
 
@@ -415,17 +412,15 @@ impl<F, T, E> Cell<F, T, E> {
         }
     }
 
-    /// The caller's limit passed while the task runs: it is asked to stop, and goes on alone; or while somebody is
-    /// still dropping it. This is the handle's result, so the handle goes.
-    fn over_limit(&self, since: Option<Instant>, now: Instant) -> ExecutionResult<T, E> {
+    /// The caller's limit passed while the task runs: it is asked to stop, and goes on alone. This is the handle's
+    /// result, so the handle goes.
+    fn over_limit(&self, since: Instant, now: Instant) -> ExecutionResult<T, E> {
         self.request_cancel();
         // It may have come to its end just now.
         let outcome = self.let_go().unwrap_or_else(|| Outcome {
-            result: Err(Why::Timeout {
-                started: since.is_some(),
-            }),
-            queued_nanos: nanos(self.queued_for(since.unwrap_or(now))),
-            execution_nanos: since.map_or(0, |since| nanos(now.saturating_duration_since(since))),
+            result: Err(Why::Timeout { started: true }),
+            queued_nanos: nanos(self.queued_for(since)),
+            execution_nanos: nanos(now.saturating_duration_since(since)),
         });
         self.result(outcome)
     }

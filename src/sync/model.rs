@@ -11,11 +11,26 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 pub(crate) use loom::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
-pub(crate) use loom::thread::{JoinHandle, Thread, current as this_thread, yield_now};
+use loom::thread::yield_now;
+pub(crate) use loom::thread::{JoinHandle, Thread, current as this_thread};
 pub(crate) use loom::thread_local;
 
 /// One look, and one after a yield: loom explores both.
-pub(crate) const LATE_ARRIVALS: usize = 2;
+#[derive(Debug)]
+pub(crate) struct LateArrivals {
+    waited: bool,
+}
+
+impl LateArrivals {
+    pub(crate) fn new() -> Self {
+        Self { waited: false }
+    }
+
+    pub(crate) fn wait(&mut self) -> bool {
+        yield_now();
+        !std::mem::replace(&mut self.waited, true)
+    }
+}
 
 /// What the model tests may do to the model's world.
 #[doc(hidden)]

@@ -8,11 +8,30 @@ pub(crate) use parking_lot::{Condvar, Mutex, MutexGuard};
 pub(crate) use std::sync::atomic::{
     AtomicBool, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering,
 };
-pub(crate) use std::thread::{JoinHandle, Thread, current as this_thread, yield_now};
+pub(crate) use std::thread::{JoinHandle, Thread, current as this_thread};
 pub(crate) use std::thread_local;
 
-/// How often a shutdown that cancels looks again for calls which are just being pushed.
-pub(crate) const LATE_ARRIVALS: usize = 1000;
+/// How long a shutdown that cancels looks for calls which are just being pushed.
+#[derive(Debug)]
+pub(crate) struct LateArrivals {
+    until: Instant,
+}
+
+impl LateArrivals {
+    pub(crate) fn new() -> Self {
+        Self {
+            until: now() + Duration::from_millis(5),
+        }
+    }
+
+    /// Waits for a moment; `false` when it is time to go on.
+    pub(crate) fn wait(&mut self) -> bool {
+        // Asleep, since on a busy core each yield would cost the time slices of all others; and not parked, since
+        // that could swallow a wake-up that is meant for the caller's own code.
+        std::thread::sleep(Duration::from_micros(50));
+        now() < self.until
+    }
+}
 
 /// Reads the monotonic clock.
 pub(crate) fn now() -> Instant {
