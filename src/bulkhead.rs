@@ -7,9 +7,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::call::Call;
-use crate::circuit::CircuitBreaker;
+use crate::circuit::{CircuitBreaker, CircuitStorage};
 use crate::clock::Clock;
-use crate::config::BulkheadConfig;
+use crate::config::{BulkheadConfig, check};
 use crate::context::ContextPropagator;
 use crate::current::{Seat, next_serial};
 use crate::error::{BuildError, Rejected};
@@ -90,6 +90,7 @@ impl Bulkhead {
             clock: Clock::system(),
             listeners: Listeners::default(),
             propagators: Vec::new(),
+            circuit_storage: None,
             worker_hooks: WorkerHooks::default(),
         }
     }
@@ -261,6 +262,9 @@ impl Bulkhead {
     /// Called again, or by several threads at once, each call waits for the same end. On one of its own
     /// workers it refuses new calls and returns at once, since it cannot wait for itself; the queue is
     /// still worked off.
+    ///
+    /// A circuit that is kept in a storage gets up to two seconds to store its last change, unless the storage is known
+    /// not to answer.
     pub fn shutdown(&self) -> ShutdownReport {
         pool::shut_down(&self.shared, Patience::Unlimited)
     }
@@ -307,6 +311,7 @@ pub struct BulkheadBuilder {
     clock: Clock,
     listeners: Listeners,
     propagators: Vec<Box<dyn ContextPropagator>>,
+    circuit_storage: Option<Arc<dyn CircuitStorage>>,
     worker_hooks: WorkerHooks,
 }
 
@@ -320,6 +325,13 @@ impl BulkheadBuilder {
     /// Adds a propagator. They attach in the order in which they were added, and detach in reverse.
     pub fn context_propagator(mut self, propagator: impl ContextPropagator + 'static) -> Self {
         self.propagators.push(Box::new(propagator));
+        self
+    }
+
+    /// Keeps the circuit in a storage, where all bulkheads of this name share its state: see [`CircuitStorage`].
+    /// Without a circuit breaker in the configuration it is an error.
+    pub fn circuit_storage(mut self, storage: impl CircuitStorage + 'static) -> Self {
+        self.circuit_storage = Some(Arc::new(storage));
         self
     }
 
@@ -356,23 +368,33 @@ impl BulkheadBuilder {
             clock,
             listeners,
             propagators,
+            circuit_storage,
             worker_hooks,
         } = self;
         config.validate()?;
         let listeners = Arc::new(listeners);
         let breaker = match &config.circuit_breaker {
-            None => None,
+            None => {
+                check(
+                    circuit_storage.is_none(),
+                    "circuit_breaker",
+                    "not set",
+                    "is needed for a circuit storage",
+                )?;
+                None
+            }
             Some(rules) => {
                 let listeners = Arc::clone(&listeners);
                 let name = config.name.clone();
-                Some(
-                    CircuitBreaker::builder(config.name.clone(), rules.clone())
-                        .clock(clock.clone())
-                        .on_change(move |change| {
-                            listeners.tell(&name, || BulkheadEvent::CircuitChanged { change });
-                        })
-                        .build()?,
-                )
+                let builder = CircuitBreaker::builder(config.name.clone(), rules.clone())
+                    .clock(clock.clone())
+                    .on_change(move |change| {
+                        listeners.tell(&name, || BulkheadEvent::CircuitChanged { change });
+                    });
+                Some(match circuit_storage {
+                    Some(storage) => builder.storage(storage).build()?,
+                    None => builder.build()?,
+                })
             }
         };
         let workers = config.max_concurrent_calls;

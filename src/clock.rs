@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use crate::sync::{self, AtomicU64, Condvar, MutexGuard, Ordering};
 
@@ -37,6 +37,23 @@ impl Clock {
         match &self.0 {
             None => sync::now(),
             Some(manual) => manual.now(),
+        }
+    }
+
+    /// The wall clock, in step with this clock.
+    pub(crate) fn wall_now(&self) -> SystemTime {
+        match &self.0 {
+            None => sync::wall_now(),
+            Some(manual) => manual.wall_start + manual.passed(),
+        }
+    }
+
+    /// When to look in system time whether this clock has reached `deadline`.
+    pub(crate) fn look_at(&self, deadline: Instant) -> Instant {
+        match &self.0 {
+            None => deadline,
+            // Nobody can tell how long a manual clock takes to get there.
+            Some(_) => sync::now() + Duration::from_millis(1),
         }
     }
 
@@ -82,11 +99,12 @@ impl From<ManualClock> for Clock {
 
 /// A clock that stands still until it is told to move, for tests.
 ///
-/// Clones share one time. A waiter whose deadline a manual clock passes notices within about a
+/// Clones share one time. Where a wall clock is needed, for a circuit in a storage, it moves along. A waiter whose deadline a manual clock passes notices within about a
 /// millisecond of real time.
 #[derive(Clone)]
 pub struct ManualClock {
     start: Instant,
+    wall_start: SystemTime,
     passed_nanos: Arc<AtomicU64>,
 }
 
@@ -96,6 +114,7 @@ impl ManualClock {
     pub fn new() -> Self {
         Self {
             start: sync::now(),
+            wall_start: sync::wall_now(),
             passed_nanos: Arc::new(AtomicU64::new(0)),
         }
     }
@@ -103,9 +122,13 @@ impl ManualClock {
     /// The time that this clock shows.
     #[must_use]
     pub fn now(&self) -> Instant {
+        self.start + self.passed()
+    }
+
+    fn passed(&self) -> Duration {
         // ORDERING: Acquire pairs with `advance`: who sees the later time also sees what happened
         // before the clock was moved.
-        self.start + Duration::from_nanos(self.passed_nanos.load(Ordering::Acquire))
+        Duration::from_nanos(self.passed_nanos.load(Ordering::Acquire))
     }
 
     /// Moves the clock forward, at most by 584 years in all.

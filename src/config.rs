@@ -308,7 +308,7 @@ fn check_timeout(field: &'static str, limit: Option<Duration>) -> Result<(), Bui
     )
 }
 
-fn check(
+pub(crate) fn check(
     holds: bool,
     field: &'static str,
     value: impl std::fmt::Display,

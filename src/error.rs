@@ -39,6 +39,16 @@ pub enum BuildError {
         #[source]
         source: io::Error,
     },
+    /// The circuit cannot be kept in its storage: the storage does not take the name, or the thread that was to serve
+    /// it could not start. A storage that only fails to answer is no such error.
+    #[error("circuit `{circuit}` cannot be kept in its storage")]
+    CircuitStorage {
+        /// The circuit's name, which is that of its bulkhead.
+        circuit: String,
+        /// What the storage said.
+        #[source]
+        source: Box<dyn Error + Send + Sync>,
+    },
 }
 
 /// Why a call was refused: it was never queued, and nothing of it ran.
@@ -84,7 +94,7 @@ pub(crate) struct RetryAfter(pub(crate) Duration);
 impl fmt::Display for RetryAfter {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0 {
-            Duration::ZERO => f.write_str("all its probes are out, retry in a moment"),
+            Duration::ZERO => f.write_str("it is being probed, retry in a moment"),
             Duration::MAX => f.write_str("until it is reset"),
             retry_after => write!(f, "retry in {retry_after:.1?}"),
         }

@@ -98,7 +98,8 @@ pub use bulkhead::{Bulkhead, BulkheadBuilder};
 pub use call::{Call, EveryError, FailureClassifier, FailureIf};
 pub use circuit::{
     CircuitBreaker, CircuitBreakerBuilder, CircuitChange, CircuitError, CircuitOpen, CircuitPermit,
-    CircuitState,
+    CircuitRecord, CircuitState, CircuitStorage, CircuitSync, MemoryStorage, StorageError,
+    StoredCircuit, WriteGuard, WriteOutcome,
 };
 pub use clock::{Clock, ManualClock};
 pub use config::{BulkheadConfig, CircuitBreakerConfig};

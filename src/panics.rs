@@ -20,16 +20,9 @@ pub struct Panic {
 
 impl Panic {
     pub(crate) fn new(bulkhead: Arc<str>, payload: Box<dyn Any + Send>) -> Self {
-        let message = if let Some(text) = payload.downcast_ref::<&'static str>() {
-            (*text).into()
-        } else if let Some(text) = payload.downcast_ref::<String>() {
-            text.as_str().into()
-        } else {
-            "a payload that is not a string".into()
-        };
         Self {
             bulkhead,
-            message,
+            message: message(&*payload).into(),
             payload: Mutex::new(payload),
         }
     }
@@ -79,6 +72,17 @@ impl fmt::Display for Panic {
             "bulkhead `{}`: the task panicked: {}",
             self.bulkhead, self.message
         )
+    }
+}
+
+/// What a panic says.
+pub(crate) fn message(payload: &(dyn Any + Send)) -> &str {
+    if let Some(text) = payload.downcast_ref::<&'static str>() {
+        text
+    } else if let Some(text) = payload.downcast_ref::<String>() {
+        text
+    } else {
+        "a payload that is not a string"
     }
 }
 

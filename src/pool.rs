@@ -147,6 +147,14 @@ pub(crate) fn shut_down(shared: &Shared, patience: Patience) -> ShutdownReport {
     if ended && matches!(patience, Patience::Unlimited | Patience::Until(None)) {
         join(shared);
     }
+    if let (true, Some(breaker)) = (ended, &shared.breaker) {
+        breaker.flush(match patience {
+            Patience::Until(Some(deadline)) => deadline
+                .saturating_duration_since(sync::now())
+                .min(LAST_WORDS),
+            _ => LAST_WORDS,
+        });
+    }
     let after = shared.totals();
     ShutdownReport {
         finished: after.finished() - before.finished(),
@@ -204,6 +212,9 @@ fn still_running(shared: &Shared) -> Vec<RunningTask> {
         })
         .collect()
 }
+
+/// How long a shutdown waits for the circuit's storage to have the last change.
+const LAST_WORDS: Duration = Duration::from_secs(2);
 
 /// The deadline of `shutdown_timeout`.
 pub(crate) fn patience(limit: Duration) -> Patience {

@@ -1,23 +1,20 @@
-//! The machine behind a lock, with a hint in front of the lock.
-//!
-//! The hint is one word, generation and kind, rewritten under the lock after every event. It lets the
-//! common cases go without the lock: a call through a closed circuit, a success that changes nothing,
-//! and every refusal, so that no refused caller ever waits for a thread that is settling a call.
+//! The facade of a circuit, and the permits for single calls.
 
 use std::fmt;
-use std::num::NonZeroU64;
 use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use thiserror::Error;
 
-use super::machine::{Admit, CircuitChange, CircuitState, Machine, Ticket, Transition, Verdict};
+use super::core::{ChangeCallback, Circuit};
+use super::keeper::Attachment;
+use super::machine::{CircuitChange, CircuitState, Ticket, Verdict};
+use super::storage::CircuitStorage;
 use crate::clock::Clock;
 use crate::config::{CircuitBreakerConfig, check_name};
 use crate::error::{BuildError, RetryAfter};
-use crate::panics::{catch, contain, note};
-use crate::sync::{AtomicU64, Mutex, Ordering};
+use crate::panics::catch;
 
 /// Stops calls to a dependency that keeps failing, and finds out when it is back.
 ///
@@ -51,30 +48,16 @@ use crate::sync::{AtomicU64, Mutex, Ordering};
 /// ```
 ///
 /// Share it as `Arc<CircuitBreaker>`.
+///
+/// # What dropping it does
+///
+/// A circuit that is kept in a [`CircuitStorage`] leaves it. Its last change is still written, if the storage answers;
+/// [`flush`](Self::flush) waits for that.
 pub struct CircuitBreaker {
-    name: Arc<str>,
-    clock: Clock,
-    machine: Mutex<Machine>,
-    /// `generation << 3 | kind`.
-    hint: AtomicU64,
-    /// When the last opening ends, in nanoseconds since `epoch`; `u64::MAX`: never. Written before a
-    /// hint that says open.
-    open_until: AtomicU64,
-    epoch: Instant,
-    on_change: Vec<ChangeCallback>,
+    circuit: Arc<Circuit>,
+    /// Where the circuit is kept, if it is shared.
+    attachment: Option<Attachment>,
 }
-
-type ChangeCallback = Box<dyn Fn(&CircuitChange) + Send + Sync>;
-
-const KIND_BITS: u32 = 3;
-const KIND: u64 = (1 << KIND_BITS) - 1;
-/// Closed, and a success would change nothing.
-const SPOTLESS: u64 = 0;
-const CLOSED: u64 = 1;
-const OPEN: u64 = 2;
-const HALF_OPEN: u64 = 3;
-/// Half-open, and all probes are out.
-const HALF_OPEN_FULL: u64 = 4;
 
 impl CircuitBreaker {
     /// A closed breaker on the system's clock.
@@ -93,6 +76,7 @@ impl CircuitBreaker {
             config,
             clock: Clock::system(),
             on_change: Vec::new(),
+            storage: None,
         }
     }
 
@@ -102,13 +86,13 @@ impl CircuitBreaker {
     ///
     /// [`CircuitOpen`] while the circuit is open, or half-open with all its probes out.
     pub fn try_acquire(&self) -> Result<CircuitPermit<'_>, CircuitOpen> {
-        match self.admit() {
+        match self.circuit.admit() {
             Ok(ticket) => Ok(CircuitPermit {
                 breaker: self,
                 ticket: Some(ticket),
             }),
             Err(retry_after) => Err(CircuitOpen {
-                name: Arc::clone(&self.name),
+                name: Arc::clone(self.circuit.name()),
                 retry_after,
             }),
         }
@@ -156,24 +140,20 @@ impl CircuitBreaker {
     /// Counts a success that was seen elsewhere, without a permit. In the half-open state it counts
     /// like a probe's.
     pub fn record_success(&self) {
-        self.observe(Verdict::Success);
+        self.circuit.observe(Verdict::Success);
     }
 
     /// Counts a failure that was seen elsewhere, without a permit. In the half-open state it counts
     /// like a probe's.
     pub fn record_failure(&self) {
-        self.observe(Verdict::Failure);
+        self.circuit.observe(Verdict::Failure);
     }
 
     /// The state now. A circuit whose isolation is over stays [`Open`](CircuitState::Open) until the
     /// next call asks.
     #[must_use]
     pub fn state(&self) -> CircuitState {
-        match self.hint.load(Ordering::Acquire) & KIND {
-            SPOTLESS | CLOSED => CircuitState::Closed,
-            OPEN => CircuitState::Open,
-            _ => CircuitState::HalfOpen,
-        }
+        self.circuit.state()
     }
 
     /// Whether the state is [`Closed`](CircuitState::Closed).
@@ -197,135 +177,38 @@ impl CircuitBreaker {
     /// The name given at the start.
     #[must_use]
     pub fn name(&self) -> &str {
-        &self.name
+        self.circuit.name()
     }
 
-    /// Closes the circuit and forgets all outcomes. Calls under way do not count any more.
+    /// Closes the circuit and forgets all outcomes. Calls under way do not count any more. A shared circuit is closed
+    /// for everybody, also if a peer has opened it.
     pub fn reset(&self) {
-        self.with_machine(Machine::close);
+        self.circuit.reset();
     }
 
     /// Opens the circuit now, for the isolation duration, as a failure would.
     pub fn force_open(&self) {
-        let now = self.clock.now();
-        self.with_machine(|machine| machine.open(now));
+        self.circuit.force_open();
+    }
+
+    /// Waits until the storage has each change of state that was made so far, at the longest for `limit`; whether it
+    /// has. It does not wait while the storage is known not to answer. Without a storage there is nothing to wait for.
+    pub fn flush(&self, limit: Duration) -> bool {
+        self.attachment
+            .as_ref()
+            .is_none_or(|attachment| attachment.flush(limit))
     }
 
     /// A ticket, or how long the circuit stays open.
+    #[inline]
     pub(crate) fn admit(&self) -> Result<Ticket, Duration> {
-        // ORDERING: Acquire, pairs with the store in `with_machine`.
-        let hint = self.hint.load(Ordering::Acquire);
-        let kind = hint & KIND;
-        let now = match (kind, NonZeroU64::new(hint >> KIND_BITS)) {
-            (SPOTLESS | CLOSED, Some(generation)) => return Ok(Ticket(generation)),
-            (HALF_OPEN_FULL, _) => return Err(Duration::ZERO),
-            (OPEN, _) => {
-                let now = self.clock.now();
-                let until = self.open_until.load(Ordering::Acquire);
-                let passed = self.nanos(now);
-                if passed < until {
-                    return Err(if until == u64::MAX {
-                        Duration::MAX
-                    } else {
-                        Duration::from_nanos(until - passed)
-                    });
-                }
-                now
-            }
-            _ => self.clock.now(),
-        };
-        match self.with_machine_and(|machine| machine.admit(now)) {
-            Admit::Pass(ticket) => Ok(ticket),
-            Admit::Refuse { retry_after } => Err(retry_after),
-        }
+        self.circuit.admit()
     }
 
     /// The end of a call that had a ticket.
+    #[inline]
     pub(crate) fn settle(&self, ticket: Ticket, verdict: Verdict) {
-        let hint = self.hint.load(Ordering::Acquire);
-        let changes_nothing = hint >> KIND_BITS != ticket.0.get()
-            || match verdict {
-                Verdict::Success => hint & KIND == SPOTLESS,
-                Verdict::Failure => false,
-                Verdict::None => matches!(hint & KIND, SPOTLESS | CLOSED),
-            };
-        if changes_nothing {
-            return;
-        }
-        let now = self.now_for(verdict);
-        self.with_machine(|machine| machine.settle(ticket, verdict, now));
-    }
-
-    fn observe(&self, verdict: Verdict) {
-        if verdict == Verdict::Success && self.hint.load(Ordering::Acquire) & KIND == SPOTLESS {
-            return;
-        }
-        let now = self.now_for(verdict);
-        self.with_machine(|machine| machine.observe(verdict, now));
-    }
-
-    /// Only a failure needs the time: it may open the circuit.
-    fn now_for(&self, verdict: Verdict) -> Instant {
-        match verdict {
-            Verdict::Failure => self.clock.now(),
-            Verdict::Success | Verdict::None => self.epoch,
-        }
-    }
-
-    fn with_machine(&self, event: impl FnOnce(&mut Machine) -> Option<Transition>) {
-        self.with_machine_and(|machine| ((), event(machine)));
-    }
-
-    /// The one place that changes the machine: event, hint, unlock, then the callbacks.
-    fn with_machine_and<R>(
-        &self,
-        event: impl FnOnce(&mut Machine) -> (R, Option<Transition>),
-    ) -> R {
-        let (answer, transition) = {
-            let mut machine = self.machine.lock();
-            let (answer, transition) = event(&mut machine);
-            let kind = match machine.state() {
-                CircuitState::Closed if machine.is_spotless() => SPOTLESS,
-                CircuitState::Closed => CLOSED,
-                CircuitState::Open => OPEN,
-                CircuitState::HalfOpen if machine.is_probing_at_the_limit() => HALF_OPEN_FULL,
-                CircuitState::HalfOpen => HALF_OPEN,
-            };
-            if let Some(until) = machine.open_until() {
-                let nanos = until.map_or(u64::MAX, |until| self.nanos(until));
-                self.open_until.store(nanos, Ordering::Release);
-            }
-            // ORDERING: Release, who sees "open" also sees until when.
-            self.hint
-                .store(machine.generation() << KIND_BITS | kind, Ordering::Release);
-            (answer, transition)
-        };
-        if let Some((from, to, sequence)) = transition {
-            self.tell(from, to, sequence);
-        }
-        answer
-    }
-
-    fn tell(&self, from: CircuitState, to: CircuitState, sequence: u64) {
-        let name = &self.name;
-        note(|| match to {
-            CircuitState::Open => log::warn!("circuit `{name}` is open, it was {from}"),
-            _ => log::info!("circuit `{name}` is {to}, it was {from}"),
-        });
-        let change = CircuitChange {
-            name: Arc::clone(name),
-            from,
-            to,
-            sequence,
-        };
-        for callback in &self.on_change {
-            contain(name, "a circuit callback", || callback(&change));
-        }
-    }
-
-    fn nanos(&self, at: Instant) -> u64 {
-        let since = at.saturating_duration_since(self.epoch).as_nanos();
-        u64::try_from(since).unwrap_or(u64::MAX)
+        self.circuit.settle(ticket, verdict);
     }
 }
 
@@ -336,7 +219,7 @@ impl RefUnwindSafe for CircuitBreaker {}
 impl fmt::Debug for CircuitBreaker {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("CircuitBreaker")
-            .field("name", &self.name)
+            .field("name", &self.name())
             .field("state", &self.state())
             .finish_non_exhaustive()
     }
@@ -349,6 +232,7 @@ pub struct CircuitBreakerBuilder {
     config: CircuitBreakerConfig,
     clock: Clock,
     on_change: Vec<ChangeCallback>,
+    storage: Option<Arc<dyn CircuitStorage>>,
 }
 
 impl CircuitBreakerBuilder {
@@ -366,28 +250,44 @@ impl CircuitBreakerBuilder {
         self
     }
 
-    /// The breaker, closed.
+    /// Keeps the circuit in a storage, where breakers of the same name share its state: see [`CircuitStorage`].
+    ///
+    /// Callbacks for changes that come from there run in the storage's thread.
+    pub fn storage(mut self, storage: impl CircuitStorage + 'static) -> Self {
+        self.storage = Some(Arc::new(storage));
+        self
+    }
+
+    /// The breaker: closed, or in the state that its storage knows. With a storage it waits for the first answer from
+    /// there, at the longest for two seconds; if there is none by then, it starts closed and goes on trying.
     ///
     /// # Errors
     ///
-    /// As [`CircuitBreaker::new`].
+    /// As [`CircuitBreaker::new`]; and [`BuildError::CircuitStorage`] if the storage does not take this name, or its
+    /// thread could not be started.
     pub fn build(self) -> Result<CircuitBreaker, BuildError> {
         check_name("name", &self.name)?;
         self.config.validate()?;
-        let machine = Machine::new(self.config);
-        let kind = if machine.is_spotless() {
-            SPOTLESS
-        } else {
-            CLOSED
+        let circuit = |bell| {
+            Arc::new(Circuit::new(
+                self.name.into(),
+                self.config,
+                self.clock,
+                self.on_change,
+                bell,
+            ))
         };
+        let Some(storage) = self.storage else {
+            return Ok(CircuitBreaker {
+                circuit: circuit(None),
+                attachment: None,
+            });
+        };
+        let circuit = circuit(Some(storage.sync().bell()));
+        let attachment = Attachment::new(storage, Arc::clone(&circuit))?;
         Ok(CircuitBreaker {
-            name: self.name.into(),
-            epoch: self.clock.now(),
-            clock: self.clock,
-            hint: AtomicU64::new(machine.generation() << KIND_BITS | kind),
-            machine: Mutex::new(machine),
-            open_until: AtomicU64::new(0),
-            on_change: self.on_change,
+            circuit,
+            attachment: Some(attachment),
         })
     }
 }

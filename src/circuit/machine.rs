@@ -9,6 +9,10 @@
 //! Each transition begins a new *generation*. A ticket remembers the one it was given in; an outcome
 //! of an earlier generation says nothing about the present and is dropped. A ticket that comes back
 //! without a verdict (cancelled, expired, refused later) gives its probe's turn back.
+//!
+//! A circuit that is shared through a storage differs in one thing: no call moves it from open to half-open.
+//! Its keeper does ([`half_open`](Machine::half_open)), after it has asked the storage, and calls are refused until
+//! then. What peers have stored comes in through [`adopt`](Machine::adopt).
 
 use std::collections::VecDeque;
 use std::num::NonZeroU64;
@@ -75,10 +79,47 @@ pub(crate) enum Admit {
 /// From, to, and the how-manieth transition it was.
 pub(crate) type Transition = (CircuitState, CircuitState, u64);
 
+/// Who ends the isolation of an open circuit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum HalfOpening {
+    /// The first call after it.
+    ByCall,
+    /// The keeper of a shared circuit.
+    ByKeeper,
+}
+
+/// What a peer has stored, in terms of this process' clock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Adopted {
+    Closed,
+    /// `until` is `None`: for as long as this circuit's own isolation lasts.
+    Open {
+        until: Option<Instant>,
+    },
+    HalfOpen {
+        successes: usize,
+    },
+}
+
+/// What there is to store.
+#[derive(Debug)]
+pub(crate) struct Snapshot {
+    pub(crate) generation: u64,
+    pub(crate) state: CircuitState,
+    /// Of an open circuit; `None`: for ever.
+    pub(crate) open_until: Option<Instant>,
+    /// The last outcomes, oldest first; true is a success.
+    pub(crate) outcomes: Vec<bool>,
+    /// Closed by hand, which also ends what a peer has opened.
+    pub(crate) reset: bool,
+}
+
 #[derive(Debug)]
 pub(crate) struct Machine {
     rules: CircuitBreakerConfig,
+    half_opening: HalfOpening,
     phase: Phase,
+    reset: bool,
     /// Starts at 1 and grows with each transition, also with one into the same state.
     generation: NonZeroU64,
     /// Counts the transitions into another state.
@@ -91,6 +132,8 @@ enum Phase {
     /// `None`: for ever.
     Open {
         until: Option<Instant>,
+        /// What opened it; true is a success.
+        outcomes: Vec<bool>,
     },
     HalfOpen {
         probes_out: usize,
@@ -112,12 +155,17 @@ enum Outcomes {
 }
 
 impl Machine {
+    /// The most outcomes that are stored for others.
+    const STORED: usize = 1_000;
+
     /// `rules` must have been validated.
-    pub(crate) fn new(rules: CircuitBreakerConfig) -> Self {
+    pub(crate) fn new(rules: CircuitBreakerConfig, half_opening: HalfOpening) -> Self {
         let phase = Phase::Closed(Outcomes::none(&rules));
         Self {
             rules,
+            half_opening,
             phase,
+            reset: false,
             generation: NonZeroU64::MIN,
             changes: 0,
         }
@@ -138,9 +186,14 @@ impl Machine {
     /// When an open circuit lets the next probe through; `Some(None)`: never.
     pub(crate) fn open_until(&self) -> Option<Option<Instant>> {
         match self.phase {
-            Phase::Open { until } => Some(until),
+            Phase::Open { until, .. } => Some(until),
             _ => None,
         }
+    }
+
+    /// Open, and the isolation is over.
+    pub(crate) fn is_due(&self, now: Instant) -> bool {
+        matches!(self.phase, Phase::Open { until: Some(until), .. } if until <= now)
     }
 
     /// Closed, and a further success would change nothing.
@@ -158,8 +211,8 @@ impl Machine {
         let ticket = Ticket(self.generation);
         match &mut self.phase {
             Phase::Closed(_) => (Admit::Pass(ticket), None),
-            Phase::Open { until } => match *until {
-                Some(until) if until <= now => {
+            Phase::Open { until, .. } => match *until {
+                Some(until) if until <= now && self.half_opening == HalfOpening::ByCall => {
                     let transition = self.move_to(Phase::HalfOpen {
                         probes_out: 1,
                         successes: 0,
@@ -167,7 +220,8 @@ impl Machine {
                     (Admit::Pass(Ticket(self.generation)), transition)
                 }
                 until => {
-                    let retry_after = until.map_or(Duration::MAX, |until| until - now);
+                    let retry_after =
+                        until.map_or(Duration::MAX, |until| until.saturating_duration_since(now));
                     (Admit::Refuse { retry_after }, None)
                 }
             },
@@ -214,7 +268,11 @@ impl Machine {
                     None
                 }
             }
-            Phase::HalfOpen { .. } if failed => self.open(now),
+            Phase::HalfOpen { .. } if failed => {
+                let mut outcomes = self.outcomes();
+                outcomes.push(false);
+                self.open_after(outcomes, now)
+            }
             Phase::HalfOpen { successes, .. } => {
                 *successes += 1;
                 if *successes >= self.rules.success_threshold {
@@ -227,21 +285,100 @@ impl Machine {
         }
     }
 
-    /// Opens, as a failure would, for the isolation duration from now.
+    /// Opens for the isolation duration from now.
     pub(crate) fn open(&mut self, now: Instant) -> Option<Transition> {
-        let until = after(now, self.rules.isolation_duration);
-        self.move_to(Phase::Open { until })
+        let outcomes = self.outcomes();
+        self.open_after(outcomes, now)
     }
 
-    /// Closes and forgets all outcomes.
-    pub(crate) fn close(&mut self) -> Option<Transition> {
+    fn open_after(&mut self, outcomes: Vec<bool>, now: Instant) -> Option<Transition> {
+        let until = after(now, self.rules.isolation_duration);
+        self.move_to(Phase::Open { until, outcomes })
+    }
+
+    fn close(&mut self) -> Option<Transition> {
         self.move_to(Phase::Closed(Outcomes::none(&self.rules)))
+    }
+
+    /// Closes by hand and forgets all outcomes.
+    pub(crate) fn reset(&mut self) -> Option<Transition> {
+        let transition = self.close();
+        self.reset = true;
+        transition
+    }
+
+    /// The keeper ends the isolation of an open circuit.
+    pub(crate) fn half_open(&mut self) -> Option<Transition> {
+        if matches!(self.phase, Phase::Open { .. }) {
+            self.move_to(Phase::HalfOpen {
+                probes_out: 0,
+                successes: 0,
+            })
+        } else {
+            None
+        }
+    }
+
+    /// Takes over what a peer has stored. Where both are in the same state, only an open one takes anything: when it
+    /// ends. Outcomes and probes stay each process' own.
+    pub(crate) fn adopt(&mut self, adopted: Adopted, now: Instant) -> Option<Transition> {
+        match (adopted, &self.phase) {
+            (Adopted::Closed, Phase::Closed(_))
+            | (Adopted::HalfOpen { .. }, Phase::HalfOpen { .. }) => None,
+            (Adopted::Closed, _) => self.close(),
+            (Adopted::Open { until }, _) => self.move_to(Phase::Open {
+                until: until.or_else(|| after(now, self.rules.isolation_duration)),
+                outcomes: Vec::new(),
+            }),
+            // One probe at least is this process' own.
+            (Adopted::HalfOpen { successes }, _) => self.move_to(Phase::HalfOpen {
+                probes_out: 0,
+                successes: successes.min(self.rules.success_threshold - 1),
+            }),
+        }
+    }
+
+    /// Goes on with the outcomes that an earlier process has stored, true being a success. They do not open the
+    /// circuit by themselves; the next failure may.
+    pub(crate) fn restore(&mut self, outcomes: &[bool]) {
+        if let Phase::Closed(remembered) = &mut self.phase {
+            for succeeded in outcomes {
+                let _ = remembered.add(!succeeded, &self.rules);
+            }
+        }
+    }
+
+    pub(crate) fn snapshot(&self) -> Snapshot {
+        Snapshot {
+            generation: self.generation(),
+            state: self.state(),
+            open_until: self.open_until().flatten(),
+            outcomes: self.outcomes(),
+            reset: self.reset,
+        }
+    }
+
+    /// The last outcomes in this state, oldest first; true is a success. Of an open circuit: those that opened it.
+    fn outcomes(&self) -> Vec<bool> {
+        match &self.phase {
+            Phase::Closed(Outcomes::InARow { failures }) => {
+                vec![false; (*failures).min(Self::STORED)]
+            }
+            Phase::Closed(Outcomes::Window { last, .. }) => {
+                let surplus = last.len().saturating_sub(Self::STORED);
+                last.iter().skip(surplus).map(|failed| !failed).collect()
+            }
+            Phase::Open { outcomes, .. } => outcomes.clone(),
+            Phase::HalfOpen { successes, .. } => vec![true; (*successes).min(Self::STORED)],
+        }
     }
 
     /// The only place where the state changes. A transition into the same state begins a new
     /// generation too, but is none to tell anybody about.
     fn move_to(&mut self, phase: Phase) -> Option<Transition> {
         let from = self.state();
+        // A reset by hand holds until the next transition.
+        self.reset = false;
         self.phase = phase;
         // 2^61 transitions take longer than the machine will stand.
         self.generation = self.generation.saturating_add(1);
@@ -298,7 +435,7 @@ mod tests {
     /// Plays a script and writes down the state after each step: `s`/`f`/`n` a call that succeeds,
     /// fails or comes to nothing, `<` the isolation is all but over, `>` it is over.
     fn play(rules: CircuitBreakerConfig, script: &str) -> String {
-        let mut machine = Machine::new(rules.isolation_duration(ISOLATION));
+        let mut machine = Machine::new(rules.isolation_duration(ISOLATION), HalfOpening::ByCall);
         let mut now = crate::sync::now();
         let mut seen = String::new();
         for step in script.chars() {
@@ -375,7 +512,7 @@ mod tests {
             .failure_threshold(1)
             .success_threshold(1)
             .isolation_duration(Duration::ZERO);
-        let mut machine = Machine::new(rules);
+        let mut machine = Machine::new(rules, HalfOpening::ByCall);
         let pass = |machine: &mut Machine| match machine.admit(now).0 {
             Admit::Pass(ticket) => ticket,
             Admit::Refuse { .. } => panic!("refused"),
@@ -396,7 +533,7 @@ mod tests {
         let rules = CircuitBreakerConfig::default()
             .success_threshold(2)
             .isolation_duration(Duration::ZERO);
-        let mut machine = Machine::new(rules);
+        let mut machine = Machine::new(rules, HalfOpening::ByCall);
         machine.open(now);
         let Admit::Pass(first) = machine.admit(now).0 else {
             panic!("refused")

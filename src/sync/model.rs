@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 use std::io;
 use std::ops::{Deref, DerefMut};
 use std::sync::{Arc, OnceLock};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 pub(crate) use loom::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use loom::thread::yield_now;
@@ -82,6 +82,10 @@ pub(crate) fn now() -> Instant {
     #[allow(clippy::disallowed_methods, reason = "only a point to count from")]
     let start = *START.get_or_init(Instant::now);
     start + Duration::from_nanos(world().nanos.load(Ordering::Acquire))
+}
+
+pub(crate) fn wall_now() -> SystemTime {
+    SystemTime::UNIX_EPOCH + Duration::from_nanos(world().nanos.load(Ordering::Acquire))
 }
 
 // ---- parking_lot's mutex and condvar

@@ -1,7 +1,7 @@
 //! The primitives of the crate as users run it.
 
 use std::io;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 pub(crate) use crossbeam_channel::{Receiver, Sender, bounded};
 pub(crate) use parking_lot::{Condvar, Mutex, MutexGuard};
@@ -36,6 +36,11 @@ impl LateArrivals {
 /// Reads the monotonic clock.
 pub(crate) fn now() -> Instant {
     Instant::now()
+}
+
+/// Reads the wall clock.
+pub(crate) fn wall_now() -> SystemTime {
+    SystemTime::now()
 }
 
 /// Waits for a notification, at the longest until `deadline`; without one, for ever.

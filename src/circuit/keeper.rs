@@ -1,0 +1,429 @@
+//! Keeps shared circuits in step with their storage, on a thread of its own.
+//!
+//! The rules, for each circuit:
+//!
+//! - A change of state made here is *unsettled* until the storage has it, or has answered with a peer's open circuit,
+//!   which then holds here too. Unsettled changes are written first, and at once.
+//! - News from the storage is only taken over by a settled circuit. So a change whose write failed is never undone by
+//!   an older row; it is written when the storage is back.
+//! - An open circuit goes half-open when its time is over: news first, since a peer may have been faster, then one
+//!   guarded write. If that is refused, a peer has opened it again. If there is no answer, it goes half-open here.
+//! - Outcomes of a circuit whose state does not change are written with the refresh, and only over a row of that state.
+//!
+//! When the storage fails, circuits go on with what this process knows, and the keeper tries again after a pause that
+//! grows. It is logged once when the storage goes and once when it is back.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::core::Circuit;
+use super::machine::{Adopted, CircuitState, Snapshot};
+use super::roster::CircuitSync;
+use super::storage::{
+    CircuitRecord, CircuitStorage, StorageError, StoredCircuit, WriteGuard, WriteOutcome,
+};
+use crate::error::BuildError;
+use crate::panics::{catch, contain, discard, message, note};
+use crate::sync;
+
+/// How long building a breaker waits for what its storage knows.
+const FIRST_ANSWER: Duration = Duration::from_secs(2);
+/// The longest pause between two attempts, or the refresh interval if that is longer.
+const LONGEST_PAUSE: Duration = Duration::from_secs(10);
+/// An isolation without an end is stored as one of a hundred years: infinite times are not understood by all peers.
+const FOR_EVER: Duration = Duration::from_secs(100 * 365 * 86_400);
+
+/// A circuit's place with the keeper of its storage. Dropping it gives the place up.
+pub(crate) struct Attachment {
+    sync: CircuitSync,
+    circuit: Arc<Circuit>,
+}
+
+impl Attachment {
+    /// Waits for what the storage knows, but not for long.
+    pub(crate) fn new(
+        storage: Arc<dyn CircuitStorage>,
+        circuit: Arc<Circuit>,
+    ) -> Result<Self, BuildError> {
+        let name = Arc::clone(circuit.name());
+        let refused = |error: StorageError| BuildError::CircuitStorage {
+            circuit: name.to_string(),
+            source: error.into(),
+        };
+        storage.check_name(&name).map_err(refused)?;
+        let sync = storage.sync().clone();
+        let start = || {
+            let keeper = Keeper::new(storage, sync.clone());
+            sync::spawn("bulkman-circuits".to_owned(), || keeper.run()).map(drop)
+        };
+        sync.join(&circuit, start)
+            .map_err(|error| refused(StorageError::new(error)))?;
+        sync.wait_for_keeper(FIRST_ANSWER, || circuit.is_settled());
+        Ok(Self { sync, circuit })
+    }
+
+    pub(crate) fn flush(&self, limit: Duration) -> bool {
+        self.sync
+            .wait_for_keeper(limit, || self.circuit.is_settled())
+    }
+}
+
+impl Drop for Attachment {
+    fn drop(&mut self) {
+        self.sync.leave(&self.circuit);
+    }
+}
+
+struct Keeper {
+    storage: Arc<dyn CircuitStorage>,
+    sync: CircuitSync,
+    circuits: Vec<Kept>,
+    next_refresh: Instant,
+    outage: Option<Outage>,
+}
+
+struct Outage {
+    error: String,
+    pause: Duration,
+    retry_at: Instant,
+}
+
+impl Keeper {
+    fn new(storage: Arc<dyn CircuitStorage>, sync: CircuitSync) -> Self {
+        Self {
+            storage,
+            sync,
+            circuits: Vec::new(),
+            next_refresh: sync::now(),
+            outage: None,
+        }
+    }
+
+    fn run(mut self) {
+        CircuitSync::sit_down();
+        loop {
+            let work = self.sync.wait_for_work(self.next_look());
+            self.circuits
+                .extend(work.joining.into_iter().map(Kept::new));
+            self.look();
+            for circuit in work.leaving {
+                self.circuits
+                    .retain(|kept| !Arc::ptr_eq(&kept.circuit, &circuit));
+                let name = Arc::clone(circuit.name());
+                contain(name, "dropping a circuit's callbacks", || drop(circuit));
+            }
+            let trouble = self.outage.as_ref().map(|outage| outage.error.clone());
+            if !self.sync.report(trouble, !self.circuits.is_empty()) {
+                break;
+            }
+        }
+        contain("of a storage", "dropping it", || drop(self.storage));
+    }
+
+    /// When there is something to do even if nobody rings.
+    fn next_look(&self) -> Instant {
+        let storage = self
+            .outage
+            .as_ref()
+            .map_or(self.next_refresh, |outage| outage.retry_at);
+        self.circuits
+            .iter()
+            .filter_map(|kept| {
+                let until = kept.circuit.isolated_until()?;
+                Some(kept.circuit.clock().look_at(until))
+            })
+            .fold(storage, Instant::min)
+    }
+
+    fn look(&mut self) {
+        let now = sync::now();
+        if self
+            .outage
+            .as_ref()
+            .is_some_and(|outage| now < outage.retry_at)
+        {
+            return self.go_on_alone();
+        }
+        let refresh = now >= self.next_refresh || self.outage.is_some();
+        let outcome = catch(|| self.step(refresh)).unwrap_or_else(|payload| {
+            let panic = format!("the storage panicked: {}", message(&*payload));
+            discard(payload);
+            Err(StorageError::new(panic))
+        });
+        match outcome {
+            Ok(()) => self.outage_is_over(),
+            Err(error) => {
+                self.outage_goes_on(error);
+                self.go_on_alone();
+            }
+        }
+        if refresh {
+            self.next_refresh = sync::now() + self.sync.refresh_interval();
+        }
+    }
+
+    /// All that is to be done now, up to the first error.
+    fn step(&mut self, refresh: bool) -> Result<(), StorageError> {
+        let storage = Arc::clone(&self.storage);
+        let mut news_wanted = refresh;
+        for kept in &mut self.circuits {
+            if kept.is_unsettled() {
+                kept.write_state(&*storage)?;
+                // Another circuit of this process may have the same name.
+                news_wanted = true;
+            }
+            news_wanted |= kept.circuit.settled() == NOTHING || kept.circuit.is_due();
+        }
+        if news_wanted {
+            self.load()?;
+        }
+        for kept in &mut self.circuits {
+            if kept.circuit.is_due() && !kept.is_unsettled() {
+                kept.end_isolation(&*storage)?;
+            }
+        }
+        if refresh {
+            for kept in &mut self.circuits {
+                kept.write_outcomes(&*storage)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn load(&mut self) -> Result<(), StorageError> {
+        let names: Vec<Arc<str>> = self.circuits.iter().map(Kept::name).collect();
+        let names: Vec<&str> = names.iter().map(|name| &**name).collect();
+        let rows = self.storage.load_many(&names)?;
+        if rows.len() != names.len() {
+            return Err(StorageError::new(format!(
+                "asked for {} circuits, the storage answered for {}",
+                names.len(),
+                rows.len()
+            )));
+        }
+        for (kept, row) in self.circuits.iter_mut().zip(rows) {
+            kept.take(row);
+        }
+        Ok(())
+    }
+
+    /// Isolations end without the storage's consent.
+    fn go_on_alone(&mut self) {
+        for kept in &self.circuits {
+            if kept.circuit.is_due() {
+                kept.circuit.half_open(kept.circuit.generation());
+            }
+        }
+    }
+
+    fn outage_goes_on(&mut self, error: StorageError) {
+        let error = error.to_string();
+        let interval = self.sync.refresh_interval();
+        let pause = match &self.outage {
+            None => {
+                note(|| {
+                    log::warn!(
+                        "the circuit storage fails, circuits go on with what this process knows: {error}"
+                    );
+                });
+                interval
+            }
+            Some(outage) => (outage.pause * 2).min(LONGEST_PAUSE.max(interval)),
+        };
+        self.outage = Some(Outage {
+            error,
+            pause,
+            retry_at: sync::now() + pause,
+        });
+    }
+
+    fn outage_is_over(&mut self) {
+        if self.outage.take().is_some() {
+            note(|| log::info!("the circuit storage is back, circuits are in step with it again"));
+        }
+    }
+}
+
+/// The settled generation of a circuit of which the storage has not said anything yet.
+const NOTHING: u64 = 0;
+/// The generation in which a circuit begins.
+const FIRST: u64 = 1;
+
+/// A circuit with what the keeper knows about its row.
+struct Kept {
+    circuit: Arc<Circuit>,
+    /// The version of the row that was last written or taken over.
+    seen: Option<u64>,
+    /// The state in the row when it was last loaded.
+    row_state: Option<CircuitState>,
+    /// This circuit's outcomes when they were last written or restored.
+    told: Vec<bool>,
+}
+
+impl Kept {
+    fn new(circuit: Arc<Circuit>) -> Self {
+        Self {
+            circuit,
+            seen: None,
+            row_state: None,
+            told: Vec::new(),
+        }
+    }
+
+    fn name(&self) -> Arc<str> {
+        Arc::clone(self.circuit.name())
+    }
+
+    /// The generation from which news may be taken over.
+    fn base(&self) -> u64 {
+        match self.circuit.settled() {
+            NOTHING => FIRST,
+            settled => settled,
+        }
+    }
+
+    fn is_unsettled(&self) -> bool {
+        self.circuit.generation() != self.base()
+    }
+
+    fn guard(&self) -> WriteGuard {
+        WriteGuard::UnlessOpen {
+            now: self.circuit.clock().wall_now(),
+        }
+    }
+
+    fn write_state(&mut self, storage: &dyn CircuitStorage) -> Result<(), StorageError> {
+        let snapshot = self.circuit.snapshot();
+        let guard = if snapshot.reset {
+            WriteGuard::Always
+        } else {
+            self.guard()
+        };
+        let record = self.record(&snapshot);
+        match storage.store(self.circuit.name(), &record, guard)? {
+            WriteOutcome::Applied { version } => {
+                self.seen = Some(version);
+                self.told = record.outcomes;
+                self.circuit.settle_generation(snapshot.generation);
+            }
+            WriteOutcome::Refused => self.give_way(storage, snapshot.generation)?,
+        }
+        Ok(())
+    }
+
+    /// A write was refused: what is stored holds here too.
+    fn give_way(&mut self, storage: &dyn CircuitStorage, from: u64) -> Result<(), StorageError> {
+        if let Some(row) = storage.load(self.circuit.name())? {
+            self.take_over(row, from);
+        }
+        Ok(())
+    }
+
+    /// What the storage says in answer to a refresh.
+    fn take(&mut self, row: Option<StoredCircuit>) {
+        self.row_state = row.as_ref().map(|row| row.record.state);
+        match row {
+            Some(row) if Some(row.version) != self.seen => self.take_over(row, self.base()),
+            _ if self.circuit.settled() == NOTHING => self.circuit.settle_generation(FIRST),
+            _ => {}
+        }
+    }
+
+    /// Takes a row over, unless the circuit has moved on since the generation `from`.
+    fn take_over(&mut self, row: StoredCircuit, from: u64) {
+        let StoredCircuit { record, version } = row;
+        let is_first = self.circuit.settled() == NOTHING;
+        let Some(generation) = self.circuit.adopt(self.adopted(&record), from) else {
+            return;
+        };
+        if is_first && record.state == CircuitState::Closed {
+            self.circuit.restore(&record.outcomes, generation);
+            self.told = self.circuit.snapshot().outcomes;
+        }
+        self.seen = Some(version);
+        self.circuit.settle_generation(generation);
+    }
+
+    /// The isolation is over. A peer may have been faster, but that was looked for just now.
+    fn end_isolation(&mut self, storage: &dyn CircuitStorage) -> Result<(), StorageError> {
+        let from = self.circuit.settled();
+        let record = CircuitRecord {
+            state: CircuitState::HalfOpen,
+            ..CircuitRecord::closed()
+        };
+        match storage.store(self.circuit.name(), &record, self.guard())? {
+            WriteOutcome::Applied { version } => {
+                self.seen = Some(version);
+                self.told.clear();
+                if let Some(generation) = self.circuit.half_open(from) {
+                    self.circuit.settle_generation(generation);
+                }
+            }
+            WriteOutcome::Refused => self.give_way(storage, from)?,
+        }
+        Ok(())
+    }
+
+    /// Outcomes since the last change of state, so that a process that starts later can go on with them.
+    fn write_outcomes(&mut self, storage: &dyn CircuitStorage) -> Result<(), StorageError> {
+        if self.circuit.is_spotless() && self.told.is_empty() {
+            return Ok(());
+        }
+        let snapshot = self.circuit.snapshot();
+        let is_another_row = self.row_state.is_some_and(|state| state != snapshot.state);
+        if snapshot.generation != self.circuit.settled()
+            || snapshot.outcomes == self.told
+            || is_another_row
+        {
+            return Ok(());
+        }
+        let record = self.record(&snapshot);
+        match storage.store(self.circuit.name(), &record, self.guard())? {
+            WriteOutcome::Applied { version } => {
+                self.seen = Some(version);
+                self.told = record.outcomes;
+            }
+            WriteOutcome::Refused => self.give_way(storage, snapshot.generation)?,
+        }
+        Ok(())
+    }
+
+    fn record(&self, snapshot: &Snapshot) -> CircuitRecord {
+        let clock = self.circuit.clock();
+        let open_until = (snapshot.state == CircuitState::Open).then(|| {
+            let isolation = snapshot.open_until.map_or(FOR_EVER, |until| {
+                until.saturating_duration_since(clock.now()).min(FOR_EVER)
+            });
+            clock.wall_now() + isolation
+        });
+        let outcomes = snapshot.outcomes.clone();
+        let failures = outcomes.iter().rev().take_while(|succeeded| !**succeeded);
+        CircuitRecord {
+            state: snapshot.state,
+            failure_count: failures.count() as u32,
+            open_until,
+            outcomes,
+        }
+    }
+
+    fn adopted(&self, record: &CircuitRecord) -> Adopted {
+        match record.state {
+            CircuitState::Closed => Adopted::Closed,
+            CircuitState::HalfOpen => Adopted::HalfOpen {
+                successes: record
+                    .outcomes
+                    .iter()
+                    .filter(|succeeded| **succeeded)
+                    .count(),
+            },
+            CircuitState::Open => {
+                let clock = self.circuit.clock();
+                let until = record.open_until.map(|until| {
+                    let left = until.duration_since(clock.wall_now()).unwrap_or_default();
+                    clock.now() + left.min(FOR_EVER)
+                });
+                Adopted::Open { until }
+            }
+        }
+    }
+}
