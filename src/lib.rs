@@ -101,6 +101,8 @@ pub use circuit::{
     CircuitRecord, CircuitState, CircuitStorage, CircuitSync, MemoryStorage, StorageError,
     StoredCircuit, WriteGuard, WriteOutcome,
 };
+#[cfg(feature = "postgres")]
+pub use circuit::{PostgresStorage, PostgresStorageBuilder};
 pub use clock::{Clock, ManualClock};
 pub use config::{BulkheadConfig, CircuitBreakerConfig};
 pub use context::{CapturedContext, ContextPropagator};

@@ -4,6 +4,8 @@ mod breaker;
 mod core;
 mod keeper;
 mod machine;
+#[cfg(feature = "postgres")]
+mod postgres;
 mod roster;
 mod storage;
 
@@ -11,6 +13,8 @@ pub use breaker::{
     CircuitBreaker, CircuitBreakerBuilder, CircuitError, CircuitOpen, CircuitPermit,
 };
 pub use machine::{CircuitChange, CircuitState};
+#[cfg(feature = "postgres")]
+pub use postgres::{PostgresStorage, PostgresStorageBuilder};
 pub use roster::CircuitSync;
 pub use storage::{
     CircuitRecord, CircuitStorage, MemoryStorage, StorageError, StoredCircuit, WriteGuard,

@@ -1,0 +1,688 @@
+//! Circuits in PostgreSQL, in the table that Python's resilient-circuit uses.
+//!
+//! All I/O happens in the thread that calls, on a runtime of the storage's own and under a deadline. For circuits that
+//! is their keeper's thread, so nothing here is on the way of a call through a bulkhead.
+
+mod conninfo;
+mod schema;
+
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use serde_json::Value;
+use tokio::runtime::{Builder, Handle, Runtime};
+use tokio::task::JoinHandle;
+use tokio_postgres::config::Host;
+use tokio_postgres::tls::{MakeTlsConnect, TlsConnect};
+use tokio_postgres::types::Type;
+use tokio_postgres::{Client, Config, Error, GenericClient, NoTls, Row, Socket};
+
+use self::conninfo::{Conninfo, is_set};
+use super::machine::CircuitState;
+use super::roster::CircuitSync;
+use super::storage::{
+    CircuitRecord, CircuitStorage, StorageError, StoredCircuit, WriteGuard, WriteOutcome,
+};
+use crate::sync::Mutex;
+
+/// The longest name and namespace that the table holds, in characters.
+const LONGEST_NAME: usize = 255;
+
+/// Keeps circuits in PostgreSQL, where a fleet shares them, Python services with
+/// [resilient-circuit](https://pypi.org/project/resilient-circuit/) (0.6 or newer; 0.8.2 or newer is better) or
+/// [bulkman](https://pypi.org/project/bulkman/) among them: same table, same rows, each honours the other's open
+/// circuit.
+///
+/// ```no_run
+/// use bulkman::{Bulkhead, BulkheadConfig, CircuitBreakerConfig, PostgresStorage};
+///
+/// let storage = PostgresStorage::builder("postgresql://app:secret@db.example/circuits")
+///     .namespace("shop")
+///     .build()?;
+/// let payments = Bulkhead::builder(
+///     BulkheadConfig::new("payments").circuit_breaker(CircuitBreakerConfig::default()),
+/// )
+/// .circuit_storage(storage.clone())
+/// .build()?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
+/// Clones are the same storage: one connection, one thread, one query a second for all their circuits.
+///
+/// # When the server does not answer
+///
+/// Circuits go on with what this process knows, calls at full speed, and one warning is logged. The connection comes
+/// back by itself, with pauses that grow up to ten seconds; then a circuit that has opened meanwhile is stored, unless
+/// a peer has opened it before. A storage that is not [`strict`](PostgresStorageBuilder::strict) does not even need the
+/// server to start.
+///
+/// # Clocks
+///
+/// The end of an isolation is stored as a time of the wall clock of who opened it, and peers compare it with their
+/// own. So the hosts ought to run NTP: a peer whose clock is ahead by more than the isolation sees none.
+///
+/// # In async code
+///
+/// Its methods block. Called within a tokio runtime they do their work in a thread of their own.
+#[derive(Clone)]
+pub struct PostgresStorage(Arc<Storage>);
+
+struct Storage {
+    sync: CircuitSync,
+    namespace: String,
+    server: String,
+    deadline: Duration,
+    auto_create: bool,
+    config: Config,
+    connect: Connect,
+    line: Mutex<Line>,
+}
+
+type Connect = Box<dyn Fn(Config) -> Connecting + Send + Sync>;
+type Connecting = Pin<Box<dyn Future<Output = Result<Link, Error>>>>;
+
+/// The runtime, and the connection if there is one.
+struct Line {
+    /// `None` only while it is dropped.
+    runtime: Option<Runtime>,
+    link: Option<Link>,
+}
+
+impl Drop for Line {
+    fn drop(&mut self) {
+        self.link = None;
+        if let Some(runtime) = self.runtime.take() {
+            // A plain drop would panic in async code.
+            runtime.shutdown_background();
+        }
+    }
+}
+
+/// A connection and the task that drives it.
+struct Link {
+    client: Client,
+    driver: JoinHandle<()>,
+}
+
+impl Drop for Link {
+    fn drop(&mut self) {
+        // A server that hangs would keep it for ever.
+        self.driver.abort();
+    }
+}
+
+impl PostgresStorage {
+    /// For a storage on the server of a connection string, in either of libpq's forms: a URL, or `key=value` pairs.
+    pub fn builder(connection_string: impl Into<String>) -> PostgresStorageBuilder {
+        PostgresStorageBuilder::new(Origin::Text(connection_string.into()))
+    }
+
+    /// For a storage on the server that the environment names; `None` if it names none. The variables are those of
+    /// Python's resilient-circuit:
+    ///
+    /// | variable | meaning |
+    /// |---|---|
+    /// | `RC_DB_DSN` | a connection string; wins over the others |
+    /// | `RC_DB_HOST` and `RC_DB_PASSWORD` | both needed, if there is no `RC_DB_DSN` |
+    /// | `RC_DB_PORT`, `RC_DB_NAME`, `RC_DB_USER` | 5432, `resilient_circuit_db`, `postgres` if not set |
+    /// | `RC_DB_SSLMODE`, `RC_DB_SSLROOTCERT`, `RC_DB_SSLCERT`, `RC_DB_SSLKEY` | need a connector, see [`tls`](PostgresStorageBuilder::tls); ignored beside `RC_DB_DSN` |
+    /// | `RC_DB_AUTO_CREATE` | [`auto_create`](PostgresStorageBuilder::auto_create), if `1`, `true`, `yes` or `on` |
+    /// | `RC_DB_STRICT` | [`strict`](PostgresStorageBuilder::strict), in the same way |
+    /// | `RC_NAMESPACE` | [`namespace`](PostgresStorageBuilder::namespace) |
+    ///
+    /// # Errors
+    ///
+    /// [`StorageError`] if they are set to something that makes no sense.
+    pub fn builder_from_env() -> Result<Option<PostgresStorageBuilder>, StorageError> {
+        let Some(conninfo) = Conninfo::from_env(variable)? else {
+            return Ok(None);
+        };
+        let builder = PostgresStorageBuilder::new(Origin::Environment(Box::new(conninfo)))
+            .auto_create(is_set(variable("RC_DB_AUTO_CREATE")))
+            .strict(is_set(variable("RC_DB_STRICT")));
+        Ok(Some(builder))
+    }
+
+    /// The namespace of its circuits.
+    #[must_use]
+    pub fn namespace(&self) -> &str {
+        &self.0.namespace
+    }
+
+    /// Looks whether the server answers and the table can be used.
+    ///
+    /// # Errors
+    ///
+    /// [`StorageError`] says all that is missing: table, columns, primary key, privileges, search path.
+    pub fn check(&self) -> Result<(), StorageError> {
+        let problems = self.perform(async |client| schema::problems(client).await)?;
+        self.0.judge(&problems)
+    }
+
+    /// Makes the table with its indexes and its trigger, as Python's `resilient-circuit-cli pg-setup` does, if there is
+    /// no usable one yet. Any number of processes may do so at the same time. It needs the right to create tables in
+    /// the schema `public`.
+    ///
+    /// # Errors
+    ///
+    /// [`StorageError`] if the server does not let it, or there is a table of that name that cannot be used; it is left
+    /// as it is.
+    pub fn ensure_schema(&self) -> Result<(), StorageError> {
+        self.perform(async |client| schema::ensure(client).await)?;
+        self.check()
+    }
+
+    /// Reads a circuit, lets `change` decide, and writes what it returns, in one transaction that no other writer gets
+    /// into; `None` writes nothing. Nothing guards a circuit that is open: this is for administration, not for breakers.
+    /// Returns what is stored afterwards.
+    ///
+    /// It works on a connection of its own. What `change` gets is `None` if nothing is stored that makes sense.
+    ///
+    /// # Errors
+    ///
+    /// [`StorageError`] if it is not known to be written.
+    pub fn update(
+        &self,
+        circuit: &str,
+        change: impl FnOnce(Option<&CircuitRecord>) -> Option<CircuitRecord> + Send,
+    ) -> Result<Option<CircuitRecord>, StorageError> {
+        self.check_name(circuit)?;
+        let storage = &*self.0;
+        let mut line = Line::new()?;
+        blocking(|| {
+            storage.run(&mut line, async |client| {
+                let transaction = storage.locked(client, circuit).await?;
+                let stored = storage
+                    .read(&transaction, &[circuit])
+                    .await?
+                    .pop()
+                    .flatten();
+                let stored = stored.map(|stored| stored.record);
+                let Some(record) = change(stored.as_ref()) else {
+                    transaction.commit().await?;
+                    return Ok(stored);
+                };
+                storage.write(&transaction, circuit, &record, None).await?;
+                transaction.commit().await?;
+                Ok(Some(record))
+            })
+        })
+    }
+
+    /// Removes a circuit from the table, also one that is open; whether it was there. Breakers that know it keep their
+    /// state.
+    ///
+    /// # Errors
+    ///
+    /// [`StorageError`] if it is not known to be removed.
+    pub fn remove(&self, circuit: &str) -> Result<bool, StorageError> {
+        const REMOVE: &str =
+            "delete from rc_circuit_breakers where resource_key = $1 and namespace = $2";
+        let namespace = &self.0.namespace;
+        let removed =
+            self.perform(async |client| client.execute(REMOVE, &[&circuit, namespace]).await)?;
+        Ok(removed > 0)
+    }
+
+    /// Performs an operation on the storage's own connection.
+    fn perform<R: Send>(
+        &self,
+        operation: impl AsyncFnOnce(&mut Client) -> Result<R, Error> + Send,
+    ) -> Result<R, StorageError> {
+        blocking(|| self.0.run(&mut self.0.line.lock(), operation))
+    }
+}
+
+impl CircuitStorage for PostgresStorage {
+    fn sync(&self) -> &CircuitSync {
+        &self.0.sync
+    }
+
+    fn load(&self, circuit: &str) -> Result<Option<StoredCircuit>, StorageError> {
+        Ok(self.load_many(&[circuit])?.pop().flatten())
+    }
+
+    fn store(
+        &self,
+        circuit: &str,
+        record: &CircuitRecord,
+        guard: WriteGuard,
+    ) -> Result<WriteOutcome, StorageError> {
+        let storage = &*self.0;
+        let version = self.perform(async |client| match guard {
+            WriteGuard::UnlessOpen { now } => {
+                storage.write(client, circuit, record, Some(now)).await
+            }
+            WriteGuard::Always => {
+                let transaction = storage.locked(client, circuit).await?;
+                let version = storage.write(&transaction, circuit, record, None).await?;
+                transaction.commit().await?;
+                Ok(version)
+            }
+        })?;
+        Ok(match version {
+            Some(version) => WriteOutcome::Applied { version },
+            None => WriteOutcome::Refused,
+        })
+    }
+
+    fn load_many(&self, circuits: &[&str]) -> Result<Vec<Option<StoredCircuit>>, StorageError> {
+        self.perform(async |client| self.0.read(client, circuits).await)
+    }
+
+    fn check_name(&self, circuit: &str) -> Result<(), StorageError> {
+        check_length("the name of a circuit", circuit)
+    }
+}
+
+impl fmt::Debug for PostgresStorage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PostgresStorage")
+            .field("server", &self.0.server)
+            .field("namespace", &self.0.namespace)
+            .field("deadline", &self.0.deadline)
+            .field("sync", &self.0.sync)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Storage {
+    /// Connects if need be, and gives up at the deadline. After any error that is not the server's answer the
+    /// connection is not used again.
+    fn run<R>(
+        &self,
+        line: &mut Line,
+        operation: impl AsyncFnOnce(&mut Client) -> Result<R, Error>,
+    ) -> Result<R, StorageError> {
+        let Line { runtime, link } = line;
+        let Some(runtime) = runtime else {
+            return Err(self.error("the storage is being dropped"));
+        };
+        let work = async {
+            if link.as_ref().is_none_or(|link| link.client.is_closed()) {
+                *link = None;
+                let mut new = (self.connect)(self.config.clone()).await?;
+                if self.auto_create {
+                    schema::ensure(&mut new.client).await?;
+                }
+                *link = Some(new);
+            }
+            match link {
+                Some(link) => operation(&mut link.client).await,
+                None => unreachable!("it was connected just now"),
+            }
+        };
+        match runtime.block_on(async { tokio::time::timeout(self.deadline, work).await }) {
+            Ok(Ok(answer)) => Ok(answer),
+            Ok(Err(error)) => {
+                if error.as_db_error().is_none() {
+                    *link = None;
+                }
+                Err(self.error(error))
+            }
+            Err(_) => {
+                *link = None;
+                Err(self.error(format!("no answer within {:?}", self.deadline)))
+            }
+        }
+    }
+
+    /// Begins a transaction that waits for every other one of this kind on the circuit, even if it has no row yet. The
+    /// lock is the one that Python takes.
+    async fn locked<'a>(
+        &self,
+        client: &'a mut Client,
+        circuit: &str,
+    ) -> Result<tokio_postgres::Transaction<'a>, Error> {
+        const LOCK: &str =
+            "select pg_advisory_xact_lock(hashtextextended($1::text || '|' || $2::text, 0))";
+        const ROW: &str = "select 1 from rc_circuit_breakers
+             where resource_key = $1 and namespace = $2 for update";
+        let transaction = client.transaction().await?;
+        transaction
+            .query(LOCK, &[&self.namespace, &circuit])
+            .await?;
+        transaction.query(ROW, &[&circuit, &self.namespace]).await?;
+        Ok(transaction)
+    }
+
+    async fn read(
+        &self,
+        client: &impl GenericClient,
+        circuits: &[&str],
+    ) -> Result<Vec<Option<StoredCircuit>>, Error> {
+        // The transaction that wrote a row is its version: it is another one for each write.
+        const READ: &str = "select resource_key, state, failure_count,
+                case when isfinite(open_until) then open_until end,
+                coalesce(isfinite(open_until), true),
+                execution_log, xmin::text::bigint
+             from rc_circuit_breakers where namespace = $1 and resource_key = any ($2)";
+        let rows = client
+            .query_typed(
+                READ,
+                &[
+                    (&self.namespace, Type::VARCHAR),
+                    (&circuits, Type::VARCHAR_ARRAY),
+                ],
+            )
+            .await?;
+        Ok(circuits
+            .iter()
+            .map(|circuit| {
+                let of_circuit =
+                    |row: &&Row| row.try_get(0).is_ok_and(|name: &str| name == *circuit);
+                rows.iter().find(of_circuit).and_then(stored)
+            })
+            .collect())
+    }
+
+    /// The version that it is stored in; `None` if it was refused. Without `now` it is never refused.
+    async fn write(
+        &self,
+        client: &impl GenericClient,
+        circuit: &str,
+        record: &CircuitRecord,
+        now: Option<SystemTime>,
+    ) -> Result<Option<u64>, Error> {
+        const WRITE: &str = "insert into rc_circuit_breakers as stored
+                (resource_key, namespace, state, failure_count, open_until, execution_log)
+             values ($1, $2, $3, $4, $5, $6)
+             on conflict (resource_key, namespace) do update set
+                state = excluded.state, failure_count = excluded.failure_count,
+                open_until = excluded.open_until, execution_log = excluded.execution_log,
+                updated_at = current_timestamp
+             where $7::timestamptz is null
+                or not (stored.state = 'OPEN' and coalesce(stored.open_until > $7, false))
+             returning xmin::text::bigint";
+        let state = state_name(record.state);
+        let failure_count = i32::try_from(record.failure_count).unwrap_or(i32::MAX);
+        let open_until = record
+            .open_until
+            .filter(|_| record.state == CircuitState::Open);
+        let outcomes = Value::from(record.outcomes.clone());
+        let written = client
+            .query_typed(
+                WRITE,
+                &[
+                    (&circuit, Type::VARCHAR),
+                    (&self.namespace, Type::VARCHAR),
+                    (&state, Type::VARCHAR),
+                    (&failure_count, Type::INT4),
+                    (&open_until, Type::TIMESTAMPTZ),
+                    (&outcomes, Type::JSONB),
+                    (&now, Type::TIMESTAMPTZ),
+                ],
+            )
+            .await?;
+        written.first().map(version).transpose()
+    }
+
+    fn judge(&self, problems: &[String]) -> Result<(), StorageError> {
+        if problems.is_empty() {
+            return Ok(());
+        }
+        Err(self.error(format!(
+            "the table of circuits cannot be used: {}",
+            problems.join("; ")
+        )))
+    }
+
+    fn error(&self, error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> StorageError {
+        let error = StorageError::new(error);
+        StorageError::new(format!("PostgreSQL at {}: {error}", self.server))
+    }
+}
+
+impl Line {
+    fn new() -> Result<Self, StorageError> {
+        let runtime = Builder::new_current_thread()
+            .enable_io()
+            .enable_time()
+            .build()
+            .map_err(StorageError::new)?;
+        Ok(Self {
+            runtime: Some(runtime),
+            link: None,
+        })
+    }
+}
+
+/// Builds a [`PostgresStorage`], see [`PostgresStorage::builder`].
+#[must_use = "a builder does nothing until `build`"]
+pub struct PostgresStorageBuilder {
+    origin: Origin,
+    namespace: Option<String>,
+    refresh_interval: Duration,
+    deadline: Duration,
+    auto_create: bool,
+    strict: bool,
+    /// `None`: without TLS.
+    connect: Option<Connect>,
+}
+
+enum Origin {
+    Text(String),
+    Environment(Box<Conninfo>),
+}
+
+impl PostgresStorageBuilder {
+    fn new(origin: Origin) -> Self {
+        Self {
+            origin,
+            namespace: None,
+            refresh_interval: CircuitSync::new().refresh_interval(),
+            deadline: Duration::from_secs(2),
+            auto_create: false,
+            strict: false,
+            connect: None,
+        }
+    }
+
+    /// Sets the namespace: circuits are shared by name within it. Default: the environment's `RC_NAMESPACE`, even if it
+    /// is empty; without that, `default`.
+    pub fn namespace(mut self, namespace: impl Into<String>) -> Self {
+        self.namespace = Some(namespace.into());
+        self
+    }
+
+    /// Sets how often the server is asked for news, see [`CircuitSync::with_refresh_interval`]. Default: one second.
+    pub fn refresh_interval(mut self, interval: Duration) -> Self {
+        self.refresh_interval = interval;
+        self
+    }
+
+    /// Sets how long one operation may take, connecting included. Default: two seconds.
+    pub fn deadline(mut self, deadline: Duration) -> Self {
+        self.deadline = deadline;
+        self
+    }
+
+    /// Makes the table when connecting, as [`ensure_schema`](PostgresStorage::ensure_schema) does. Default: no.
+    pub fn auto_create(mut self, yes: bool) -> Self {
+        self.auto_create = yes;
+        self
+    }
+
+    /// Makes [`build`](Self::build) fail unless the server answers and the table can be used. Default: no; then it
+    /// does no I/O at all.
+    pub fn strict(mut self, yes: bool) -> Self {
+        self.strict = yes;
+        self
+    }
+
+    /// Connects with TLS, by a connector that you bring: that of `postgres-native-tls`, `tokio-postgres-rustls` or
+    /// another. Certificates and their verification are its business, whatever `sslrootcert`, `sslcert`, `sslkey` or
+    /// `sslmode=verify-full` say. Whether TLS is used is for `sslmode` to say: `prefer`, which is the default, `require`
+    /// and more, or `disable`.
+    pub fn tls<T>(mut self, connector: T) -> Self
+    where
+        T: MakeTlsConnect<Socket> + Clone + Send + Sync + 'static,
+        T::Stream: Send + 'static,
+    {
+        self.connect = Some(connect_with(connector));
+        self
+    }
+
+    /// The storage.
+    ///
+    /// # Errors
+    ///
+    /// [`StorageError`] if the connection string makes no sense, wants TLS and there is no connector, or has an option
+    /// that is not supported; if the namespace is too long; if the deadline is zero; and what
+    /// [`strict`](Self::strict) finds. None of them repeats a part of the connection string that could be a password.
+    pub fn build(self) -> Result<PostgresStorage, StorageError> {
+        let conninfo = match self.origin {
+            Origin::Text(text) => Conninfo::parse(&text)?,
+            Origin::Environment(conninfo) => *conninfo,
+        };
+        if let (Some(option), None) = (&conninfo.needs_tls, &self.connect) {
+            return Err(StorageError::new(format!(
+                "{option} needs a TLS connector: give one to PostgresStorageBuilder::tls"
+            )));
+        }
+        let namespace = self
+            .namespace
+            .or_else(|| variable("RC_NAMESPACE"))
+            .unwrap_or_else(|| "default".to_owned());
+        check_length("the namespace", &namespace)?;
+        if self.deadline.is_zero() {
+            return Err(StorageError::new(
+                "the deadline of the storage must be greater than zero",
+            ));
+        }
+        let storage = PostgresStorage(Arc::new(Storage {
+            sync: CircuitSync::with_refresh_interval(self.refresh_interval),
+            namespace,
+            server: description(&conninfo.config),
+            deadline: self.deadline,
+            auto_create: self.auto_create,
+            connect: self.connect.unwrap_or_else(|| connect_with(NoTls)),
+            config: conninfo.config,
+            line: Mutex::new(Line::new()?),
+        }));
+        if self.strict {
+            storage.check()?;
+        }
+        Ok(storage)
+    }
+}
+
+impl fmt::Debug for PostgresStorageBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PostgresStorageBuilder")
+            .field("namespace", &self.namespace)
+            .field("refresh_interval", &self.refresh_interval)
+            .field("deadline", &self.deadline)
+            .field("auto_create", &self.auto_create)
+            .field("strict", &self.strict)
+            .finish_non_exhaustive()
+    }
+}
+
+fn connect_with<T>(connector: T) -> Connect
+where
+    T: MakeTlsConnect<Socket> + Clone + Send + Sync + 'static,
+    T::Stream: Send + 'static,
+    <T as MakeTlsConnect<Socket>>::TlsConnect: TlsConnect<Socket>,
+{
+    Box::new(move |config| {
+        let connector = connector.clone();
+        Box::pin(async move {
+            let (client, connection) = config.connect(connector).await?;
+            let driver = tokio::spawn(async move {
+                if let Err(error) = connection.await {
+                    log::debug!("the connection to the circuit storage ended: {error}");
+                }
+            });
+            Ok(Link { client, driver })
+        })
+    })
+}
+
+/// Runs something that blocks on a runtime, which tokio does not allow in a thread that is in one already.
+fn blocking<R: Send>(work: impl FnOnce() -> R + Send) -> R {
+    if Handle::try_current().is_err() {
+        return work();
+    }
+    let outcome = std::thread::scope(|scope| scope.spawn(work).join());
+    outcome.unwrap_or_else(|payload| std::panic::resume_unwind(payload))
+}
+
+fn stored(row: &Row) -> Option<StoredCircuit> {
+    let state = match row.try_get(1).ok()? {
+        "CLOSED" => CircuitState::Closed,
+        "OPEN" => CircuitState::Open,
+        "HALF_OPEN" => CircuitState::HalfOpen,
+        _ => return None,
+    };
+    let failure_count: i32 = row.try_get(2).ok()?;
+    let open_until: Option<SystemTime> = row.try_get(3).ok()?;
+    let is_finite: bool = row.try_get(4).ok()?;
+    if !is_finite {
+        return None;
+    }
+    let log: Option<Value> = row.try_get(5).ok()?;
+    let outcomes = log.as_ref().and_then(Value::as_array);
+    let record = CircuitRecord {
+        state,
+        failure_count: u32::try_from(failure_count).unwrap_or_default(),
+        open_until: open_until.filter(|_| state == CircuitState::Open),
+        outcomes: outcomes
+            .map(|outcomes| outcomes.iter().filter_map(Value::as_bool).collect())
+            .unwrap_or_default(),
+    };
+    let version: i64 = row.try_get(6).ok()?;
+    Some(StoredCircuit::new(record, version.unsigned_abs()))
+}
+
+fn version(row: &Row) -> Result<u64, Error> {
+    row.try_get(0).map(i64::unsigned_abs)
+}
+
+fn state_name(state: CircuitState) -> &'static str {
+    match state {
+        CircuitState::Closed => "CLOSED",
+        CircuitState::Open => "OPEN",
+        CircuitState::HalfOpen => "HALF_OPEN",
+    }
+}
+
+fn check_length(what: &str, text: &str) -> Result<(), StorageError> {
+    let length = text.chars().count();
+    if length > LONGEST_NAME {
+        return Err(StorageError::new(format!(
+            "{what} has {length} characters, PostgreSQL's table holds {LONGEST_NAME}"
+        )));
+    }
+    if text.contains('\0') {
+        return Err(StorageError::new(format!("{what} contains a NUL")));
+    }
+    Ok(())
+}
+
+fn variable(name: &str) -> Option<String> {
+    std::env::var(name).ok()
+}
+
+/// Host, port and database, for messages.
+fn description(config: &Config) -> String {
+    let hosts: Vec<String> = config
+        .get_hosts()
+        .iter()
+        .enumerate()
+        .map(|(i, host)| {
+            let port = config.get_ports().get(i).or(config.get_ports().first());
+            let port = port.copied().unwrap_or(5432);
+            match host {
+                Host::Tcp(name) => format!("{name}:{port}"),
+                #[cfg(unix)]
+                Host::Unix(path) => format!("{}:{port}", path.display()),
+            }
+        })
+        .collect();
+    let database = config.get_dbname().unwrap_or("its default database");
+    format!("{}, {database}", hosts.join(","))
+}
