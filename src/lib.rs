@@ -59,6 +59,11 @@
 //! [`Bulkhead::stats`]: exact numbers that balance in every snapshot. A [`BulkheadListener`] is told of
 //! each event. [`Bulkhead::state`] says how the bulkhead is doing.
 //!
+//! # Can processes share a circuit?
+//!
+//! Yes: give the bulkheads a [`CircuitStorage`]. `PostgresStorage`, with the feature `postgres`, is one for a fleet, Python
+//! services among it; [`MemoryStorage`] is one for a single process.
+//!
 //! # How does it end?
 //!
 //! Dropping a [`Bulkhead`] runs what is queued and joins the workers. [`Bulkhead::shutdown_timeout`] does so
