@@ -10,6 +10,7 @@
 use std::cell::Cell;
 use std::fmt;
 use std::io;
+use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -175,6 +176,10 @@ impl Default for CircuitSync {
         Self::new()
     }
 }
+
+// Nothing that can panic happens under the lock.
+impl UnwindSafe for CircuitSync {}
+impl RefUnwindSafe for CircuitSync {}
 
 impl fmt::Debug for CircuitSync {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -6,6 +6,7 @@
 use std::collections::HashMap;
 use std::error::Error;
 use std::fmt;
+use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -319,6 +320,10 @@ impl CircuitStorage for MemoryStorage {
         Ok(WriteOutcome::Applied { version })
     }
 }
+
+// Nothing that can panic happens under the lock.
+impl UnwindSafe for MemoryStorage {}
+impl RefUnwindSafe for MemoryStorage {}
 
 impl fmt::Debug for MemoryStorage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

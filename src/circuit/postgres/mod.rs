@@ -8,6 +8,7 @@ mod schema;
 
 use std::fmt;
 use std::future::Future;
+use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -277,6 +278,10 @@ impl CircuitStorage for PostgresStorage {
         check_length("the name of a circuit", circuit)
     }
 }
+
+// A transaction that a panic passes through is rolled back.
+impl UnwindSafe for PostgresStorage {}
+impl RefUnwindSafe for PostgresStorage {}
 
 impl fmt::Debug for PostgresStorage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
