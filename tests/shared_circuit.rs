@@ -510,6 +510,44 @@ fn a_peer_that_opened_again_holds_the_circuit_open() {
 }
 
 #[test]
+fn first_opener_wins() {
+    let world = World::new();
+    let (one, _) = world.peer(HOUR);
+    let (two, _) = world.peer(HOUR);
+    trip(&one);
+    flushed(&one);
+    world.clock.advance(10 * SECOND);
+    assert!(two.is_closed(), "an hour has not passed");
+    trip(&two);
+    assert_eq!(retry_after(&two), ISOLATION);
+    flushed(&two);
+    assert_eq!(retry_after(&two), 20 * SECOND);
+    // Also over its own: opened again by hand, the first end stays.
+    one.force_open();
+    flushed(&one);
+    assert_eq!(retry_after(&one), 20 * SECOND);
+    assert_eq!(world.shelf.row(NAME).unwrap().version, 1);
+}
+
+#[test]
+fn a_reset_is_for_everybody_also_by_who_has_not_seen_the_open_circuit() {
+    let world = World::new();
+    let (one, _) = world.peer(SOON);
+    let (two, _) = world.peer(HOUR);
+    trip(&one);
+    flushed(&one);
+    assert!(two.is_closed(), "an hour has not passed");
+    two.reset();
+    flushed(&two);
+    assert_eq!(world.shelf.state(), Some(Closed));
+    soon(&one, Closed);
+    assert_eq!(
+        world.shelf.stores().last().unwrap().guard,
+        WriteGuard::Always
+    );
+}
+
+#[test]
 fn only_the_reset_itself_goes_past_the_guard() {
     let world = World::new();
     let (one, line) = world.peer(SOON);

@@ -29,7 +29,7 @@ pub(crate) struct Circuit {
     open_until: AtomicU64,
     epoch: Instant,
     on_change: Vec<ChangeCallback>,
-    /// Rung after each change of state, if a keeper waits for it.
+    /// Rung with each new generation, if a keeper waits for it.
     bell: Option<Bell>,
     /// The generation that the storage knows of; 0: none. Written by the keeper alone.
     settled: AtomicU64,
@@ -244,8 +244,9 @@ impl Circuit {
         &self,
         event: impl FnOnce(&mut Machine) -> (R, Option<Transition>),
     ) -> R {
-        let (answer, transition) = {
+        let (answer, transition, has_moved) = {
             let mut machine = self.machine.lock();
+            let before = machine.generation();
             let (answer, transition) = event(&mut machine);
             if let Some(until) = machine.open_until() {
                 let nanos = until.map_or(u64::MAX, |until| self.nanos(until));
@@ -253,12 +254,13 @@ impl Circuit {
             }
             // ORDERING: Release, who sees "open" also sees until when.
             self.hint.store(hint(&machine), Ordering::Release);
-            (answer, transition)
+            (answer, transition, machine.generation() != before)
         };
+        // Also for what is nobody else's business: a reset of a closed circuit closes it for peers that have it open.
+        if let (true, Some(bell)) = (has_moved, &self.bell) {
+            bell.ring();
+        }
         if let Some((from, to, sequence)) = transition {
-            if let Some(bell) = &self.bell {
-                bell.ring();
-            }
             self.tell(from, to, sequence);
         }
         answer
