@@ -939,6 +939,27 @@ fn a_write_whose_answer_is_lost() {
     assert_eq!(*changes.lock().unwrap(), [Open]);
 }
 
+#[test]
+fn a_refresh_that_never_comes() {
+    let world = World::new();
+    let (breaker, line) = world.peer(Duration::MAX);
+    trip(&breaker);
+    flushed(&breaker);
+    line.stores_answer(Answer::Error);
+    breaker.reset();
+    eventually("the outage", || line.is_down());
+    let (peer, _) = world.peer(SOON);
+    assert!(peer.is_open());
+    world.clock.advance(ISOLATION);
+    soon(&peer, HalfOpen);
+    // Its thread still lives.
+    let other = CircuitBreaker::builder("another", rules())
+        .storage(line)
+        .build()
+        .unwrap();
+    assert!(other.is_closed());
+}
+
 // ---- a storage that hangs
 
 #[test]

@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 
 use super::core::Circuit;
 use super::machine::{Adopted, CircuitState, Snapshot};
-use super::roster::CircuitSync;
+use super::roster::{CircuitSync, FOR_EVER};
 use super::storage::{
     CircuitRecord, CircuitStorage, StorageError, StoredCircuit, WriteGuard, WriteOutcome,
 };
@@ -30,8 +30,6 @@ use crate::sync;
 const FIRST_ANSWER: Duration = Duration::from_secs(2);
 /// The longest pause between two attempts, or the refresh interval if that is longer.
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
-/// An isolation without an end is stored as one of a hundred years: infinite times are not understood by all peers.
-const FOR_EVER: Duration = Duration::from_secs(100 * 365 * 86_400);
 
 /// A circuit's place with the keeper of its storage. Dropping it gives the place up.
 pub(crate) struct Attachment {
@@ -391,6 +389,7 @@ impl Kept {
     fn record(&self, snapshot: &Snapshot) -> CircuitRecord {
         let clock = self.circuit.clock();
         let open_until = (snapshot.state == CircuitState::Open).then(|| {
+            // Infinite times are not understood by all peers.
             let isolation = snapshot.open_until.map_or(FOR_EVER, |until| {
                 until.saturating_duration_since(clock.now()).min(FOR_EVER)
             });

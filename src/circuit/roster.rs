@@ -17,6 +17,9 @@ use std::time::{Duration, Instant};
 use super::core::Circuit;
 use crate::sync::{self, Condvar, Mutex, MutexGuard};
 
+/// What stands for a time without an end, so that it can be added to any point in time.
+pub(super) const FOR_EVER: Duration = Duration::from_secs(100 * 365 * 86_400);
+
 sync::thread_local! {
     static IS_KEEPER: Cell<bool> = Cell::new(false);
 }
@@ -62,13 +65,14 @@ impl CircuitSync {
     }
 
     /// Sets how often the storage is asked for news of its circuits, all of them in one go. So this is also the longest
-    /// that a peer's open circuit goes unnoticed while the storage answers. Less than a millisecond counts as one.
+    /// that a peer's open circuit goes unnoticed while the storage answers. Less than a millisecond counts as one, more
+    /// than a hundred years as that.
     ///
     /// An own change is written at once, whatever the interval.
     #[must_use]
     pub fn with_refresh_interval(interval: Duration) -> Self {
         Self(Arc::new(Roster {
-            refresh_interval: interval.max(Duration::from_millis(1)),
+            refresh_interval: interval.clamp(Duration::from_millis(1), FOR_EVER),
             state: Mutex::default(),
             work: Condvar::new(),
             progress: Condvar::new(),
