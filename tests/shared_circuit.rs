@@ -739,6 +739,29 @@ fn started_with_a_half_open_row() {
 }
 
 #[test]
+fn started_when_the_storage_fails() {
+    for answer in [
+        Answer::Error,
+        Answer::NastyError,
+        Answer::Panic,
+        Answer::WrongCount,
+    ] {
+        let world = World::new();
+        world.shelf.put(world.open_for(5 * SECOND));
+        let line = world.shelf.line(SOON);
+        line.loads_answer(answer);
+        let breaker = world.breaker(&line);
+        assert!(breaker.is_closed());
+        assert!(line.is_down());
+        assert!(!breaker.flush(Duration::MAX), "it waited for an outage");
+        line.all_answer(Answer::Right);
+        soon(&breaker, Open);
+        eventually("no trouble", || !line.is_down());
+        assert_eq!(retry_after(&breaker), 5 * SECOND);
+    }
+}
+
+#[test]
 fn started_when_the_storage_hangs() {
     let world = World::new();
     world.shelf.put(world.open_for(5 * SECOND));
@@ -904,6 +927,39 @@ fn an_open_circuit_recovers_by_itself_during_an_outage() {
     eventually("the storage knows", || world.shelf.state() == Some(Closed));
     flushed(&breaker);
     assert_eq!(*changes.lock().unwrap(), [Open, HalfOpen, Closed]);
+}
+
+#[test]
+fn the_storage_fails_when_it_is_asked_for_the_end_of_the_isolation() {
+    for answer in [Answer::Error, Answer::Panic, Answer::NastyError] {
+        let world = World::new();
+        let (breaker, line) = world.peer(HOUR);
+        trip(&breaker);
+        flushed(&breaker);
+        line.stores_answer(answer);
+        world.clock.advance(ISOLATION);
+        soon(&breaker, HalfOpen);
+        eventually("the outage", || line.is_down());
+    }
+}
+
+#[test]
+fn a_trip_during_an_outage_is_written_later() {
+    for answer in [Answer::Error, Answer::Panic, Answer::NastyError] {
+        let world = World::new();
+        let (breaker, line) = world.peer(SOON);
+        let (peer, _) = world.peer(SOON);
+        line.all_answer(answer);
+        eventually("the outage", || line.is_down());
+        trip(&breaker);
+        world.clock.advance(SECOND);
+        assert!(!breaker.flush(Duration::MAX));
+        assert!(peer.is_closed());
+        line.all_answer(Answer::Right);
+        soon(&peer, Open);
+        assert_eq!(retry_after(&peer), ISOLATION - SECOND);
+        assert_eq!(retry_after(&breaker), ISOLATION - SECOND);
+    }
 }
 
 #[test]

@@ -143,10 +143,12 @@ impl Keeper {
             return self.go_on_alone();
         }
         let refresh = now >= self.next_refresh || self.outage.is_some();
-        let outcome = catch(|| self.step(refresh)).unwrap_or_else(|payload| {
+        // An error is code of the user's too: what it says, and its end.
+        let attempt = || self.step(refresh).map_err(|error| error.to_string());
+        let outcome = catch(attempt).unwrap_or_else(|payload| {
             let panic = format!("the storage panicked: {}", message(&*payload));
             discard(payload);
-            Err(StorageError::new(panic))
+            Err(panic)
         });
         match outcome {
             Ok(()) => self.outage_is_over(),
@@ -214,8 +216,7 @@ impl Keeper {
         }
     }
 
-    fn outage_goes_on(&mut self, error: StorageError) {
-        let error = error.to_string();
+    fn outage_goes_on(&mut self, error: String) {
         let interval = self.sync.refresh_interval();
         let pause = match &self.outage {
             None => {
