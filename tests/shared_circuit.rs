@@ -1111,6 +1111,48 @@ fn the_storage_is_dropped_with_its_last_circuit_and_can_come_again() {
 }
 
 #[test]
+fn a_storage_that_panics_when_it_is_dropped() {
+    struct Fragile(Line);
+    impl Drop for Fragile {
+        fn drop(&mut self) {
+            if !thread::panicking() {
+                panic!("the storage's panic when it is dropped");
+            }
+        }
+    }
+    impl CircuitStorage for Fragile {
+        fn sync(&self) -> &CircuitSync {
+            self.0.sync()
+        }
+        fn load(&self, circuit: &str) -> Result<Option<StoredCircuit>, StorageError> {
+            self.0.load(circuit)
+        }
+        fn store(
+            &self,
+            circuit: &str,
+            record: &CircuitRecord,
+            guard: WriteGuard,
+        ) -> Result<WriteOutcome, StorageError> {
+            self.0.store(circuit, record, guard)
+        }
+    }
+    let world = World::new();
+    let line = world.shelf.line(HOUR);
+    let build = || {
+        CircuitBreaker::builder(NAME, rules())
+            .storage(Fragile(line.clone()))
+            .build()
+            .unwrap()
+    };
+    drop(build());
+    // The storage of the first is the keeper's, that of the second nobody's.
+    let first = build();
+    drop(build());
+    trip(&first);
+    flushed(&first);
+}
+
+#[test]
 fn callbacks_of_circuits_that_are_dropped_by_the_keeper() {
     let world = World::new();
     let line = world.shelf.line(HOUR);

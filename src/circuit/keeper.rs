@@ -51,11 +51,13 @@ impl Attachment {
         storage.check_name(&name).map_err(refused)?;
         let sync = storage.sync().clone();
         let start = || {
-            let keeper = Keeper::new(storage, sync.clone());
+            let keeper = Keeper::new(Arc::clone(&storage), sync.clone());
             sync::spawn("bulkman-circuits".to_owned(), || keeper.run()).map(drop)
         };
         sync.join(&circuit, start)
             .map_err(|error| refused(StorageError::new(error)))?;
+        // If a keeper ran already, this may be the last of a storage that is only a handle to the same rows.
+        contain(&name, "dropping a storage", || drop(storage));
         sync.wait_for_keeper(FIRST_ANSWER, || circuit.is_settled());
         Ok(Self { sync, circuit })
     }
