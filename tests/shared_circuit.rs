@@ -875,6 +875,28 @@ fn a_row_that_is_gone_or_makes_no_sense_changes_nothing() {
 }
 
 #[test]
+fn refused_by_a_row_that_makes_no_sense() {
+    let world = World::new();
+    let (breaker, line) = world.peer(SOON);
+    line.stores_answer(Answer::Refuse);
+    line.loads_answer(Answer::Nothing);
+    trip(&breaker);
+    let_it_look(&line);
+    assert_eq!(retry_after(&breaker), ISOLATION);
+    assert!(!breaker.flush(SOON));
+    world.clock.advance(ISOLATION);
+    // Nothing sensible can be found out, so it goes on with what is known here.
+    soon(&breaker, HalfOpen);
+    for _ in 0..2 {
+        breaker.try_acquire().unwrap().record_success();
+    }
+    assert!(breaker.is_closed());
+    line.all_answer(Answer::Right);
+    eventually("written", || world.shelf.state() == Some(Closed));
+    flushed(&breaker);
+}
+
+#[test]
 fn an_own_change_that_is_not_stored_yet_is_not_undone_by_news() {
     let world = World::new();
     let (breaker, line, changes) = world.watched(SOON);

@@ -312,10 +312,14 @@ impl Kept {
         Ok(())
     }
 
-    /// A write was refused: what is stored holds here too.
+    /// A write was refused: what is stored holds here too. If that makes no sense, what is known here goes on.
     fn give_way(&mut self, storage: &dyn CircuitStorage, from: u64) -> Result<(), StorageError> {
-        if let Some(row) = storage.load(self.circuit.name())? {
-            self.take_over(row, from);
+        match storage.load(self.circuit.name())? {
+            Some(row) => self.take_over(row, from),
+            None if self.circuit.is_due() => {
+                self.circuit.half_open(from);
+            }
+            None => {}
         }
         Ok(())
     }
