@@ -1451,6 +1451,32 @@ fn outcomes_are_not_written_over_another_state() {
     }
 }
 
+#[test]
+fn who_is_idle_overwrites_nothing() {
+    let world = World::new();
+    let (idle, line) = world.peer(SOON);
+    // It has a history.
+    idle.record_failure();
+    eventually("stored", || world.shelf.row(NAME).is_some());
+    let before = world.shelf.stores().len();
+    let states = [
+        record(Closed, &[true, false]),
+        world.open_for(7 * SECOND),
+        record(Closed, &[true, true]),
+        record(HalfOpen, &[true]),
+        record(Closed, &[false]),
+        world.open_for(8 * SECOND),
+    ];
+    for row in states {
+        world.shelf.put(row.clone());
+        soon(&idle, row.state);
+        let_it_look(&line);
+        assert_eq!(world.shelf.row(NAME).unwrap().record, row);
+    }
+    let stores = world.shelf.stores();
+    assert_eq!(stores.len(), before, "{stores:?}");
+}
+
 // ---- extremes
 
 #[test]

@@ -257,7 +257,7 @@ struct Kept {
     seen: Option<u64>,
     /// The state in the row when it was last loaded.
     row_state: Option<CircuitState>,
-    /// This circuit's outcomes when they were last written or restored.
+    /// This circuit's outcomes when they were last written, or taken over with the state.
     told: Vec<bool>,
 }
 
@@ -343,6 +343,8 @@ impl Kept {
         };
         if is_first && record.state == CircuitState::Closed {
             self.circuit.restore(&record.outcomes, generation);
+        }
+        if is_first || generation != from {
             self.told = self.circuit.snapshot().outcomes;
         }
         self.seen = Some(version);
