@@ -1,0 +1,119 @@
+//! What an outage of a circuit's storage leaves in the log: a line when it begins and a line when it is over. In a
+//! binary of its own, since the logger is the process's.
+
+mod support;
+
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use bulkman::{
+    CircuitBreaker, CircuitBreakerConfig, CircuitRecord, CircuitStorage, CircuitSync,
+    MemoryStorage, StorageError, StoredCircuit, WriteGuard, WriteOutcome,
+};
+use log::Level;
+use support::eventually;
+
+struct Lines(Mutex<Vec<(Level, String)>>);
+
+impl log::Log for Lines {
+    fn enabled(&self, _: &log::Metadata<'_>) -> bool {
+        true
+    }
+
+    fn log(&self, record: &log::Record<'_>) {
+        let text = record.args().to_string();
+        if text.contains("storage") {
+            self.0.lock().unwrap().push((record.level(), text));
+        }
+    }
+
+    fn flush(&self) {}
+}
+
+static LINES: Lines = Lines(Mutex::new(Vec::new()));
+
+#[derive(Clone)]
+struct Shaky {
+    sync: CircuitSync,
+    rows: MemoryStorage,
+    is_down: Arc<AtomicBool>,
+    attempts: Arc<AtomicUsize>,
+}
+
+impl Shaky {
+    fn attempt(&self) -> Result<(), StorageError> {
+        self.attempts.fetch_add(1, Ordering::SeqCst);
+        if self.is_down.load(Ordering::SeqCst) {
+            let cause = std::io::Error::other("no route");
+            return Err(StorageError::new(cause));
+        }
+        Ok(())
+    }
+}
+
+impl CircuitStorage for Shaky {
+    fn sync(&self) -> &CircuitSync {
+        &self.sync
+    }
+
+    fn load(&self, circuit: &str) -> Result<Option<StoredCircuit>, StorageError> {
+        self.attempt()?;
+        self.rows.load(circuit)
+    }
+
+    fn store(
+        &self,
+        circuit: &str,
+        record: &CircuitRecord,
+        guard: WriteGuard,
+    ) -> Result<WriteOutcome, StorageError> {
+        self.attempt()?;
+        self.rows.store(circuit, record, guard)
+    }
+}
+
+#[test]
+fn one_line_for_each_change_of_health() {
+    log::set_logger(&LINES).unwrap();
+    log::set_max_level(log::LevelFilter::Trace);
+    let shaky = Shaky {
+        sync: CircuitSync::with_refresh_interval(Duration::from_millis(1)),
+        rows: MemoryStorage::new(),
+        is_down: Arc::default(),
+        attempts: Arc::default(),
+    };
+    let breakers: Vec<_> = (0..3)
+        .map(|number| {
+            CircuitBreaker::builder(format!("c{number}"), CircuitBreakerConfig::default())
+                .storage(shaky.clone())
+                .build()
+                .unwrap()
+        })
+        .collect();
+    assert!(LINES.0.lock().unwrap().is_empty());
+    for outage in 1..=2 {
+        let before = shaky.attempts.load(Ordering::SeqCst);
+        shaky.is_down.store(true, Ordering::SeqCst);
+        for breaker in &breakers {
+            breaker.force_open();
+            assert!(!breaker.flush(Duration::MAX));
+            assert!(breaker.try_acquire().is_err());
+        }
+        eventually("several attempts", || {
+            shaky.attempts.load(Ordering::SeqCst) >= before + 4
+        });
+        assert!(shaky.sync.trouble().is_some_and(|text| text == "no route"));
+        shaky.is_down.store(false, Ordering::SeqCst);
+        eventually("it is back", || shaky.sync.trouble().is_none());
+        for breaker in &breakers {
+            assert!(breaker.flush(support::PATIENCE));
+            breaker.reset();
+            assert!(breaker.flush(support::PATIENCE));
+        }
+        let lines = std::mem::take(&mut *LINES.0.lock().unwrap());
+        let levels: Vec<_> = lines.iter().map(|line| line.0).collect();
+        assert_eq!(levels, [Level::Warn, Level::Info], "{outage}: {lines:?}");
+        assert!(lines[0].1.ends_with(": no route"), "{lines:?}");
+    }
+}

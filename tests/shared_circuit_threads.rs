@@ -1,0 +1,85 @@
+//! One thread for each storage, while it has circuits. In a binary of its own, since it counts the process' threads.
+
+#![cfg(target_os = "linux")]
+
+mod support;
+
+use std::fs;
+use std::thread;
+
+use bulkman::{
+    Bulkhead, BulkheadConfig, CircuitBreaker, CircuitBreakerConfig, CircuitStorage, MemoryStorage,
+};
+use support::eventually;
+
+/// The kernel keeps 15 bytes of `bulkman-circuits`.
+fn keepers() -> usize {
+    fs::read_dir("/proc/self/task")
+        .expect("the list of threads")
+        .filter_map(|task| fs::read_to_string(task.ok()?.path().join("comm")).ok())
+        .filter(|comm| comm.trim_end() == "bulkman-circuit")
+        .count()
+}
+
+fn breaker(name: &str, storage: &MemoryStorage) -> CircuitBreaker {
+    CircuitBreaker::builder(name, CircuitBreakerConfig::default())
+        .storage(storage.clone())
+        .build()
+        .unwrap()
+}
+
+#[test]
+fn one_thread_for_each_storage_while_it_has_circuits() {
+    let storage = MemoryStorage::new();
+    assert_eq!(keepers(), 0);
+    let mut breakers: Vec<_> = (0..20)
+        .map(|number| breaker(&format!("c{}", number % 5), &storage))
+        .collect();
+    let config = BulkheadConfig::new("c1").circuit_breaker(CircuitBreakerConfig::default());
+    let bulkhead = Bulkhead::builder(config.clone())
+        .circuit_storage(storage.clone())
+        .build()
+        .unwrap();
+    assert_eq!(keepers(), 1);
+    let other = MemoryStorage::new();
+    let elsewhere = breaker("c1", &other);
+    assert_eq!(keepers(), 2);
+    drop(elsewhere);
+    eventually("one is gone", || keepers() == 1);
+    let last = breakers.pop();
+    drop(breakers);
+    drop(bulkhead);
+    assert_eq!(keepers(), 1);
+    drop(last);
+    eventually("all are gone", || keepers() == 0);
+
+    // Comings and goings at the same moment: each breaker is served, and nothing is left.
+    thread::scope(|scope| {
+        for number in 0..4 {
+            let storage = &storage;
+            scope.spawn(move || {
+                for _ in 0..200 {
+                    let breaker = breaker(&format!("c{number}"), storage);
+                    breaker.force_open();
+                    assert!(breaker.flush(support::PATIENCE), "nobody serves it");
+                    breaker.reset();
+                }
+            });
+        }
+    });
+    eventually("all are gone again", || keepers() == 0);
+    for number in 0..4 {
+        let row = storage.load(&format!("c{number}")).unwrap().unwrap();
+        assert_eq!(row.record.state, bulkman::CircuitState::Closed);
+    }
+
+    // A breaker whose bulkhead could not be built leaves, too.
+    let unbuildable = config.max_concurrent_calls(0);
+    assert!(
+        Bulkhead::builder(unbuildable)
+            .circuit_storage(storage)
+            .build()
+            .is_err()
+    );
+    eventually("none", || keepers() == 0);
+}
