@@ -1,138 +1,157 @@
-//! What bulkman itself costs: `cargo bench`.
+//! What a call costs that runs: alone, in a batch, from several threads, and when it has to wait for a place.
 //!
-//! Times move with the machine and with where the scheduler puts the threads. Compare runs of the same machine,
-//! and see `benches/peers/` for bulkman beside other pools.
+//! ```sh
+//! cargo bench --bench calls              # under a minute
+//! cargo bench --bench calls -- --quick   # seconds
+//! ```
+//!
+//! Where it matters, the benches place their threads themselves, with `taskset`. Times move with the machine: compare
+//! runs of the same one, when it is idle. `benches/peers/` has bulkman beside other pools.
 
 #![allow(missing_docs, reason = "criterion_group makes a public function")]
 
-use std::hint::black_box;
-use std::sync::mpsc;
+mod common;
+
+use std::sync::Barrier;
+use std::thread;
 use std::time::{Duration, Instant};
 
-use bulkman::{Bulkhead, BulkheadConfig, CircuitBreaker, CircuitBreakerConfig, ExecutionHandle};
-use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use bulkman::Bulkhead;
+use common::{PATIENCE, Place, bulkhead, config, settings, task};
+use criterion::{
+    BenchmarkId, Criterion, SamplingMode, Throughput, criterion_group, criterion_main,
+};
 
-fn bulkhead(n: usize, q: usize) -> Bulkhead {
-    let config = BulkheadConfig::new("bench")
-        .max_concurrent_calls(n)
-        .max_queue_size(q);
-    Bulkhead::new(config).expect("a valid configuration")
-}
-
-/// Keeps the only worker of a bulkhead busy until the sender goes.
-fn occupy(bulkhead: &Bulkhead) -> mpsc::Sender<()> {
-    let (release, until_released) = mpsc::channel();
-    let (started, has_started) = mpsc::channel();
-    drop(bulkhead.run(move || {
-        let _ = started.send(());
-        let _ = until_released.recv();
-    }));
-    has_started.recv().expect("the worker starts");
-    release
-}
-
-/// One call at a time. N and Q must not matter.
+/// One call at a time, one after another. On two cores both sides are still looking when the other one is done,
+/// if they look again before they go to sleep.
 fn round_trip(c: &mut Criterion) {
-    let mut group = c.benchmark_group("execute and wait");
-    for (n, q) in [(1, 0), (1, 100), (2, 100), (2, 100_000), (100, 100)] {
-        let bulkhead = bulkhead(n, q);
-        group.bench_function(format!("{n} workers, {q} places"), |b| {
-            b.iter(|| bulkhead.run(|| black_box(7)).wait());
+    let mut group = c.benchmark_group("round trip");
+    for place in Place::ALL {
+        let Some(bulkhead) = place.bulkhead(config(1, 100)) else {
+            continue;
+        };
+        group.bench_function(place.name(), |b| {
+            b.iter(|| bulkhead.run(task).wait());
         });
     }
     group.finish();
 }
 
-/// Many handles, then all outcomes.
+/// One call with both sides asleep before: the worker when the call comes, the caller when its outcome does.
+fn parked(c: &mut Criterion) {
+    let mut group = c.benchmark_group("round trip, parked");
+    group.sampling_mode(SamplingMode::Flat);
+    for place in Place::ALL {
+        let Some(bulkhead) = place.bulkhead(config(1, 100)) else {
+            continue;
+        };
+        group.bench_function(place.name(), |b| {
+            b.iter_custom(|calls| (0..calls).map(|_| one_parked(&bulkhead)).sum());
+        });
+    }
+    group.finish();
+}
+
+/// From the submit to the task's begin, and from its end to the outcome.
+fn one_parked(bulkhead: &Bulkhead) -> Duration {
+    const LONG_ENOUGH_TO_PARK: Duration = Duration::from_micros(300);
+    thread::park_timeout(LONG_ENOUGH_TO_PARK);
+    let submitted = Instant::now();
+    let handle = bulkhead.run(|| {
+        let began = Instant::now();
+        thread::park_timeout(LONG_ENOUGH_TO_PARK);
+        (began, Instant::now())
+    });
+    let (began, ended) = handle.wait().into_result().expect("it ran");
+    let seen = Instant::now();
+    (began - submitted) + (seen - ended)
+}
+
+/// Many handles, then all outcomes; the time is that of one batch.
 fn batch(c: &mut Criterion) {
     const CALLS: usize = 10_000;
-    let mut group = c.benchmark_group("batch");
+    let mut group = c.benchmark_group("batch of 10,000");
+    group.sampling_mode(SamplingMode::Flat);
     group.throughput(Throughput::Elements(CALLS as u64));
-    for n in [1, 2, 8] {
-        let bulkhead = bulkhead(n, CALLS);
-        group.bench_function(BenchmarkId::new("workers", n), |b| {
-            b.iter(|| {
-                let handles: Vec<_> = (0..CALLS).map(|_| bulkhead.run(|| black_box(7))).collect();
-                handles.into_iter().for_each(|handle| drop(handle.wait()));
+    for place in Place::ALL {
+        for workers in [1, 2, 8] {
+            let Some(bulkhead) = place.bulkhead(config(workers, CALLS)) else {
+                continue;
+            };
+            group.bench_function(format!("{}, {workers} workers", place.name()), |b| {
+                b.iter(|| {
+                    let handles: Vec<_> = (0..CALLS).map(|_| bulkhead.run(task)).collect();
+                    handles.into_iter().for_each(|handle| drop(handle.wait()));
+                });
             });
-        });
-    }
-    group.finish();
-}
-
-/// Calls that never run.
-fn never_started(c: &mut Criterion) {
-    let mut group = c.benchmark_group("never started");
-    let full = bulkhead(1, 0);
-    let _release = occupy(&full);
-    group.bench_function("refused as full", |b| {
-        b.iter(|| full.try_run(|| black_box(7)).is_err());
-    });
-    for q in [10, 10_000] {
-        let queued = bulkhead(1, q);
-        let _release = occupy(&queued);
-        // A full queue but for one place, so that shells have to be swept out.
-        let _others: Vec<ExecutionHandle<_, _>> = (1..q).map(|_| queued.run(|| 7)).collect();
-        group.bench_function(format!("cancelled, {q} places"), |b| {
-            b.iter(|| assert!(queued.run(|| black_box(7)).cancel()));
-        });
-        for other in &_others {
-            other.cancel();
         }
     }
-    let shut_down = bulkhead(1, 0);
-    shut_down.shutdown();
-    group.bench_function("refused as shut down", |b| {
-        b.iter(|| shut_down.try_run(|| black_box(7)).is_err());
-    });
     group.finish();
 }
 
-/// The breaker alone.
-fn circuit(c: &mut Criterion) {
-    let mut group = c.benchmark_group("circuit breaker");
-    let config = CircuitBreakerConfig::default().isolation_duration(Duration::MAX);
-    let breaker = CircuitBreaker::new("bench", config).expect("a valid configuration");
-    group.bench_function("closed, success", |b| {
-        b.iter(|| breaker.try_acquire().map(|permit| permit.record_success()));
-    });
-    group.bench_function("closed, failure and success", |b| {
-        b.iter(|| {
-            let _ = breaker.try_acquire().map(|permit| permit.record_failure());
-            let _ = breaker.try_acquire().map(|permit| permit.record_success());
-        });
-    });
-    breaker.force_open();
-    group.bench_function("open, refused", |b| {
-        b.iter(|| breaker.try_acquire().is_err());
-    });
-    group.finish();
-}
-
-/// A snapshot, idle; N sets of counters are read.
-fn stats(c: &mut Criterion) {
-    let mut group = c.benchmark_group("stats");
-    for n in [1, 10, 100] {
-        let bulkhead = bulkhead(n, 10);
-        group.bench_function(BenchmarkId::new("workers", n), |b| {
-            b.iter(|| bulkhead.stats());
+/// Several threads that each make one call after another, on two workers; the time is that of all threads together
+/// for one call.
+fn submitters(c: &mut Criterion) {
+    let mut group = c.benchmark_group("submitters");
+    group.throughput(Throughput::Elements(1));
+    let bulkhead = bulkhead(2, 100);
+    for threads in [1, 2, 4, 16] {
+        group.bench_function(BenchmarkId::new("threads", threads), |b| {
+            b.iter_custom(|calls| from_threads(&bulkhead, threads, calls));
         });
     }
     group.finish();
 }
 
-/// What every call pays for its times.
-fn clock(c: &mut Criterion) {
-    c.bench_function("Instant::now", |b| b.iter(Instant::now));
+fn from_threads(bulkhead: &Bulkhead, threads: u64, calls: u64) -> Duration {
+    let gate = Barrier::new(threads as usize + 1);
+    thread::scope(|scope| {
+        for thread in 0..threads {
+            let share = calls / threads + u64::from(thread < calls % threads);
+            let gate = &gate;
+            scope.spawn(move || {
+                gate.wait();
+                for _ in 0..share {
+                    drop(bulkhead.run(task).wait());
+                }
+                gate.wait();
+            });
+        }
+        gate.wait();
+        let began = Instant::now();
+        gate.wait();
+        began.elapsed()
+    })
 }
 
-criterion_group!(
-    benches,
-    round_trip,
-    batch,
-    never_started,
-    circuit,
-    stats,
-    clock
-);
+/// `wait_for_capacity`: what it adds when there is room, and a caller that is always one call ahead of its
+/// only worker, so that it waits for each place to come back.
+fn blocking_admission(c: &mut Criterion) {
+    let mut group = c.benchmark_group("wait for capacity");
+    for place in Place::ALL {
+        let Some(bulkhead) = place.bulkhead(config(1, 0)) else {
+            continue;
+        };
+        let waiting = || bulkhead.call().wait_for_capacity(PATIENCE);
+        group.bench_function(format!("{}, room", place.name()), |b| {
+            b.iter(|| waiting().run(task).wait());
+        });
+        group.bench_function(format!("{}, a place comes back", place.name()), |b| {
+            b.iter(|| drop(waiting().run(task)));
+        });
+    }
+    group.finish();
+}
+
+/// What every call pays for its times and its id.
+fn clock(c: &mut Criterion) {
+    c.bench_function("Instant::now", |b| b.iter(Instant::now));
+    c.bench_function("Uuid::new_v4", |b| b.iter(uuid::Uuid::new_v4));
+}
+
+criterion_group! {
+    name = benches;
+    config = settings();
+    targets = round_trip, parked, batch, submitters, blocking_admission, clock
+}
 criterion_main!(benches);
