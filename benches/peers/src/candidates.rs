@@ -1,228 +1,122 @@
-//! The pools that are compared, each used as its own documentation suggests.
+//! Who is compared, on what.
 
-use std::sync::mpsc;
+use std::time::{Duration, Instant};
 
-use bulkman::{Bulkhead, BulkheadConfig};
+use crate::limit::{Looking, Parked};
+use crate::place::Place;
+use crate::pools::{Bulkman, ByHand, Pool, Rayon, RustyPool, ThreadPool, Tokio};
+use crate::python::{Python, Venv};
 
-/// One pool. The task does nothing; what is measured is what the pool does around it.
+/// What is measured, with a task that does nothing.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Work {
+    /// Submits one task and waits for its result, again and again.
+    OneByOne,
+    /// Submits all tasks, keeps their handles, and then waits for all.
+    Batch,
+    /// Submits to a pool that is full.
+    Refused,
+}
+
+/// Somebody who does that work.
 pub trait Candidate {
     fn name(&self) -> &'static str;
-    /// Submits one task and waits for its result.
-    fn round_trip(&self);
-    /// Submits `calls` tasks, keeps their handles, and then waits for all.
-    fn batch(&self, calls: usize);
-}
 
-/// All candidates with so many workers.
-pub fn all(workers: usize) -> Vec<Box<dyn Candidate>> {
-    vec![
-        Box::new(Bulkman::new(workers)),
-        Box::new(ByHand::new(workers)),
-        Box::new(Rayon::new(workers)),
-        Box::new(RustyPool::new(workers)),
-        Box::new(ThreadPool::new(workers)),
-        Box::new(Tokio::new(workers)),
-    ]
-}
+    /// How long so many calls took in all.
+    fn run(&mut self, calls: usize) -> Duration;
 
-fn task() -> u64 {
-    std::hint::black_box(7)
-}
-
-struct Bulkman(Bulkhead);
-
-impl Bulkman {
-    fn new(workers: usize) -> Self {
-        let config = BulkheadConfig::new("peer")
-            .max_concurrent_calls(workers)
-            .max_queue_size(100_000);
-        Self(Bulkhead::new(config).expect("a valid configuration"))
+    /// How many of the calls that are asked of everybody this one makes in a round.
+    fn share_of(&self, calls: usize) -> usize {
+        calls
     }
 }
 
-impl Candidate for Bulkman {
-    fn name(&self) -> &'static str {
-        "bulkman"
-    }
+/// Why there is no candidate that refuses.
+pub const UNBOUNDED: &str = "takes every call";
 
-    fn round_trip(&self) {
-        let result = self.0.run(task).wait();
-        assert!(result.is_success());
-    }
+/// A candidate, or the reason why there is none.
+pub type Entry = (&'static str, Result<Box<dyn Candidate>, String>);
 
-    fn batch(&self, calls: usize) {
-        let handles: Vec<_> = (0..calls).map(|_| self.0.run(task)).collect();
-        for handle in handles {
-            assert!(handle.wait().is_success());
+/// Everybody for this work, started in this place. bulkman comes first.
+pub fn all(work: Work, workers: usize, place: &Place, python: &Result<Venv, String>) -> Vec<Entry> {
+    let mut entries = place.start(|| {
+        vec![
+            entry::<Bulkman>(work, workers),
+            entry::<ByHand>(work, workers),
+            entry::<Rayon>(work, workers),
+            entry::<RustyPool>(work, workers),
+            entry::<ThreadPool>(work, workers),
+            entry::<Tokio>(work, workers),
+        ]
+    });
+    let started = python.as_ref().map_err(String::clone);
+    let started = started.and_then(|venv| Python::start(venv, work, workers, place));
+    entries.push((Python::NAME, started.map(boxed)));
+    if work == Work::OneByOne {
+        let parked = place.start(Parked::start);
+        entries.push((Parked::NAME, Ok(boxed(parked))));
+        if place.caller != place.workers {
+            let looking = place.start(Looking::start);
+            entries.push((Looking::NAME, Ok(boxed(looking))));
         }
     }
+    entries
 }
 
-/// What anyone would write: boxed closures over a bounded channel, a oneshot for the result.
-struct ByHand(crossbeam_channel::Sender<Box<dyn FnOnce() + Send>>);
+fn boxed<C: Candidate + 'static>(candidate: C) -> Box<dyn Candidate> {
+    Box::new(candidate)
+}
 
-impl ByHand {
-    fn new(workers: usize) -> Self {
-        let (sender, receiver) = crossbeam_channel::bounded::<Box<dyn FnOnce() + Send>>(100_000);
-        for _ in 0..workers {
-            let receiver = receiver.clone();
-            std::thread::spawn(move || {
-                for task in receiver {
-                    task();
-                }
-            });
+fn entry<P: Pool + 'static>(work: Work, workers: usize) -> Entry {
+    let candidate = match work {
+        Work::OneByOne | Work::Batch => {
+            let pool = P::start(workers, 100_000);
+            // Pools that start threads late start them here, where the workers belong.
+            pool.batch(1_000);
+            let round = if work == Work::Batch {
+                P::batch
+            } else {
+                one_by_one
+            };
+            Ok(boxed(Timed { pool, round }))
         }
-        Self(sender)
-    }
-
-    fn submit(&self) -> oneshot::Receiver<u64> {
-        let (sender, receiver) = oneshot::channel();
-        let boxed = Box::new(move || drop(sender.send(task())));
-        self.0.send(boxed).expect("the workers live");
-        receiver
-    }
+        Work::Refused => match P::start_full() {
+            Some(pool) => Ok(boxed(Timed {
+                pool,
+                round: refused,
+            })),
+            None => Err(UNBOUNDED.to_owned()),
+        },
+    };
+    (P::NAME, candidate)
 }
 
-impl Candidate for ByHand {
+struct Timed<P> {
+    pool: P,
+    round: fn(&P, usize),
+}
+
+impl<P: Pool> Candidate for Timed<P> {
     fn name(&self) -> &'static str {
-        "crossbeam-channel + oneshot"
+        P::NAME
     }
 
-    fn round_trip(&self) {
-        self.submit().recv().expect("a result");
-    }
-
-    fn batch(&self, calls: usize) {
-        let receivers: Vec<_> = (0..calls).map(|_| self.submit()).collect();
-        for receiver in receivers {
-            receiver.recv().expect("a result");
-        }
+    fn run(&mut self, calls: usize) -> Duration {
+        let began = Instant::now();
+        (self.round)(&self.pool, calls);
+        began.elapsed()
     }
 }
 
-struct Rayon(rayon::ThreadPool);
-
-impl Rayon {
-    fn new(workers: usize) -> Self {
-        let pool = rayon::ThreadPoolBuilder::new().num_threads(workers);
-        Self(pool.build().expect("threads"))
-    }
-
-    fn submit(&self) -> oneshot::Receiver<u64> {
-        let (sender, receiver) = oneshot::channel();
-        self.0.spawn(move || drop(sender.send(task())));
-        receiver
+/// Also what `bin/allocations.rs` counts.
+pub fn one_by_one<P: Pool>(pool: &P, calls: usize) {
+    for _ in 0..calls {
+        pool.wait(pool.submit());
     }
 }
 
-impl Candidate for Rayon {
-    fn name(&self) -> &'static str {
-        "rayon + oneshot"
-    }
-
-    fn round_trip(&self) {
-        self.submit().recv().expect("a result");
-    }
-
-    fn batch(&self, calls: usize) {
-        let receivers: Vec<_> = (0..calls).map(|_| self.submit()).collect();
-        for receiver in receivers {
-            receiver.recv().expect("a result");
-        }
-    }
-}
-
-struct RustyPool(rusty_pool::ThreadPool);
-
-impl RustyPool {
-    fn new(workers: usize) -> Self {
-        let pool = rusty_pool::Builder::new()
-            .core_size(workers)
-            .max_size(workers)
-            .build();
-        pool.start_core_threads();
-        Self(pool)
-    }
-}
-
-impl Candidate for RustyPool {
-    fn name(&self) -> &'static str {
-        "rusty_pool"
-    }
-
-    fn round_trip(&self) {
-        self.0.evaluate(task).await_complete();
-    }
-
-    fn batch(&self, calls: usize) {
-        let handles: Vec<_> = (0..calls).map(|_| self.0.evaluate(task)).collect();
-        for handle in handles {
-            handle.await_complete();
-        }
-    }
-}
-
-struct ThreadPool(threadpool::ThreadPool);
-
-impl ThreadPool {
-    fn new(workers: usize) -> Self {
-        Self(threadpool::ThreadPool::new(workers))
-    }
-
-    fn submit(&self) -> mpsc::Receiver<u64> {
-        let (sender, receiver) = mpsc::channel();
-        self.0.execute(move || {
-            let _ = sender.send(task());
-        });
-        receiver
-    }
-}
-
-impl Candidate for ThreadPool {
-    fn name(&self) -> &'static str {
-        "threadpool + mpsc"
-    }
-
-    fn round_trip(&self) {
-        self.submit().recv().expect("a result");
-    }
-
-    fn batch(&self, calls: usize) {
-        let receivers: Vec<_> = (0..calls).map(|_| self.submit()).collect();
-        for receiver in receivers {
-            receiver.recv().expect("a result");
-        }
-    }
-}
-
-struct Tokio(tokio::runtime::Runtime);
-
-impl Tokio {
-    fn new(workers: usize) -> Self {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .max_blocking_threads(workers)
-            .thread_keep_alive(std::time::Duration::from_secs(3_600))
-            .build();
-        Self(runtime.expect("a runtime"))
-    }
-}
-
-impl Candidate for Tokio {
-    fn name(&self) -> &'static str {
-        "tokio spawn_blocking"
-    }
-
-    fn round_trip(&self) {
-        let handle = self.0.spawn_blocking(task);
-        self.0.block_on(handle).expect("a result");
-    }
-
-    fn batch(&self, calls: usize) {
-        let handles: Vec<_> = (0..calls).map(|_| self.0.spawn_blocking(task)).collect();
-        self.0.block_on(async {
-            for handle in handles {
-                handle.await.expect("a result");
-            }
-        });
+fn refused<P: Pool>(pool: &P, calls: usize) {
+    for _ in 0..calls {
+        assert!(pool.is_refused(), "a full pool refuses");
     }
 }

@@ -1,161 +1,119 @@
 //! bulkman beside other thread pools, on the same work in the same run.
 //!
-//! The candidates alternate round by round, so that a change of the machine's mood hits all of them.
-//! Threads are placed: all on one core, caller and workers on two cores, or wherever the scheduler
-//! likes. Medians over the rounds, and ratios of medians within a run, are what counts; absolute times
-//! move with the machine.
+//! ```sh
+//! cd benches/peers
+//! cargo run --release                                                    # 25 rounds, printed; about a minute
+//! cargo run --release -- 3                                               # a first look
+//! cargo run --release -- --readme ../../README.md --chart ../chart.svg   # and written down
+//! ```
+//!
+//! The candidates take turns round by round, so that a change of the machine's mood hits all of them. Threads are
+//! placed: caller and workers on a core each, all on one core, or wherever the scheduler likes. Medians over the
+//! rounds, and ratios of medians within a run, are what counts; absolute times move with the machine.
 
-mod candidates;
+mod arguments;
 mod report;
 
-use std::time::Instant;
+use std::process::Command;
 
-use candidates::{Candidate, all};
-use report::Row;
-use rustix::thread::{CpuSet, sched_setaffinity};
-
-/// Where the threads of a comparison run.
-#[derive(Clone, Copy, PartialEq)]
-pub enum Placement {
-    OneCore,
-    TwoCores,
-    Scheduler,
-}
-
-impl Placement {
-    fn name(self) -> &'static str {
-        match self {
-            Self::OneCore => "one core",
-            Self::TwoCores => "two cores",
-            Self::Scheduler => "scheduler",
-        }
-    }
-
-    /// Places the calling thread as a worker; threads that it starts inherit that.
-    fn as_worker(self) {
-        pin(match self {
-            Self::OneCore => &[0],
-            Self::TwoCores => &[1],
-            Self::Scheduler => &[0, 1],
-        });
-    }
-
-    fn as_caller(self) {
-        pin(match self {
-            Self::OneCore | Self::TwoCores => &[0],
-            Self::Scheduler => &[0, 1],
-        });
-    }
-}
-
-fn pin(cpus: &[usize]) {
-    let mut set = CpuSet::new();
-    for &cpu in cpus {
-        set.set(cpu);
-    }
-    sched_setaffinity(None, &set).expect("the machine has two cores");
-}
-
-/// What is measured: nanoseconds per call of one round.
-struct Work {
-    name: &'static str,
-    placement: Placement,
-    workers: usize,
-    calls: usize,
-    round: fn(&dyn Candidate, usize),
-}
-
-fn one_by_one(candidate: &dyn Candidate, calls: usize) {
-    for _ in 0..calls {
-        candidate.round_trip();
-    }
-}
-
-fn all_then_wait(candidate: &dyn Candidate, calls: usize) {
-    candidate.batch(calls);
-}
+use arguments::Arguments;
+use bulkman_peers::candidates::{Candidate, Entry, Work, all};
+use bulkman_peers::place::Place;
+use bulkman_peers::python::Venv;
+use report::{Allocations, Report, Row, Section, machine};
 
 fn main() {
-    let mut args = std::env::args().skip(1);
-    let rounds: usize = args.next().map_or(15, |n| n.parse().expect("rounds"));
-    let out = args.next();
-    let works = [
-        Work {
-            name: "execute, wait",
-            placement: Placement::TwoCores,
-            workers: 1,
-            calls: 2_000,
-            round: one_by_one,
-        },
-        Work {
-            name: "execute, wait",
-            placement: Placement::OneCore,
-            workers: 1,
-            calls: 5_000,
-            round: one_by_one,
-        },
-        Work {
-            name: "execute, wait",
-            placement: Placement::Scheduler,
-            workers: 2,
-            calls: 2_000,
-            round: one_by_one,
-        },
-        Work {
-            name: "50,000 handles, then wait",
-            placement: Placement::TwoCores,
-            workers: 2,
-            calls: 50_000,
-            round: all_then_wait,
-        },
-        Work {
-            name: "50,000 handles, then wait",
-            placement: Placement::OneCore,
-            workers: 2,
-            calls: 50_000,
-            round: all_then_wait,
-        },
-        Work {
-            name: "50,000 handles, then wait",
-            placement: Placement::Scheduler,
-            workers: 2,
-            calls: 50_000,
-            round: all_then_wait,
-        },
-    ];
-    let mut rows = Vec::new();
-    for work in &works {
-        work.placement.as_worker();
-        let candidates = all(work.workers);
-        for candidate in &candidates {
-            // Pools that start threads late start them here, where a worker belongs.
-            candidate.batch(1_000);
+    let arguments = Arguments::get();
+    // Before anything runs, so that the load is that of others.
+    let machine = machine::describe();
+    let allocations = count_allocations();
+    let python = Venv::get();
+    if let Err(why) = &python {
+        eprintln!("without Python's bulkman: {why}");
+    }
+    let mut sections = Vec::new();
+    for (work, workers, calls) in [
+        (Work::OneByOne, 1, 2_000),
+        (Work::Batch, 2, 50_000),
+        (Work::Refused, 1, 100_000),
+    ] {
+        let places = [
+            Place::two_cores(),
+            Some(Place::one_core()),
+            Some(Place::scheduler()),
+        ];
+        // A refusal is the caller's work alone.
+        let places = places
+            .into_iter()
+            .flatten()
+            .skip(if work == Work::Refused { 2 } else { 0 });
+        for place in places {
+            let entries = all(work, workers, &place, &python);
+            let rows = measure(entries, calls, arguments.rounds);
+            eprintln!("measured: {work:?}, {}", place.name);
+            sections.push(Section {
+                work,
+                place: place.name,
+                rows,
+            });
         }
-        work.placement.as_caller();
-        let mut times = vec![Vec::new(); candidates.len()];
-        for round in 0..rounds + 1 {
-            for (candidate, times) in candidates.iter().zip(&mut times) {
-                let began = Instant::now();
-                (work.round)(candidate.as_ref(), work.calls);
-                let nanos = began.elapsed().as_nanos() as f64 / work.calls as f64;
-                // The first round only warms up.
-                if round > 0 {
-                    times.push(nanos);
-                }
+    }
+    let report = Report {
+        rounds: arguments.rounds,
+        machine,
+        sections,
+        allocations,
+    };
+    println!("{}", report.full());
+    if let Some(path) = &arguments.readme {
+        report.write_into(path);
+    }
+    if let Some(path) = &arguments.chart {
+        std::fs::write(path, report.chart()).expect("the chart can be written");
+    }
+}
+
+/// So many rounds, in which everybody takes a turn, forth and back, so that nobody always follows the same one.
+fn measure(entries: Vec<Entry>, calls: usize, rounds: usize) -> Vec<Row> {
+    let mut taking_part = Vec::new();
+    for (name, entry) in entries {
+        let (candidate, times) = match entry {
+            Ok(candidate) => (Some(candidate), Ok(Vec::new())),
+            Err(why) => (None, Err(why)),
+        };
+        taking_part.push((name, candidate, times));
+    }
+    for round in 0..rounds {
+        let mut turns: Vec<_> = taking_part.iter_mut().collect();
+        if round % 2 == 1 {
+            turns.reverse();
+        }
+        for (_, candidate, times) in turns {
+            if let (Some(candidate), Ok(times)) = (candidate, times) {
+                times.push(turn(candidate.as_mut(), calls));
             }
         }
-        for (candidate, times) in candidates.iter().zip(times) {
-            rows.push(Row::new(
-                work.name,
-                work.placement.name(),
-                candidate.name(),
-                times,
-            ));
-        }
-        eprintln!("measured: {}, {}", work.name, work.placement.name());
     }
-    println!("{}", report::table(&rows, rounds));
-    if let Some(path) = out {
-        std::fs::write(&path, report::chart(&rows)).expect("the chart can be written");
-    }
+    let row = |(name, _, times)| Row::new(name, times);
+    taking_part.into_iter().map(row).collect()
+}
+
+/// Nanoseconds a call. A fifth of the calls first, untimed: the one before may just be going to sleep.
+fn turn(candidate: &mut dyn Candidate, calls: usize) -> f64 {
+    let calls = candidate.share_of(calls);
+    candidate.run(calls / 5);
+    candidate.run(calls).as_nanos() as f64 / calls as f64
+}
+
+/// Runs the program that counts, of which cargo makes sure that it is there.
+fn count_allocations() -> Result<Allocations, String> {
+    let cargo = std::env::var("CARGO").unwrap_or("cargo".to_owned());
+    let output = Command::new(cargo)
+        .args(["run", "--release", "--quiet", "--bin", "allocations"])
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .stderr(std::process::Stdio::inherit())
+        .output()
+        .map_err(|error| error.to_string())?;
+    Allocations::parse(&String::from_utf8_lossy(&output.stdout))
+        .ok_or("allocations were not counted".to_owned())
 }

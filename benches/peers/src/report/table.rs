@@ -1,0 +1,176 @@
+//! Markdown.
+
+use std::fmt::Write;
+
+use bulkman_peers::candidates::{UNBOUNDED, Work};
+
+use super::{Report, Row, Section, time};
+
+/// From this spread on a median stands for little.
+const WIDE: f64 = 15.0;
+
+impl Section {
+    fn title(&self) -> String {
+        match self.work {
+            Work::OneByOne => format!("execute and wait, {}", self.place),
+            Work::Batch => format!("50,000 handles, {}", self.place),
+            Work::Refused => "refused".to_owned(),
+        }
+    }
+}
+
+impl Report {
+    /// A table for each kind of work: medians, spread, ratios.
+    pub fn full(&self) -> String {
+        let mut out = format!(
+            "Medians of {} alternating rounds. {}.\n",
+            self.rounds, self.machine
+        );
+        for section in &self.sections {
+            let _ = write!(
+                out,
+                "\n{}\n\n| | a call | middle half | times bulkman's |\n|---|--:|--:|--:|\n",
+                section.title()
+            );
+            for row in &section.rows {
+                let _ = writeln!(out, "{}", full_row(section, row));
+            }
+        }
+        let _ = writeln!(out, "\n{}", self.memory());
+        out
+    }
+
+    /// Blocks and bytes a call.
+    fn memory(&self) -> String {
+        let allocations = match &self.allocations {
+            Ok(allocations) => allocations,
+            Err(why) => return why.clone(),
+        };
+        let mut out = "allocated for a call\n\n| | blocks | bytes |\n|---|--:|--:|\n".to_owned();
+        for (name, blocks, bytes) in &allocations.0 {
+            let _ = writeln!(out, "| {name} | {blocks:.2} | {bytes} |");
+        }
+        out
+    }
+
+    /// One table for all: a line for each candidate, a column for each kind of work.
+    pub fn short(&self) -> String {
+        let titles: Vec<_> = self.sections.iter().map(Section::title).collect();
+        let mut out = format!("| | {} | blocks a call |\n|---|", titles.join(" | "));
+        out.push_str(&"--:|".repeat(titles.len() + 1));
+        out.push('\n');
+        let longest = self.sections.iter().max_by_key(|s| s.rows.len());
+        for name in longest.iter().flat_map(|s| &s.rows).map(|row| row.name) {
+            let cells: Vec<_> = self.sections.iter().map(|s| s.cell(name)).collect();
+            let _ = writeln!(
+                out,
+                "| {name} | {} | {} |",
+                cells.join(" | "),
+                self.blocks(name)
+            );
+        }
+        let best = self.sections.iter().map(|section| {
+            let ratio = section.best_peer();
+            ratio.map_or(String::new(), |ratio| format!("**{ratio:.2}**"))
+        });
+        let best: Vec<_> = best.collect();
+        let _ = writeln!(
+            out,
+            "| **best other ÷ bulkman** | {} | |\n",
+            best.join(" | ")
+        );
+        let _ = writeln!(out, "{}", self.legend());
+        out
+    }
+
+    fn blocks(&self, name: &str) -> String {
+        let allocations = self.allocations.as_ref().ok();
+        let counted = allocations.and_then(|allocations| allocations.of(name));
+        counted.map_or(String::new(), |(blocks, _)| format!("{blocks:.1}"))
+    }
+
+    fn legend(&self) -> String {
+        let mut notes = vec![
+            format!(
+                "Time of one call, median of {} rounds; ~ where the middle half of them is not within {WIDE:.0} % of it.",
+                self.rounds
+            ),
+            "Python makes 5,000 calls in place of 50,000.".to_owned(),
+        ];
+        for row in self.sections.iter().flat_map(|section| &section.rows) {
+            let note = match &row.times {
+                Ok(_) => continue,
+                Err(why) if why == UNBOUNDED => {
+                    "never: without a bound a pool takes every call.".to_owned()
+                }
+                Err(why) => format!("{}: not measured, {why}.", row.name),
+            };
+            if !notes.contains(&note) {
+                notes.push(note);
+            }
+        }
+        format!(
+            "{}\n\n{}.\n{}.\nWritten by `{}` in `benches/peers`.",
+            notes.join(" "),
+            self.machine,
+            versions(),
+            command(),
+        )
+    }
+}
+
+/// What was compared, as the lock file has it.
+fn versions() -> String {
+    let lock = include_str!("../../Cargo.lock");
+    let version = |name: &str| {
+        let entry = format!("name = \"{name}\"\nversion = \"");
+        let (_, rest) = lock.split_once(&entry).expect("it is compared");
+        format!("{name} {}", rest.split('"').next().unwrap_or_default())
+    };
+    let names = [
+        "bulkman",
+        "crossbeam-channel",
+        "oneshot",
+        "rayon",
+        "rusty_pool",
+        "threadpool",
+        "tokio",
+    ];
+    names.map(version).join(", ")
+}
+
+/// The command that started this run.
+fn command() -> String {
+    let words: Vec<_> = std::env::args().skip(1).collect();
+    format!("cargo run --release -- {}", words.join(" "))
+}
+
+impl Section {
+    fn cell(&self, name: &str) -> String {
+        let row = self.rows.iter().find(|row| row.name == name);
+        match row.map(|row| (row.measured(), &row.times)) {
+            Some((Some(times), _)) => {
+                let about = if times.spread() > WIDE { "~" } else { "" };
+                format!("{about}{}", time(times.median()))
+            }
+            Some((None, Err(why))) if why == UNBOUNDED => "never".to_owned(),
+            Some(_) => "not measured".to_owned(),
+            None => String::new(),
+        }
+    }
+}
+
+fn full_row(section: &Section, row: &Row) -> String {
+    match (row.measured(), &row.times) {
+        (Some(times), _) => {
+            let (low, high) = times.quartiles();
+            let ratio = section.ratio(row);
+            let ratio = ratio.map_or(String::new(), |ratio| format!("{ratio:.2}"));
+            let middle = format!("{} to {}", time(low), time(high));
+            let median = time(times.median());
+            format!("| {} | {median} | {middle} | {ratio} |", row.name)
+        }
+        (None, Err(why)) => format!("| {} | {why} | | |", row.name),
+        (None, Ok(_)) => unreachable!("there are times, or a reason"),
+    }
+}
