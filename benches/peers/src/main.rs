@@ -1,4 +1,4 @@
-//! bulkman beside other thread pools, on the same work in the same run.
+//! bulkman beside other thread pools, on the same work in the same run. For Linux, where a thread can be placed.
 //!
 //! ```sh
 //! cd benches/peers

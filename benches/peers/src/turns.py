@@ -69,10 +69,14 @@ def main():
     if not is_refused:
         release.set()
     turn = {"one_by_one": one_by_one, "batch": batch, "refused": refused}[kind]
-    for line in sys.stdin:
-        began = time.perf_counter_ns()
-        turn(bulkhead, int(line))
-        print(time.perf_counter_ns() - began, flush=True)
+    try:
+        for line in sys.stdin:
+            began = time.perf_counter_ns()
+            turn(bulkhead, int(line))
+            print(time.perf_counter_ns() - began, flush=True)
+    finally:
+        # Python waits for its threads in the end.
+        release.set()
 
 
 main()
