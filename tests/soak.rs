@@ -27,8 +27,9 @@ const Q: usize = 12;
 /// What the load may take beyond what it took when it was warm. A leaked call is at least 200 bytes, and there
 /// are tens of thousands a second.
 const GROWTH_IN_KB: u64 = 32 * 1024;
-/// All threads of the load, and those of a few short-lived bulkheads that are on their way out.
-const THREADS: usize = 64;
+/// The workers and callers of the lasting bulkhead, those of the short-lived one that there is at a time (3 and 2) and
+/// who makes them, and room for some that have ended and that the system still lists.
+const THREADS: usize = N + CALLERS as usize + 3 + 2 + 1 + 8;
 
 #[test]
 fn nothing_grows_or_gets_lost_in_seconds() {
@@ -139,25 +140,10 @@ impl Accounts {
         let _ = catch_unwind(AssertUnwindSafe(|| drop(rejected)));
     }
 
-    /// Waits for the calls of which nobody holds the handle.
-    fn settle(&self, bulkhead: &Bulkhead) {
-        let deadline = Instant::now() + PATIENCE;
-        loop {
-            let stats = bulkhead.stats();
-            let left = (stats.in_flight, stats.abandoned_tasks, read(&self.alive));
-            if left == (0, 0, 0) {
-                break;
-            }
-            assert!(
-                Instant::now() < deadline,
-                "calls in flight, abandoned, and values that live on: {left:?}, {stats:?}"
-            );
-            thread::park_timeout(Duration::from_micros(200));
-        }
-    }
-
-    /// The ledger of a bulkhead on which all is over.
-    fn compare(&self, bulkhead: &Bulkhead) {
+    /// Ends the bulkhead and compares its ledger. With the workers and all callers gone, nothing can come later.
+    fn end_and_compare(&self, bulkhead: &Bulkhead) {
+        let report = bulkhead.shutdown();
+        assert!(report.still_running.is_empty(), "{report:?}");
         let stats = bulkhead.stats();
         assert_balanced(&stats);
         assert_eq!((stats.in_flight, stats.abandoned_tasks), (0, 0), "{stats}");
@@ -410,13 +396,13 @@ fn come_and_go(random: &mut Random) {
             1 => bulkhead.shutdown_timeout(Duration::from_micros(random.below(500))),
             _ => bulkhead.shutdown_now(),
         };
-        assert!(report.still_running.len() <= n + q, "{report:?}");
+        // All calls that have a place, and one of each worker that has just given its back.
+        assert!(report.still_running.len() <= n + q + n, "{report:?}");
         assert_eq!(bulkhead.state(), BulkheadState::ShutDown);
+        assert_eq!(bulkhead.available_capacity(), 0);
         assert_balanced(&bulkhead.stats());
     });
-    accounts.settle(&bulkhead);
-    accounts.compare(&bulkhead);
-    assert_eq!(bulkhead.available_capacity(), 0);
+    accounts.end_and_compare(&bulkhead);
 }
 
 // ---- the run
@@ -485,10 +471,9 @@ fn load_and_look(duration: Duration) {
             let _over = Over(&over);
             watch(&bulkhead, duration, before, &over, &come_and_gone);
         });
-        accounts.settle(&bulkhead);
-        accounts.compare(&bulkhead);
+        is_whole(&bulkhead, &accounts);
+        accounts.end_and_compare(&bulkhead);
         assert!(read(&come_and_gone) > 0);
-        is_whole(&bulkhead);
         println!("{}", bulkhead.stats());
     }
     if let Some((threads_before, _)) = before {
@@ -542,22 +527,26 @@ fn watch(
 }
 
 /// N + Q calls fit, N of them run, and one more is refused.
-fn is_whole(bulkhead: &Bulkhead) {
-    assert_eq!(bulkhead.available_capacity(), N + Q);
+fn is_whole(bulkhead: &Bulkhead, accounts: &Accounts) {
+    eventually("calls that nobody waits for have ended", || {
+        bulkhead.available_capacity() == N + Q
+    });
     let gate = Gate::new();
     let _opener = OpenOnDrop(gate.clone());
-    let handles: Vec<_> = (0..N + Q)
-        .map(|_| {
-            let gate = gate.clone();
-            bulkhead.try_run(move || gate.pass()).expect("a place")
-        })
-        .collect();
+    let pass = || {
+        let gate = gate.clone();
+        one(&accounts.submitted);
+        bulkhead.try_run(move || gate.pass())
+    };
+    let handles: Vec<_> = (0..N + Q).map(|_| pass().expect("a place")).collect();
     gate.wait_for_arrivals(N);
-    let refused = bulkhead.try_run(|| ()).expect_err("no place");
+    let refused = pass().expect_err("no place");
     assert!(refused.reason.is_full());
+    one(&accounts.refused);
     gate.open();
     for handle in handles {
         assert!(wait(handle).is_success());
+        one(&accounts.succeeded);
     }
     assert_eq!(bulkhead.available_capacity(), N + Q);
 }
