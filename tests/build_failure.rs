@@ -23,8 +23,8 @@ const CHILD: &str = "BULKMAN_TEST_BUILD_FAILURE";
 const DONE: &str = "the child saw what it should";
 /// Far more than fit: at 64 MiB a stack, a hundred of them fill the 6 GiB.
 const WORKERS: usize = 2_000;
-const STACK_BYTES: &str = "67108864";
-const ADDRESS_SPACE_KIB: &str = "6291456";
+const STACK_BYTES: usize = 64 << 20;
+const ADDRESS_SPACE_KIB: usize = 6 << 20;
 
 /// Threads of this process whose name begins so.
 fn threads_named(prefix: &str) -> usize {
@@ -44,15 +44,17 @@ fn eventually_no_worker() {
     }
 }
 
-/// Runs one test of this file in a child process under the limit.
-fn in_child(test: &str) -> (ExitStatus, String) {
+/// Runs one test of this file in a child process under the limit, `role` telling it what to do.
+fn in_child(test: &str, role: usize, stack_bytes: usize, kib: usize) -> (ExitStatus, String) {
     let output = Command::new("sh")
         .args(["-c", "ulimit -v \"$1\" && shift && exec \"$@\"", "sh"])
-        .arg(ADDRESS_SPACE_KIB)
+        .arg(kib.to_string())
         .arg(env::current_exe().expect("this binary"))
         .args([test, "--exact", "--nocapture", "--test-threads=1"])
-        .env(CHILD, "1")
-        .env("RUST_MIN_STACK", STACK_BYTES)
+        .env(CHILD, role.to_string())
+        .env("RUST_MIN_STACK", stack_bytes.to_string())
+        // The C library reserves address space for each thread otherwise.
+        .env("MALLOC_ARENA_MAX", "1")
         .output()
         .expect("a shell");
     let text = format!(
@@ -66,18 +68,52 @@ fn in_child(test: &str) -> (ExitStatus, String) {
 #[test]
 fn a_refused_thread_is_named_and_no_worker_is_left() {
     if env::var_os(CHILD).is_some() {
-        return child();
+        let worker = build_in_vain(WORKERS);
+        assert!(worker > 1 && worker < WORKERS, "worker {worker}");
+
+        // The room is free again, so that a smaller one can be built.
+        let smaller = BulkheadConfig::new("smaller").max_concurrent_calls(2);
+        let bulkhead = Bulkhead::new(smaller).expect("there is room for two");
+        assert_eq!(bulkhead.run(|| 42).wait().value(), Some(&42));
+        drop(bulkhead);
+        eventually_no_worker();
+        println!("{DONE}");
+        return;
     }
-    let (status, text) = in_child("a_refused_thread_is_named_and_no_worker_is_left");
+    let test = "a_refused_thread_is_named_and_no_worker_is_left";
+    let (status, text) = in_child(test, 0, STACK_BYTES, ADDRESS_SPACE_KIB);
     assert!(status.success(), "{status}: {text}");
     assert!(text.contains(DONE), "{text}");
 }
 
-fn child() {
+#[test]
+fn whichever_thread_is_refused_those_before_it_are_ended() {
+    const OF: usize = 7;
+    const GIB: usize = 1 << 30;
+    if let Ok(room) = env::var(CHILD) {
+        let room: usize = room.parse().expect("how many threads fit");
+        // The harness may have a thread beside the main one.
+        let taken = fs::read_dir("/proc/self/task").unwrap().count() - 1;
+        assert_eq!(build_in_vain(OF), room - taken + 1);
+        println!("{DONE}");
+        return;
+    }
+    for room in 1..OF {
+        // Stacks of 1 GiB, and half of one for all else.
+        let kib = (room << 20) + (1 << 19);
+        let test = "whichever_thread_is_refused_those_before_it_are_ended";
+        let (status, text) = in_child(test, room, GIB, kib);
+        assert!(status.success(), "room for {room}: {status}: {text}");
+        assert!(text.contains(DONE), "room for {room}: {text}");
+    }
+}
+
+/// Builds a bulkhead for whose workers there is no room, and tells which of them was refused.
+fn build_in_vain(of: usize) -> usize {
     let started = Arc::new(AtomicUsize::new(0));
     let stopped = Arc::new(AtomicUsize::new(0));
     let config = BulkheadConfig::new("toomany")
-        .max_concurrent_calls(WORKERS)
+        .max_concurrent_calls(of)
         .max_queue_size(0);
     let built = Bulkhead::builder(config)
         .on_worker_start({
@@ -111,21 +147,13 @@ fn child() {
     };
     assert_eq!(
         text,
-        format!("bulkhead `toomany` could not start worker {worker} of {WORKERS}")
+        format!("bulkhead `toomany` could not start worker {worker} of {of}")
     );
     assert_eq!(bulkhead, "toomany");
-    assert_eq!(workers, WORKERS);
-    assert!(worker > 1 && worker < WORKERS, "worker {worker}");
+    assert_eq!(workers, of);
     assert_eq!(started.load(Ordering::SeqCst), worker - 1);
     assert_eq!(stopped.load(Ordering::SeqCst), worker - 1);
     assert_eq!(Arc::strong_count(&started), 1, "the hooks are gone");
     eventually_no_worker();
-
-    // The room is free again, so that a smaller one can be built.
-    let smaller = BulkheadConfig::new("smaller").max_concurrent_calls(2);
-    let bulkhead = Bulkhead::new(smaller).expect("there is room for two");
-    assert_eq!(bulkhead.run(|| 42).wait().value(), Some(&42));
-    drop(bulkhead);
-    eventually_no_worker();
-    println!("{DONE}");
+    worker
 }

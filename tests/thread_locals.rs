@@ -123,3 +123,38 @@ fn a_call_in_a_destructor_is_a_call_like_any_other() {
     assert_eq!(stats.in_flight, 0);
     assert_eq!(stats.circuit_state, Some(CircuitState::Closed));
 }
+
+#[test]
+fn handles_that_go_with_their_thread_detach_or_cancel_or_are_waited_for() {
+    let bulkhead = Arc::new(bulkhead(1, 3));
+    let gate = Gate::new();
+    let opener = OpenOnDrop(gate.clone());
+    let token = Arc::new(());
+    let keep_busy = |gate: Gate| move || gate.pass();
+    let busy = bulkhead.run(keep_busy(gate.clone()));
+    gate.wait_for_arrivals(1);
+    let leave = |last: Box<dyn FnOnce() + Send>| {
+        thread::spawn(move || at_end(last)).join().unwrap();
+    };
+
+    let (inside, detached) = (Arc::clone(&token), bulkhead.run(|| ()));
+    leave(Box::new(move || drop((detached, inside))));
+    assert_eq!(bulkhead.stats().queued_tasks, 1, "it is still to run");
+
+    let inside = Arc::clone(&token);
+    let guard = bulkhead.run(move || drop(inside)).cancel_on_drop();
+    leave(Box::new(move || drop(guard)));
+    assert_eq!(bulkhead.stats().cancelled_executions, 1);
+    assert_eq!(Arc::strong_count(&token), 1, "the closure is gone");
+
+    let (tell, told) = mpsc::channel();
+    let waited = bulkhead.run(|| 3);
+    leave(Box::new(move || {
+        opener.0.open();
+        tell.send(wait(waited).into_result().unwrap()).unwrap();
+    }));
+    assert_eq!(told.recv().unwrap(), 3);
+    wait(busy).into_result().unwrap();
+    let stats = bulkhead.stats();
+    assert_eq!((stats.successful_executions, stats.in_flight), (3, 0));
+}
