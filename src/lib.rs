@@ -128,3 +128,67 @@ pub use sync::__model;
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 struct Readme;
+
+/// What the compiler refuses, each beside a twin that differs in the wrong piece only.
+///
+/// Tasks are sent to another thread:
+/// ```
+/// # let bulkhead = bulkman::Bulkhead::new(bulkman::BulkheadConfig::new("doc")).unwrap();
+/// let shared = std::sync::Arc::new(1);
+/// bulkhead.run(move || *shared).wait();
+/// ```
+/// ```compile_fail,E0277
+/// # let bulkhead = bulkman::Bulkhead::new(bulkman::BulkheadConfig::new("doc")).unwrap();
+/// let shared = std::rc::Rc::new(1);
+/// bulkhead.run(move || *shared).wait();
+/// ```
+///
+/// Values come back from there:
+/// ```
+/// # let bulkhead = bulkman::Bulkhead::new(bulkman::BulkheadConfig::new("doc")).unwrap();
+/// bulkhead.run(|| std::sync::Arc::new(1)).wait();
+/// ```
+/// ```compile_fail,E0277
+/// # let bulkhead = bulkman::Bulkhead::new(bulkman::BulkheadConfig::new("doc")).unwrap();
+/// bulkhead.run(|| std::rc::Rc::new(1)).wait();
+/// ```
+///
+/// A task may outlive its caller, so it borrows nothing:
+/// ```
+/// # let bulkhead = bulkman::Bulkhead::new(bulkman::BulkheadConfig::new("doc")).unwrap();
+/// let text = String::from("owned");
+/// bulkhead.run(move || text.len()).wait();
+/// ```
+/// ```compile_fail,E0373
+/// # let bulkhead = bulkman::Bulkhead::new(bulkman::BulkheadConfig::new("doc")).unwrap();
+/// let text = String::from("owned");
+/// bulkhead.run(|| text.len()).wait();
+/// ```
+///
+/// One outcome, once:
+/// ```
+/// # let bulkhead = bulkman::Bulkhead::new(bulkman::BulkheadConfig::new("doc")).unwrap();
+/// let handle = bulkhead.run(|| 1);
+/// handle.cancel();
+/// handle.wait();
+/// ```
+/// ```compile_fail,E0382
+/// # let bulkhead = bulkman::Bulkhead::new(bulkman::BulkheadConfig::new("doc")).unwrap();
+/// let handle = bulkhead.run(|| 1);
+/// handle.wait();
+/// handle.wait();
+/// ```
+///
+/// A call that is dropped is dropped on purpose:
+/// ```
+/// # let bulkhead = bulkman::Bulkhead::new(bulkman::BulkheadConfig::new("doc")).unwrap();
+/// #[deny(unused_must_use)]
+/// drop(bulkhead.run(|| 1));
+/// ```
+/// ```compile_fail
+/// # let bulkhead = bulkman::Bulkhead::new(bulkman::BulkheadConfig::new("doc")).unwrap();
+/// #[deny(unused_must_use)]
+/// bulkhead.run(|| 1);
+/// ```
+#[cfg(doctest)]
+struct Refused;

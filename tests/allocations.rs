@@ -59,6 +59,16 @@ fn a_call_allocates_one_block() {
     assert_eq!(waiting, 0, "waiting and collecting allocate nothing");
 }
 
+#[cfg(target_pointer_width = "64")]
+#[test]
+fn a_queued_call_is_small() {
+    let bulkhead = bulkhead(1, 1);
+    let busy = occupy(&bulkhead, 1);
+    let queued = measure(|| drop(bulkhead.run(|| ())));
+    assert!(queued.bytes_total <= 208, "{} bytes", queued.bytes_total);
+    busy.finish();
+}
+
 #[test]
 fn a_cancel_allocates_nothing() {
     let bulkhead = bulkhead(1, 10);

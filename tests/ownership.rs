@@ -93,6 +93,21 @@ fn everything_can_be_printed_whatever_is_in_it() {
     assert!(format!("{:?}", bulkhead.call().operation("ping")).contains("ping"));
 }
 
+#[cfg(target_pointer_width = "64")]
+#[test]
+fn what_is_passed_around_is_small_whatever_the_value() {
+    type Large = [u64; 100];
+    assert_eq!(size_of::<Bulkhead>(), 8);
+    assert!(size_of::<CurrentExecution>() <= 16);
+    assert!(size_of::<RejectReason>() <= 48);
+    assert_eq!(size_of::<Rejected<()>>(), size_of::<RejectReason>());
+    assert!(size_of::<BulkheadError<()>>() <= 64);
+    let handle = size_of::<ExecutionHandle<Large, Large>>();
+    assert!(handle <= 64);
+    assert_eq!(size_of::<CancelOnDrop<Large, Large>>(), handle);
+    assert_eq!(size_of::<Option<CancelOnDrop<Large, Large>>>(), handle);
+}
+
 #[test]
 fn a_handle_is_a_future_that_borrows_nothing() {
     fn is_future<F: Future + Unpin + Send + 'static>(future: F) -> F {
