@@ -36,7 +36,8 @@ pub struct ShutdownReport {
     /// Queued calls that were cancelled during the shutdown, by it or by another at the same time; each of their
     /// waiters was told.
     pub cancelled: u64,
-    /// Tasks that go on after the shutdown has returned. Their outcomes are still delivered.
+    /// Tasks that go on after the shutdown has returned. Their outcomes are still delivered. (One that ends at this
+    /// very moment may be among them and counted in `finished` too.)
     pub still_running: Vec<RunningTask>,
 }
 
@@ -155,11 +156,14 @@ pub(crate) fn shut_down(shared: &Shared, patience: Patience) -> ShutdownReport {
             _ => LAST_WORDS,
         });
     }
+    // A call is counted before its worker forgets it. So in this order one that ends just now may be in both, and the
+    // other way round it might be in neither.
+    let still_running = still_running(shared);
     let after = shared.totals();
     ShutdownReport {
         finished: after.finished() - before.finished(),
         cancelled: after.cancelled_by_shutdown - before.cancelled_by_shutdown,
-        still_running: still_running(shared),
+        still_running,
     }
 }
 

@@ -133,3 +133,22 @@ fn cancel_against_shutdown_now() {
         bulkhead.shutdown();
     });
 }
+
+/// G8: a task that ends while `shutdown_now` looks at everything is in its report all the same.
+#[test]
+fn report_against_a_task_that_ends() {
+    explore("report against a task that ends", 2, || {
+        let bulkhead = bulkhead(1, 0);
+        // It ends during the shutdown and not before.
+        let handle = bulkhead.run(|| {
+            while !bulkman::current().unwrap().is_shutting_down() {
+                thread::yield_now();
+            }
+        });
+        let report = bulkhead.shutdown_now();
+        let running = report.still_running.len() as u64;
+        assert!(report.finished + report.cancelled + running > 0);
+        drop(handle.wait());
+        bulkhead.shutdown();
+    });
+}
