@@ -1,9 +1,12 @@
 //! What scripts are made to do: calls whose tasks leave traces, and what becomes of them.
 
 use std::fmt::Debug;
+use std::future::Future;
 use std::panic::resume_unwind;
+use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use bulkman::{Bulkhead, BulkheadError, BulkheadStats, ExecutionHandle, ShutdownReport};
@@ -129,6 +132,15 @@ impl Call {
         match self.handle().wait_timeout(limit) {
             Ok(result) => self.fate = Some(Fate::of(&result.result)),
             Err(handle) => self.handle = Some(handle),
+        }
+        self.fate
+    }
+
+    pub fn poll(&mut self) -> Option<Fate> {
+        let mut handle = self.handle();
+        match Pin::new(&mut handle).poll(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(result) => self.fate = Some(Fate::of(&result.result)),
+            Poll::Pending => self.handle = Some(handle),
         }
         self.fate
     }

@@ -184,6 +184,7 @@ impl System {
             Step::Cancel(which)
             | Step::Wait(which)
             | Step::WaitBriefly(which)
+            | Step::Poll(which)
             | Step::Drop(which)
             | Step::DropGuard(which) => (self.model.held(), which),
             // Nothing is to be chosen.
@@ -211,6 +212,10 @@ impl System {
             Step::Wait(_) => self.wait(index),
             Step::WaitBriefly(_) => {
                 let found = self.calls[index].wait_timeout(Duration::ZERO);
+                assert_eq!(found, self.model.look(index), "{step:?}");
+            }
+            Step::Poll(_) => {
+                let found = self.calls[index].poll();
                 assert_eq!(found, self.model.look(index), "{step:?}");
             }
             Step::Drop(_) => {

@@ -53,6 +53,8 @@ pub enum Step {
     Cancel(usize),
     Wait(usize),
     WaitBriefly(usize),
+    /// As a future.
+    Poll(usize),
     Drop(usize),
     /// Drops a handle that was made one that cancels on drop.
     DropGuard(usize),
@@ -86,6 +88,7 @@ pub fn script(longest: usize) -> impl Strategy<Value = Vec<Step>> {
         7 => which().prop_map(Step::Cancel),
         6 => which().prop_map(Step::Wait),
         6 => which().prop_map(Step::WaitBriefly),
+        4 => which().prop_map(Step::Poll),
         4 => which().prop_map(Step::Drop),
         4 => which().prop_map(Step::DropGuard),
         6 => (1_u32..=4).prop_map(Step::Advance),

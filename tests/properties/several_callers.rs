@@ -84,6 +84,9 @@ impl Caller {
                 };
                 self.choose(which).map(|call| call.wait_timeout(limit));
             }
+            Step::Poll(which) => {
+                self.choose(which).map(Call::poll);
+            }
             Step::Open(which) => {
                 if let Some(call) = self.choose(which) {
                     call.gate.open();
