@@ -26,6 +26,7 @@ proptest! {
         cases: std::env::var("PROPTEST_CASES").map_or(400, |cases| cases.parse().expect("a number")),
         // The default looks for a `lib.rs` above the source file, and there is none above a test.
         failure_persistence: Some(Box::new(FileFailurePersistence::WithSource("proptest-regressions"))),
+        max_shrink_iters: 10_000,
         max_shrink_time: 120_000,
         ..ProptestConfig::default()
     })]

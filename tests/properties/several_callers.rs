@@ -166,6 +166,10 @@ pub fn play(n: usize, q: usize, mode: Mode, scripts: &[Vec<Step>]) {
             scope.spawn(move || caller.play(script))
         };
         let callers: Vec<_> = scripts.iter().map(|script| start(script)).collect();
+        while !callers.iter().all(|caller| caller.is_finished()) {
+            assert_balanced(&site.bulkhead.stats());
+            thread::yield_now();
+        }
         for caller in callers {
             calls.extend(
                 caller
