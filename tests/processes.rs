@@ -26,6 +26,16 @@ fn is_child() -> bool {
     env::var_os(CHILD).is_some()
 }
 
+/// A child process that does not outlive its test.
+struct Killed(Child);
+
+impl Drop for Killed {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
 /// Runs one test of this file in a child process.
 fn start(test: &str) -> Child {
     Command::new(env::current_exe().expect("this binary"))
@@ -43,7 +53,8 @@ fn a_process_that_is_suspended_goes_on_where_it_was() {
     if is_child() {
         return suspended_child();
     }
-    let mut child = start("a_process_that_is_suspended_goes_on_where_it_was");
+    let mut child = Killed(start("a_process_that_is_suspended_goes_on_where_it_was"));
+    let child = &mut child.0;
     let id = child.id().to_string();
     let mut output = BufReader::new(child.stdout.take().expect("it is piped"));
     let mut line = String::new();
@@ -102,9 +113,10 @@ fn suspended_child() {
         Err(BulkheadError::Timeout { started: true, .. })
     ));
     gate.open();
+    // Now the worker comes to the call that nobody has waited for.
+    eventually("all places are free", || bulkhead.available_capacity() == 4);
     let result = wait(unseen).into_result();
     assert!(matches!(result, Err(BulkheadError::QueueTimeout { .. })));
-    eventually("all places are free", || bulkhead.available_capacity() == 4);
     let handles: Vec<_> = (0..4).map(|i| bulkhead.run(move || i)).collect();
     for (i, handle) in handles.into_iter().enumerate() {
         assert_eq!(wait(handle).value(), Some(&i));
