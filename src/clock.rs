@@ -48,6 +48,17 @@ impl Clock {
         }
     }
 
+    /// This clock and the wall clock at the same moment: for turning a time of the one into a time of the other.
+    pub(crate) fn both(&self) -> (Instant, SystemTime) {
+        match &self.0 {
+            None => sync::both_clocks(),
+            Some(manual) => {
+                let passed = manual.passed();
+                (manual.start + passed, manual.wall_start + passed)
+            }
+        }
+    }
+
     /// When to look in system time whether this clock has reached `deadline`.
     pub(crate) fn look_at(&self, deadline: Instant) -> Instant {
         match &self.0 {

@@ -1,12 +1,15 @@
-//! The breaker's probes: never more than allowed, and none lost.
+//! The breaker's probes: never more than allowed, and none lost. A shared circuit: what is settled is what is stored.
 
 mod support;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
-use bulkman::{CircuitBreaker, CircuitBreakerConfig};
+use bulkman::{
+    CircuitBreaker, CircuitBreakerConfig, CircuitRecord, CircuitState, CircuitStorage,
+    MemoryStorage, WriteGuard,
+};
 use loom::thread;
 use support::explore;
 
@@ -74,5 +77,162 @@ fn reset_against_refusal() {
         assert!(breaker.try_acquire().is_ok());
         asking.join().unwrap();
         assert!(breaker.is_closed());
+    });
+}
+
+// ---- a circuit in a storage: the keeper's thread against calls and peers
+
+/// A peer of another process writes into the same storage.
+fn peer_writes(storage: &MemoryStorage, state: CircuitState, isolation: u64) {
+    let mut record = CircuitRecord::closed();
+    record.state = state;
+    let end = SystemTime::UNIX_EPOCH + Duration::from_secs(isolation);
+    record.open_until = (state == CircuitState::Open).then_some(end);
+    let now = SystemTime::UNIX_EPOCH;
+    let _ = storage.store("model", &record, WriteGuard::UnlessOpen { now });
+}
+
+/// A storage whose keeper is waited for: a thread must not outlive its model.
+struct World {
+    storage: MemoryStorage,
+    handle: Option<Arc<MemoryStorage>>,
+}
+
+impl World {
+    fn new() -> Self {
+        let storage = MemoryStorage::new();
+        let handle = Some(Arc::new(storage.clone()));
+        Self { storage, handle }
+    }
+
+    /// A breaker that has had its first answer.
+    fn breaker(&self, name: &str) -> CircuitBreaker {
+        let config = CircuitBreakerConfig::default()
+            .failure_threshold(1)
+            .success_threshold(1)
+            .isolation_duration(Duration::from_secs(10));
+        let handle = self.handle.as_ref().expect("until the end");
+        CircuitBreaker::builder(name, config)
+            .storage(Arc::clone(handle))
+            .build()
+            .unwrap()
+    }
+
+    fn stored(&self, name: &str) -> CircuitRecord {
+        let row = self.storage.load(name).unwrap();
+        row.expect("it was written").record
+    }
+
+    /// All breakers are dropped.
+    fn end(mut self) {
+        let keepers = Arc::downgrade(&self.handle.take().expect("until the end"));
+        while keepers.strong_count() > 0 {
+            thread::yield_now();
+        }
+    }
+}
+
+/// A trip while a peer's news come in: whoever opened first, both hold the circuit open until that end, and what this
+/// breaker says when it is settled is what the storage says.
+#[test]
+fn trip_against_news_of_an_open_circuit() {
+    explore("trip against news", 2, || {
+        let world = World::new();
+        let breaker = world.breaker("model");
+        let peers = world.storage.clone();
+        let peer = thread::spawn(move || {
+            peer_writes(&peers, CircuitState::Open, 99);
+            // The next refresh is due.
+            bulkman::__model::advance(Duration::from_secs(1));
+        });
+        breaker.record_failure();
+        assert!(breaker.is_open(), "undone by an older row");
+        peer.join().unwrap();
+        assert!(breaker.flush(Duration::MAX));
+        assert!(breaker.is_open());
+        assert_eq!(world.stored("model").state, CircuitState::Open);
+        let left = breaker.try_acquire().expect_err("open").retry_after;
+        let end = world.stored("model").open_until.expect("open");
+        assert_eq!(SystemTime::UNIX_EPOCH + Duration::from_secs(1) + left, end);
+        drop(breaker);
+        world.end();
+    });
+}
+
+/// A trip while an older row of a closed circuit comes in: the trip stands, and the storage has it.
+#[test]
+fn trip_against_news_of_a_closed_circuit() {
+    explore("trip against an older row", 2, || {
+        let world = World::new();
+        peer_writes(&world.storage, CircuitState::HalfOpen, 0);
+        let breaker = world.breaker("model");
+        peer_writes(&world.storage, CircuitState::Closed, 0);
+        let failing = thread::spawn(|| bulkman::__model::advance(Duration::from_secs(1)));
+        breaker.force_open();
+        assert!(breaker.is_open());
+        failing.join().unwrap();
+        assert!(breaker.flush(Duration::MAX));
+        assert!(breaker.is_open(), "undone by an older row");
+        assert_eq!(world.stored("model").state, CircuitState::Open);
+        drop(breaker);
+        world.end();
+    });
+}
+
+/// The end of the isolation against a reset by hand: it ends closed for everybody.
+#[test]
+fn half_opening_against_reset() {
+    explore("half-opening against reset", 2, || {
+        let world = World::new();
+        let breaker = world.breaker("model");
+        breaker.force_open();
+        let time = thread::spawn(|| bulkman::__model::advance(Duration::from_secs(10)));
+        breaker.reset();
+        time.join().unwrap();
+        assert!(breaker.flush(Duration::MAX));
+        assert!(breaker.is_closed());
+        assert_eq!(world.stored("model").state, CircuitState::Closed);
+        drop(breaker);
+        world.end();
+    });
+}
+
+/// A trip, a reset and the writes of both: what is settled is what is stored.
+#[test]
+fn trip_against_reset_in_a_storage() {
+    explore("trip against reset, stored", 2, || {
+        let world = World::new();
+        let breaker = Arc::new(world.breaker("model"));
+        let other = Arc::clone(&breaker);
+        let failing = thread::spawn(move || other.record_failure());
+        breaker.reset();
+        failing.join().unwrap();
+        assert!(breaker.flush(Duration::MAX));
+        assert_eq!(world.stored("model").state, breaker.state());
+        drop(breaker);
+        world.end();
+    });
+}
+
+/// The last circuit leaves while another one joins: somebody serves it, and both changes are stored.
+#[test]
+fn leave_against_join() {
+    explore("leave against join", 2, || {
+        let world = Arc::new(World::new());
+        let breaker = world.breaker("model");
+        let others = Arc::clone(&world);
+        let joining = thread::spawn(move || {
+            let breaker = others.breaker("other");
+            breaker.force_open();
+            assert!(breaker.flush(Duration::MAX), "nobody serves it");
+        });
+        breaker.force_open();
+        drop(breaker);
+        joining.join().unwrap();
+        assert_eq!(world.stored("other").state, CircuitState::Open);
+        let storage = world.storage.clone();
+        Arc::into_inner(world).expect("the last").end();
+        let row = storage.load("model").unwrap();
+        assert_eq!(row.expect("stored").record.state, CircuitState::Open);
     });
 }

@@ -396,13 +396,13 @@ impl Kept {
     }
 
     fn record(&self, snapshot: &Snapshot) -> CircuitRecord {
-        let clock = self.circuit.clock();
+        let (now, wall_now) = self.circuit.clock().both();
         let open_until = (snapshot.state == CircuitState::Open).then(|| {
             // Infinite times are not understood by all peers.
             let isolation = snapshot.open_until.map_or(FOR_EVER, |until| {
-                until.saturating_duration_since(clock.now()).min(FOR_EVER)
+                until.saturating_duration_since(now).min(FOR_EVER)
             });
-            clock.wall_now() + isolation
+            wall_now + isolation
         });
         let outcomes = snapshot.outcomes.clone();
         let failures = outcomes.iter().rev().take_while(|succeeded| !**succeeded);
@@ -425,10 +425,10 @@ impl Kept {
                     .count(),
             },
             CircuitState::Open => {
-                let clock = self.circuit.clock();
+                let (now, wall_now) = self.circuit.clock().both();
                 let until = record.open_until.map(|until| {
-                    let left = until.duration_since(clock.wall_now()).unwrap_or_default();
-                    clock.now() + left.min(FOR_EVER)
+                    let left = until.duration_since(wall_now).unwrap_or_default();
+                    now + left.min(FOR_EVER)
                 });
                 Adopted::Open { until }
             }

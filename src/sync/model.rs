@@ -78,14 +78,19 @@ fn spurious() -> bool {
 }
 
 pub(crate) fn now() -> Instant {
-    static START: OnceLock<Instant> = OnceLock::new();
-    #[allow(clippy::disallowed_methods, reason = "only a point to count from")]
-    let start = *START.get_or_init(Instant::now);
-    start + Duration::from_nanos(world().nanos.load(Ordering::Acquire))
+    both_clocks().0
 }
 
 pub(crate) fn wall_now() -> SystemTime {
-    SystemTime::UNIX_EPOCH + Duration::from_nanos(world().nanos.load(Ordering::Acquire))
+    both_clocks().1
+}
+
+pub(crate) fn both_clocks() -> (Instant, SystemTime) {
+    static START: OnceLock<Instant> = OnceLock::new();
+    #[allow(clippy::disallowed_methods, reason = "only a point to count from")]
+    let start = *START.get_or_init(Instant::now);
+    let passed = Duration::from_nanos(world().nanos.load(Ordering::Acquire));
+    (start + passed, SystemTime::UNIX_EPOCH + passed)
 }
 
 // ---- parking_lot's mutex and condvar

@@ -43,6 +43,11 @@ pub(crate) fn wall_now() -> SystemTime {
     SystemTime::now()
 }
 
+/// Reads both clocks, as close to each other as can be.
+pub(crate) fn both_clocks() -> (Instant, SystemTime) {
+    (now(), wall_now())
+}
+
 /// Waits for a notification, at the longest until `deadline`; without one, for ever.
 pub(crate) fn wait_until<T>(
     condvar: &Condvar,
