@@ -771,7 +771,7 @@ fn started_when_the_storage_hangs() {
     line.all_answer(Answer::Late(gate.clone()));
     let rest = || config(1, 1).circuit_breaker(rules());
     let bulkhead = Bulkhead::builder(rest())
-        .clock(world.clock.clone())
+        .clock(world.clock)
         .circuit_storage(line.clone())
         .build()
         .unwrap();
@@ -1206,7 +1206,7 @@ fn a_callback_that_drops_the_bulkhead() {
     let (cell_of_callback, gate) = (Arc::clone(&cell), dropped.clone());
     let bulkhead = Bulkhead::builder(config(1, 1).circuit_breaker(rules()))
         .clock(world.clock.clone())
-        .circuit_storage(line.clone())
+        .circuit_storage(line)
         .listener(move |event: &bulkman::BulkheadEvent<'_>| {
             if matches!(event, bulkman::BulkheadEvent::CircuitChanged { .. }) {
                 let bulkhead = cell_of_callback.lock().unwrap().take();
