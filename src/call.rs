@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::convert::Infallible;
 use std::fmt;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::circuit::{Ticket, Verdict};
 use crate::clock::{Limit, after, earlier};
@@ -25,7 +25,7 @@ use crate::task::{Cell, Judged, Pending, Work};
 /// ```
 /// use bulkman::{Bulkhead, BulkheadConfig};
 /// use std::io;
-/// use std::time::Duration;
+/// use std::time::{Duration, Instant};
 ///
 /// let bulkhead = Bulkhead::new(BulkheadConfig::new("users"))?;
 /// let name = bulkhead
@@ -166,36 +166,25 @@ impl<'a, C> Call<'a, C> {
     }
 
     /// Submits the call. As [`Bulkhead::execute`](crate::Bulkhead::execute).
-    pub fn execute<T, E, F>(mut self, f: F) -> ExecutionHandle<T, E>
+    pub fn execute<T, E, F>(self, f: F) -> ExecutionHandle<T, E>
     where
         F: FnOnce() -> Result<T, E> + Send + 'static,
         T: Send + 'static,
         E: Send + 'static,
         C: FailureClassifier<E>,
     {
-        match self.admit() {
-            Ok(admitted) => {
-                let has_breaker = self.shared.breaker.is_some();
-                enqueue(
-                    self.shared,
-                    admitted,
-                    judged(f, self.classifier, has_breaker),
-                )
-            }
-            Err(refusal) => ExecutionHandle::refused(self.refuse(refusal)),
-        }
+        self.try_execute(f)
+            .unwrap_or_else(|rejected| ExecutionHandle::refused(rejected.reason))
     }
 
     /// Submits a call that cannot fail by itself. As [`Bulkhead::run`](crate::Bulkhead::run).
-    pub fn run<T, F>(mut self, f: F) -> ExecutionHandle<T, Infallible>
+    pub fn run<T, F>(self, f: F) -> ExecutionHandle<T, Infallible>
     where
         F: FnOnce() -> T + Send + 'static,
         T: Send + 'static,
     {
-        match self.admit() {
-            Ok(admitted) => enqueue(self.shared, admitted, move || (Ok(f()), Verdict::Success)),
-            Err(refusal) => ExecutionHandle::refused(self.refuse(refusal)),
-        }
+        self.try_run(f)
+            .unwrap_or_else(|rejected| ExecutionHandle::refused(rejected.reason))
     }
 
     /// Submits the call, or gives the closure back. As
@@ -204,24 +193,16 @@ impl<'a, C> Call<'a, C> {
     /// # Errors
     ///
     /// [`Rejected`] with the reason and the closure.
-    pub fn try_execute<T, E, F>(mut self, f: F) -> Result<ExecutionHandle<T, E>, Rejected<F>>
+    #[inline]
+    pub fn try_execute<T, E, F>(self, f: F) -> Result<ExecutionHandle<T, E>, Rejected<F>>
     where
         F: FnOnce() -> Result<T, E> + Send + 'static,
         T: Send + 'static,
         E: Send + 'static,
         C: FailureClassifier<E>,
     {
-        match self.admit() {
-            Ok(admitted) => {
-                let has_breaker = self.shared.breaker.is_some();
-                let task = judged(f, self.classifier, has_breaker);
-                Ok(enqueue(self.shared, admitted, task))
-            }
-            Err(refusal) => Err(Rejected {
-                reason: self.refuse(refusal),
-                task: f,
-            }),
-        }
+        let has_breaker = self.shared.breaker.is_some();
+        self.submit(f, |f, classifier| judged(f, classifier, has_breaker))
     }
 
     /// Submits a call that cannot fail by itself, or gives the closure back. As
@@ -230,28 +211,60 @@ impl<'a, C> Call<'a, C> {
     /// # Errors
     ///
     /// [`Rejected`] with the reason and the closure.
-    pub fn try_run<T, F>(mut self, f: F) -> Result<ExecutionHandle<T, Infallible>, Rejected<F>>
+    #[inline]
+    pub fn try_run<T, F>(self, f: F) -> Result<ExecutionHandle<T, Infallible>, Rejected<F>>
     where
         F: FnOnce() -> T + Send + 'static,
         T: Send + 'static,
     {
-        match self.admit() {
-            Ok(admitted) => Ok(enqueue(self.shared, admitted, move || {
-                (Ok(f()), Verdict::Success)
-            })),
-            Err(refusal) => Err(Rejected {
-                reason: self.refuse(refusal),
-                task: f,
-            }),
+        self.submit(f, |f, _| move || (Ok(f()), Verdict::Success))
+    }
+
+    /// Decides: shut down, capacity, circuit, in this order, so that a call refused as full never uses up a probe.
+    ///
+    /// The first two are part of the caller's own code and the rest is not, so that a call refused by them touches
+    /// nothing but what decides. Nothing is allocated for a refusal.
+    #[inline]
+    fn submit<T, E, F, W>(
+        self,
+        f: F,
+        into_task: impl FnOnce(F, C) -> W,
+    ) -> Result<ExecutionHandle<T, E>, Rejected<F>>
+    where
+        W: FnOnce() -> Judged<T, E> + Send + 'static,
+        T: Send + 'static,
+        E: Send + 'static,
+    {
+        match self.enter() {
+            Ok(place) => self.accept(place, f, into_task),
+            Err(refusal) => Err(self.reject(refusal, f)),
         }
     }
 
-    /// The reason in full, after the listeners have heard of it.
-    #[inline]
-    fn refuse(&self, refusal: Refusal) -> RejectReason {
+    /// What the caller gets back, after the listeners have heard of it.
+    #[inline(always)]
+    fn reject<F>(&self, refusal: Refusal, task: F) -> Rejected<F> {
+        if !self.shared.listeners.is_empty() {
+            self.tell_rejected(refusal);
+        }
+        // Put together where the caller wants to have it: moved, it would be the dearest part of a refusal.
+        let reason = self.reason(refusal);
+        Rejected { reason, task }
+    }
+
+    fn tell_rejected(&self, refusal: Refusal) {
+        let reason = self.reason(refusal);
+        self.shared.tell(|| BulkheadEvent::Rejected {
+            reason: &reason,
+            operation: self.operation.as_deref(),
+        });
+    }
+
+    #[inline(always)]
+    fn reason(&self, refusal: Refusal) -> RejectReason {
         let shared = self.shared;
         let bulkhead = Arc::clone(&shared.name);
-        let reason = match refusal {
+        match refusal {
             Refusal::Full { waited } => RejectReason::Full {
                 bulkhead,
                 max_concurrent_calls: shared.config.max_concurrent_calls,
@@ -263,60 +276,113 @@ impl<'a, C> Call<'a, C> {
                 retry_after,
             },
             Refusal::ShutDown => RejectReason::ShutDown { bulkhead },
-        };
-        shared.tell(|| BulkheadEvent::Rejected {
-            reason: &reason,
-            operation: self.operation.as_deref(),
-        });
-        reason
+        }
     }
 
-    /// Decides: shut down, capacity, circuit, in this order, so that a call refused as full never uses
-    /// up a probe. Nothing is allocated.
-    fn admit(&mut self) -> Result<Admitted<'a>, Refusal> {
+    /// Takes a place; with it the time since when this call has waited for one, if it did.
+    #[inline(always)]
+    fn enter(&self) -> Result<Place<'a>, Refusal> {
         let shared = self.shared;
-        let begun = self.wait_for_capacity.map(|_| shared.clock.now());
-        let permit = match (begun, self.wait_for_capacity) {
-            (Some(begun), Some(limit)) if shared.this_thread() == ThisThread::Outsider => {
-                let in_all = self.timeout.and_then(|limit| after(begun, limit));
-                let until = earlier(after(begun, limit), in_all);
-                shared.admission.acquire(&shared.clock, until)
-            }
-            _ => shared.admission.try_acquire(),
+        let (permit, begun) = match self.wait_for_capacity {
+            None => (shared.admission.try_acquire(), None),
+            Some(limit) => self.wait_for_a_place(limit),
         };
-        let permit = permit.map_err(|denied| match denied {
-            Denied::Closed => {
+        match permit {
+            Ok(permit) => Ok(Place { permit, begun }),
+            Err(Denied::Closed) => {
                 shared.ledger.shared.reject_shut_down();
-                Refusal::ShutDown
+                Err(Refusal::ShutDown)
             }
-            Denied::Full => {
+            Err(Denied::Full) => {
                 shared.ledger.shared.reject_full();
-                Refusal::Full {
+                Err(Refusal::Full {
                     waited: begun.map(|begun| shared.clock.now() - begun),
-                }
+                })
             }
-        })?;
-        // Listeners of the circuit, and propagators: this thread holds a place while they run.
-        let ticket = match &shared.breaker {
-            None => None,
-            Some(breaker) => match while_holding_a_place(shared.serial, || breaker.admit()) {
-                Ok(ticket) => Some(ticket),
-                Err(retry_after) => {
-                    // Counted before the permit goes, as every end of an admitted call.
-                    shared.ledger.shared.reject_circuit_open();
-                    return Err(Refusal::CircuitOpen { retry_after });
-                }
-            },
-        };
-        let luggage = if shared.propagators.is_empty() {
-            Luggage::default()
+        }
+    }
+
+    fn wait_for_a_place(&self, limit: Duration) -> (Result<Permit<'a>, Denied>, Option<Instant>) {
+        let shared = self.shared;
+        let begun = shared.clock.now();
+        let permit = if shared.this_thread() == ThisThread::Outsider {
+            let in_all = self.timeout.and_then(|limit| after(begun, limit));
+            let until = earlier(after(begun, limit), in_all);
+            shared.admission.acquire(&shared.clock, until)
         } else {
-            while_holding_a_place(shared.serial, || {
-                Luggage::pack(&shared.name, &shared.propagators)
-            })
+            shared.admission.try_acquire()
         };
-        let admitted_at = shared.clock.now();
-        let head = Head {
+        (permit, Some(begun))
+    }
+
+    /// Asks the circuit, and puts the call into the queue.
+    #[inline(never)]
+    fn accept<T, E, F, W>(
+        mut self,
+        Place { permit, begun }: Place<'a>,
+        f: F,
+        into_task: impl FnOnce(F, C) -> W,
+    ) -> Result<ExecutionHandle<T, E>, Rejected<F>>
+    where
+        W: FnOnce() -> Judged<T, E> + Send + 'static,
+        T: Send + 'static,
+        E: Send + 'static,
+    {
+        let shared = self.shared;
+        let ticket = match self.ask_the_circuit() {
+            Ok(ticket) => ticket,
+            Err(refusal) => {
+                drop(permit);
+                return Err(self.reject(refusal, f));
+            }
+        };
+        let luggage = self.pack();
+        let head = self.head(begun);
+        let work = Work {
+            task: into_task(f, self.classifier),
+            luggage,
+            ticket,
+        };
+        let cell = Arc::new(Cell::new(head, Arc::clone(shared), work));
+        permit.park();
+        shared.queue.push(Arc::clone(&cell) as Arc<dyn Job>);
+        if shared.is_discarding() {
+            // Too late for the shutdown that emptied the queue, and there may be no worker to come.
+            cell.cancel_late();
+        }
+        Ok(ExecutionHandle::live(cell as Arc<dyn Pending<T, E>>))
+    }
+
+    fn ask_the_circuit(&self) -> Result<Option<Ticket>, Refusal> {
+        let shared = self.shared;
+        let Some(breaker) = &shared.breaker else {
+            return Ok(None);
+        };
+        // Listeners of the circuit: this thread holds a place while they run.
+        match while_holding_a_place(shared.serial, || breaker.admit()) {
+            Ok(ticket) => Ok(Some(ticket)),
+            Err(retry_after) => {
+                // Counted before the permit goes, as every end of an admitted call.
+                shared.ledger.shared.reject_circuit_open();
+                Err(Refusal::CircuitOpen { retry_after })
+            }
+        }
+    }
+
+    fn pack(&self) -> Luggage {
+        let shared = self.shared;
+        if shared.propagators.is_empty() {
+            return Luggage::default();
+        }
+        // This thread holds a place while propagators run.
+        while_holding_a_place(shared.serial, || {
+            Luggage::pack(&shared.name, &shared.propagators)
+        })
+    }
+
+    fn head(&mut self, begun: Option<Instant>) -> Head {
+        let admitted_at = self.shared.clock.now();
+        Head {
             execution_id: new_execution_id(),
             operation: self.operation.take(),
             admitted_at,
@@ -327,30 +393,24 @@ impl<'a, C> Call<'a, C> {
                 None => limit,
             })),
             cancel_requested: AtomicBool::new(false),
-        };
-        Ok(Admitted {
-            permit,
-            head,
-            luggage,
-            ticket,
-        })
+        }
     }
 }
 
 /// A refusal that is decided and counted, and not yet put into words: small, since it is on the way of every
 /// refused call.
+#[derive(Clone, Copy)]
 enum Refusal {
     Full { waited: Option<Duration> },
     CircuitOpen { retry_after: Duration },
     ShutDown,
 }
 
-/// A call that is in, on its way to the queue.
-struct Admitted<'a> {
+/// A place taken, for a call that is not yet made.
+struct Place<'a> {
     permit: Permit<'a>,
-    head: Head,
-    luggage: Luggage,
-    ticket: Option<Ticket>,
+    /// Since when the call had waited for it, if it did.
+    begun: Option<Instant>,
 }
 
 /// The task together with what the circuit breaker is to make of its result.
@@ -374,32 +434,4 @@ fn judged<T, E>(
         };
         (result, verdict)
     }
-}
-
-/// Puts an admitted call into the queue.
-fn enqueue<T, E, F>(shared: &Arc<Shared>, admitted: Admitted<'_>, task: F) -> ExecutionHandle<T, E>
-where
-    F: FnOnce() -> Judged<T, E> + Send + 'static,
-    T: Send + 'static,
-    E: Send + 'static,
-{
-    let Admitted {
-        permit,
-        head,
-        luggage,
-        ticket,
-    } = admitted;
-    let work = Work {
-        task,
-        luggage,
-        ticket,
-    };
-    let cell = Arc::new(Cell::new(head, Arc::clone(shared), work));
-    permit.park();
-    shared.queue.push(Arc::clone(&cell) as Arc<dyn Job>);
-    if shared.is_discarding() {
-        // Too late for the shutdown that emptied the queue, and there may be no worker to come.
-        cell.cancel_late();
-    }
-    ExecutionHandle::live(cell as Arc<dyn Pending<T, E>>)
 }

@@ -137,10 +137,15 @@ pub enum FinishedOutcome {
 pub(crate) struct Listeners(pub(crate) Vec<Box<dyn BulkheadListener>>);
 
 impl Listeners {
+    #[inline]
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// Without listeners, `event` is not even built.
     #[inline]
     pub(crate) fn tell<'a>(&self, bulkhead: &str, event: impl FnOnce() -> BulkheadEvent<'a>) {
-        if self.0.is_empty() {
+        if self.is_empty() {
             return;
         }
         let event = event();

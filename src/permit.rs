@@ -93,7 +93,13 @@ impl Admission {
     }
 
     /// Takes a place without waiting and without a lock.
+    #[inline]
     pub(crate) fn try_acquire(&self) -> Result<Permit<'_>, Denied> {
+        self.count_in().map(|()| Permit(self))
+    }
+
+    /// The decision itself.
+    fn count_in(&self) -> Result<(), Denied> {
         // ORDERING: Acquire, here and in the compare-and-swap: who sees the last admission also sees the
         // returns that made room for it. With less, a fresh `admitted` beside a stale `returned` would
         // look full when it never was.
@@ -122,7 +128,7 @@ impl Admission {
                 Ordering::AcqRel,
                 Ordering::Acquire,
             ) {
-                Ok(_) => return Ok(Permit(self)),
+                Ok(_) => return Ok(()),
                 Err(now) => word = now,
             }
         }
