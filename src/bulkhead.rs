@@ -400,6 +400,7 @@ impl BulkheadBuilder {
         let workers = config.max_concurrent_calls;
         let capacity = workers + config.max_queue_size;
         let queue = Queue::new(capacity);
+        let epoch = clock.now();
         let shared = Arc::new(Shared {
             serial: next_serial(),
             name: config.name.as_str().into(),
@@ -411,7 +412,7 @@ impl BulkheadBuilder {
             listeners,
             propagators,
             worker_hooks,
-            seats: (0..workers).map(|_| Arc::new(Seat::new())).collect(),
+            seats: (0..workers).map(|_| Arc::new(Seat::new(epoch))).collect(),
             spinning: Padded::default(),
             crew: Mutex::new(Crew::default()),
             crew_changed: Condvar::new(),

@@ -5,6 +5,7 @@
     reason = "loom's `thread_local!` does not know `const`"
 )]
 
+use std::borrow::Cow;
 use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::sync::Arc;
@@ -12,39 +13,139 @@ use std::time::{Duration, Instant};
 
 use uuid::Uuid;
 
-use crate::queue::Job;
-use crate::sync::{self, Mutex, Ordering};
+use crate::clock::nanos;
+use crate::queue::{Head, Job};
+use crate::sync::{self, AtomicU64, Mutex, Ordering};
 
 /// A worker's place, where others can see what it runs: a call, and on top of it the calls that it waits for and
 /// runs itself.
+///
+/// Most calls are a call in its turn, and without a name. What is to be seen of those fits into a few words, which
+/// the worker alone writes, with plain stores:
+///
+/// * While `turn` is odd, the words belong to the call that runs. They are written while it is even.
+/// * So who finds the same odd number before and after reading them has read one call's words: had it read a later
+///   call's, it would also see the `turn` in between.
+///
+/// All others are listed under a lock.
 pub(crate) struct Seat {
-    running: Mutex<Vec<Arc<dyn Job>>>,
+    turn: AtomicU64,
+    id: [AtomicU64; 2],
+    /// In nanoseconds from `epoch`.
+    since: AtomicU64,
+    epoch: Instant,
+    listed: Mutex<Vec<Arc<dyn Job>>>,
+}
+
+/// Where a call is to be seen, for the end of it.
+#[derive(Clone, Copy)]
+#[must_use]
+pub(crate) enum Seated {
+    InTurn,
+    Listed,
+}
+
+/// A call that runs, as others see it.
+pub(crate) struct Running {
+    pub(crate) execution_id: Uuid,
+    pub(crate) operation: Option<Cow<'static, str>>,
+    pub(crate) since: Instant,
 }
 
 impl Seat {
-    pub(crate) fn new() -> Self {
+    /// No call starts before `epoch`.
+    pub(crate) fn new(epoch: Instant) -> Self {
         Self {
-            running: Mutex::new(Vec::with_capacity(1)),
+            turn: AtomicU64::new(0),
+            id: Default::default(),
+            since: AtomicU64::new(0),
+            epoch,
+            listed: Mutex::new(Vec::with_capacity(1)),
         }
     }
 
-    pub(crate) fn begin(&self, job: Arc<dyn Job>) {
-        self.running.lock().push(job);
+    /// A call begins here, on this worker's own thread; `helped` if it is not its turn.
+    pub(crate) fn begin(
+        &self,
+        head: &Head,
+        since: Instant,
+        helped: Option<Arc<dyn Job>>,
+    ) -> Seated {
+        let listed = match helped {
+            None if head.operation.is_some() => in_turn(),
+            helped => helped,
+        };
+        if let Some(job) = listed {
+            self.listed.lock().push(job);
+            return Seated::Listed;
+        }
+        // ORDERING: Release, here and in `pass`, and Acquire in `running_in_turn`: see above.
+        let (high, low) = head.execution_id.as_u64_pair();
+        self.id[0].store(high, Ordering::Release);
+        self.id[1].store(low, Ordering::Release);
+        let since = nanos(since.saturating_duration_since(self.epoch));
+        self.since.store(since, Ordering::Release);
+        self.pass();
+        Seated::InTurn
     }
 
     /// The last call that has begun here is over.
-    pub(crate) fn end(&self) {
-        let ended = self.running.lock().pop();
-        drop(ended);
+    pub(crate) fn end(&self, seated: Seated) {
+        match seated {
+            Seated::InTurn => self.pass(),
+            Seated::Listed => {
+                let ended = self.listed.lock().pop();
+                drop(ended);
+            }
+        }
+    }
+
+    fn pass(&self) {
+        // ORDERING: the load is of this thread's own last store.
+        let turn = self.turn.load(Ordering::Relaxed);
+        self.turn.store(turn.wrapping_add(1), Ordering::Release);
     }
 
     /// From the outermost to the innermost.
-    pub(crate) fn running(&self) -> Vec<Arc<dyn Job>> {
-        self.running.lock().clone()
+    pub(crate) fn running(&self) -> Vec<Running> {
+        let mut running: Vec<_> = self.running_in_turn().into_iter().collect();
+        // Under the lock nothing is asked of the calls.
+        let listed = self.listed.lock().clone();
+        running.extend(listed.iter().filter_map(|job| {
+            let head = job.head();
+            Some(Running {
+                execution_id: head.execution_id,
+                operation: head.operation.clone(),
+                since: job.running_since()?,
+            })
+        }));
+        running
     }
 
+    fn running_in_turn(&self) -> Option<Running> {
+        loop {
+            let turn = self.turn.load(Ordering::Acquire);
+            if turn % 2 == 0 {
+                return None;
+            }
+            let [high, low] = [&self.id[0], &self.id[1]].map(|half| half.load(Ordering::Acquire));
+            let since = self.since.load(Ordering::Acquire);
+            // ORDERING: Relaxed is enough after the Acquire of the words.
+            if self.turn.load(Ordering::Relaxed) == turn {
+                return Some(Running {
+                    execution_id: Uuid::from_u64_pair(high, low),
+                    operation: None,
+                    since: self.epoch + Duration::from_nanos(since),
+                });
+            }
+        }
+    }
+
+    /// Asked on this worker's own thread.
     fn innermost(&self) -> Option<Arc<dyn Job>> {
-        self.running.lock().last().cloned()
+        let listed = self.listed.lock().last().cloned();
+        let runs_in_turn = || self.turn.load(Ordering::Relaxed) % 2 == 1;
+        listed.or_else(|| runs_in_turn().then(in_turn).flatten())
     }
 }
 
@@ -58,6 +159,25 @@ sync::thread_local! {
 
     /// Where this thread, a worker, sits.
     static SEAT: RefCell<Option<Arc<Seat>>> = RefCell::new(None);
+
+    /// The call whose turn it is on this thread, a worker. It stays borrowed during the turn.
+    static TURN: RefCell<Option<Arc<dyn Job>>> = RefCell::new(None);
+}
+
+/// Gives a call its turn on this thread, a worker.
+pub(crate) fn give_turn(job: Arc<dyn Job>, worker: usize) {
+    TURN.with(|turn| {
+        *turn.borrow_mut() = Some(job);
+        if let Some(job) = &*turn.borrow() {
+            job.take_turn(worker);
+        }
+        let over = turn.borrow_mut().take();
+        drop(over);
+    });
+}
+
+fn in_turn() -> Option<Arc<dyn Job>> {
+    TURN.try_with(|turn| turn.borrow().clone()).ok()?
 }
 
 /// No bulkhead has this serial number.

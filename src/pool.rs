@@ -20,7 +20,7 @@ use std::time::{Duration, Instant};
 use uuid::Uuid;
 
 use crate::clock::after;
-use crate::current::{ThisThread, sit_down};
+use crate::current::{ThisThread, give_turn, sit_down};
 use crate::error::BuildError;
 use crate::listener::BulkheadEvent;
 use crate::panics::{contain, note};
@@ -103,7 +103,7 @@ fn work(shared: Arc<Shared>, index: usize) {
     sit_down(shared.serial, index, Arc::clone(&shared.seats[index]));
     call_hooks(&shared, &shared.worker_hooks.on_start, index);
     while let Some(job) = shared.queue.next() {
-        job.take_turn(index);
+        give_turn(job, index);
     }
     call_hooks(&shared, &shared.worker_hooks.on_stop, index);
     let mut crew = shared.crew.lock();
@@ -205,14 +205,10 @@ fn still_running(shared: &Shared) -> Vec<RunningTask> {
     let now = shared.clock.now();
     shared
         .running()
-        .filter_map(|job| {
-            let since = job.running_since()?;
-            let head = job.head();
-            Some(RunningTask {
-                execution_id: head.execution_id,
-                operation: head.operation.clone(),
-                running_for: now.saturating_duration_since(since),
-            })
+        .map(|task| RunningTask {
+            execution_id: task.execution_id,
+            operation: task.operation,
+            running_for: now.saturating_duration_since(task.since),
         })
         .collect()
 }

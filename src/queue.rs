@@ -56,7 +56,7 @@ impl Head {
 pub(crate) trait Job: Send + Sync {
     fn head(&self) -> &Head;
     /// The worker's turn: run the task, or find that it is too late or nothing is left.
-    fn take_turn(self: Arc<Self>, worker: usize);
+    fn take_turn(&self, worker: usize);
     /// Cancels the task if it is still queued, for a shutdown that has taken the entry out.
     fn cancel_for_shutdown(&self);
     /// Whether the task has left the queue.

@@ -7,10 +7,10 @@ use crate::circuit::{CircuitBreaker, CircuitState};
 use crate::clock::Clock;
 use crate::config::BulkheadConfig;
 use crate::context::ContextPropagator;
-use crate::current::{Seat, ThisThread, this_thread};
+use crate::current::{Running, Seat, ThisThread, this_thread};
 use crate::listener::{BulkheadEvent, Listeners};
 use crate::permit::Admission;
-use crate::queue::{Job, Queue};
+use crate::queue::Queue;
 use crate::stats::{BulkheadState, BulkheadStats, Ledger, Totals};
 use crate::sync::{AtomicBool, Condvar, JoinHandle, Mutex, Ordering, Padded, Spinning};
 
@@ -100,7 +100,7 @@ impl Shared {
     }
 
     /// The calls that run at this moment.
-    pub(crate) fn running(&self) -> impl Iterator<Item = Arc<dyn Job>> + '_ {
+    pub(crate) fn running(&self) -> impl Iterator<Item = Running> + '_ {
         self.seats.iter().flat_map(|seat| seat.running())
     }
 }

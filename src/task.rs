@@ -437,8 +437,8 @@ where
     T: Send + 'static,
     E: Send + 'static,
 {
-    /// Runs a task that was taken, as or on worker `worker`, to its very end.
-    fn run(self: &Arc<Self>, work: Work<F>, since: Instant, worker: usize, helping: bool) {
+    /// Runs a task that was taken, as or on worker `worker`, to its very end; `helped` if it is not its turn.
+    fn run(&self, work: Work<F>, since: Instant, worker: usize, helped: Option<Arc<dyn Job>>) {
         let shared = &*self.shared;
         let permit = shared.admission.unpark();
         let tally = shared.ledger.worker(worker);
@@ -451,7 +451,8 @@ where
             ticket,
         } = work;
 
-        seat.begin(Arc::clone(self) as Arc<dyn Job>);
+        let helping = helped.is_some();
+        let seated = seat.begin(&self.head, since, helped);
         if helping {
             shared.ledger.shared.start_helped();
         } else {
@@ -497,7 +498,7 @@ where
             tally.end(ending);
         }
         drop(permit);
-        seat.end();
+        seat.end(seated);
         self.finish(Outcome {
             result,
             queued_nanos: nanos(queued_time),
@@ -518,7 +519,7 @@ where
         &self.head
     }
 
-    fn take_turn(self: Arc<Self>, worker: usize) {
+    fn take_turn(&self, worker: usize) {
         if self.shared.is_discarding() {
             self.cancel_for_shutdown();
             return;
@@ -531,7 +532,7 @@ where
             }
         } else {
             match self.take(Stage::Running { since: now }) {
-                Some(work) => self.run(work, now, worker, false),
+                Some(work) => self.run(work, now, worker, None),
                 None => self.shared.queue.shell_left(),
             }
         }
@@ -676,7 +677,8 @@ where
             return;
         }
         if let Some(work) = self.take_early(Stage::Running { since: now }) {
-            self.run(work, now, worker, true);
+            let helped = Arc::clone(&self) as Arc<dyn Job>;
+            self.run(work, now, worker, Some(helped));
         }
     }
 
