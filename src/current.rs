@@ -164,16 +164,22 @@ sync::thread_local! {
     static TURN: RefCell<Option<Arc<dyn Job>>> = RefCell::new(None);
 }
 
-/// Gives a call its turn on this thread, a worker.
-pub(crate) fn give_turn(job: Arc<dyn Job>, worker: usize) {
+/// Gives a call its turn on this thread, a worker. As [`Job::take_turn`].
+pub(crate) fn give_turn(
+    job: Arc<dyn Job>,
+    worker: usize,
+    just_now: Option<Instant>,
+) -> Option<Instant> {
     TURN.with(|turn| {
         *turn.borrow_mut() = Some(job);
-        if let Some(job) = &*turn.borrow() {
-            job.take_turn(worker);
-        }
+        let just_now = match &*turn.borrow() {
+            Some(job) => job.take_turn(worker, just_now),
+            None => None,
+        };
         let over = turn.borrow_mut().take();
         drop(over);
-    });
+        just_now
+    })
 }
 
 fn in_turn() -> Option<Arc<dyn Job>> {

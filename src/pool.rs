@@ -102,8 +102,10 @@ pub(crate) fn start(shared: &Arc<Shared>) -> Result<(), BuildError> {
 fn work(shared: Arc<Shared>, index: usize) {
     sit_down(shared.serial, index, Arc::clone(&shared.seats[index]));
     call_hooks(&shared, &shared.worker_hooks.on_start, index);
-    while let Some(job) = shared.queue.next() {
-        give_turn(job, index);
+    // When the last task ended, if only bookkeeping of ours came after it: the next can start then.
+    let mut just_now = None;
+    while let Some((job, waited)) = shared.queue.next() {
+        just_now = give_turn(job, index, just_now.filter(|_| !waited));
     }
     call_hooks(&shared, &shared.worker_hooks.on_stop, index);
     let mut crew = shared.crew.lock();

@@ -41,6 +41,11 @@ pub(crate) struct Head {
 }
 
 impl Head {
+    /// Whether there is a limit to be late for.
+    pub(crate) fn is_limited(&self) -> bool {
+        self.queue_timeout != Limit::NONE || self.timeout_left != Limit::NONE
+    }
+
     /// Until when the task may start; `None`: for ever.
     pub(crate) fn queue_deadline(&self) -> Option<Instant> {
         self.queue_timeout.from(self.admitted_at)
@@ -55,8 +60,9 @@ impl Head {
 /// A call as the queue and the workers see it.
 pub(crate) trait Job: Send + Sync {
     fn head(&self) -> &Head;
-    /// The worker's turn: run the task, or find that it is too late or nothing is left.
-    fn take_turn(&self, worker: usize);
+    /// The worker's turn: run the task, or find that it is too late or nothing is left. Takes the time, if that is
+    /// just known, and gives it back, if it is then.
+    fn take_turn(&self, worker: usize, just_now: Option<Instant>) -> Option<Instant>;
     /// Cancels the task if it is still queued, for a shutdown that has taken the entry out.
     fn cancel_for_shutdown(&self);
     /// Whether the task has left the queue.
@@ -107,15 +113,18 @@ impl Queue {
         send(&self.sender, Some(job));
     }
 
-    /// Waits for the next call; `None` when there will be none.
-    pub(crate) fn next(&self) -> Option<Arc<dyn Job>> {
-        // Neither end is ever dropped before the workers are gone, so a disconnect cannot happen; it
-        // would mean the same as the token.
-        let job = self.receiver.recv().unwrap_or(None);
-        if job.is_none() {
+    /// Waits for the next call, and tells whether there was none at first; `None` when there will be none.
+    pub(crate) fn next(&self) -> Option<(Arc<dyn Job>, bool)> {
+        let (entry, waited) = match self.receiver.try_recv() {
+            Ok(entry) => (entry, false),
+            // Neither end is ever dropped before the workers are gone, so a disconnect cannot happen; it
+            // would mean the same as the token.
+            Err(_) => (self.receiver.recv().unwrap_or(None), true),
+        };
+        if entry.is_none() {
             send(&self.sender, None);
         }
-        job
+        entry.map(|job| (job, waited))
     }
 
     /// Counts a shell before there is one.

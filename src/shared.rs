@@ -70,6 +70,11 @@ impl Shared {
         self.listeners.tell(&self.name, event);
     }
 
+    /// Whether no collaborator's code runs around a task.
+    pub(crate) fn has_no_onlookers(&self) -> bool {
+        self.listeners.is_empty() && self.propagators.is_empty() && self.breaker.is_none()
+    }
+
     /// All counters since the start.
     pub(crate) fn totals(&self) -> Totals {
         self.ledger

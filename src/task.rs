@@ -193,8 +193,9 @@ impl<F, T, E> Cell<F, T, E> {
         work
     }
 
-    /// `Running` or `Leaving` to `Finished`, or to `Over` if nobody is left to collect.
-    fn finish(&self, outcome: Outcome<T, E>) {
+    /// `Running` or `Leaving` to `Finished`, or to `Over` if nobody is left to collect. Tells whether nobody was
+    /// there to be woken and nothing to be dropped.
+    fn finish(&self, outcome: Outcome<T, E>) -> bool {
         let (unwanted, waiter) = {
             let mut inner = self.inner.lock();
             if std::mem::take(&mut inner.abandoned) {
@@ -211,6 +212,7 @@ impl<F, T, E> Cell<F, T, E> {
         };
         self.phase.store(FINISHED, Ordering::Release);
         let name = &self.shared.name;
+        let unnoticed = matches!(waiter, Handle::Held);
         match waiter {
             Handle::Held | Handle::Dropped => {}
             Handle::Parked(thread) => thread.unpark(),
@@ -223,6 +225,7 @@ impl<F, T, E> Cell<F, T, E> {
                 drop(unwanted);
             });
         }
+        unnoticed
     }
 
     /// `Finished` to `Over`, for the handle.
@@ -438,8 +441,16 @@ where
     E: Send + 'static,
 {
     /// Runs a task that was taken, as or on worker `worker`, to its very end; `helped` if it is not its turn.
-    fn run(&self, work: Work<F>, since: Instant, worker: usize, helped: Option<Arc<dyn Job>>) {
+    /// Gives the time when the task ended, if no other code of the user's ran and nobody was woken since then.
+    fn run(
+        &self,
+        work: Work<F>,
+        since: Instant,
+        worker: usize,
+        helped: Option<Arc<dyn Job>>,
+    ) -> Option<Instant> {
         let shared = &*self.shared;
+        let quiet = shared.has_no_onlookers();
         let permit = shared.admission.unpark();
         let tally = shared.ledger.worker(worker);
         let seat = &shared.seats[worker];
@@ -499,11 +510,12 @@ where
         }
         drop(permit);
         seat.end(seated);
-        self.finish(Outcome {
+        let unnoticed = self.finish(Outcome {
             result,
             queued_nanos: nanos(queued_time),
             execution_nanos: nanos(execution_time),
         });
+        (quiet && unnoticed).then_some(ended)
     }
 }
 
@@ -519,21 +531,28 @@ where
         &self.head
     }
 
-    fn take_turn(&self, worker: usize) {
+    fn take_turn(&self, worker: usize, just_now: Option<Instant>) -> Option<Instant> {
         if self.shared.is_discarding() {
             self.cancel_for_shutdown();
-            return;
+            return None;
         }
-        let now = self.shared.clock.now();
+        let now = match just_now {
+            // Where it decides, the time is read anew: this thread may have been held up.
+            Some(just_now) if !self.head.is_limited() => just_now,
+            _ => self.shared.clock.now(),
+        };
         if let Some(why) = self.too_late(now) {
             match self.take(Stage::Leaving) {
                 Some(work) => self.leave(work, why, now),
                 None => self.shared.queue.shell_left(),
             }
-        } else {
-            match self.take(Stage::Running { since: now }) {
-                Some(work) => self.run(work, now, worker, None),
-                None => self.shared.queue.shell_left(),
+            return None;
+        }
+        match self.take(Stage::Running { since: now }) {
+            Some(work) => self.run(work, now, worker, None),
+            None => {
+                self.shared.queue.shell_left();
+                None
             }
         }
     }
