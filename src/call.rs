@@ -25,7 +25,7 @@ use crate::task::{Cell, Judged, Pending, Work};
 /// ```
 /// use bulkman::{Bulkhead, BulkheadConfig};
 /// use std::io;
-/// use std::time::{Duration, Instant};
+/// use std::time::Duration;
 ///
 /// let bulkhead = Bulkhead::new(BulkheadConfig::new("users"))?;
 /// let name = bulkhead
