@@ -1073,6 +1073,30 @@ fn calls_go_on_while_the_storage_hangs() {
 }
 
 #[test]
+fn a_storage_that_hangs_does_not_hold_a_circuit_open_for_ever() {
+    let world = World::new();
+    let (breaker, line) = world.peer(HOUR);
+    trip(&breaker);
+    flushed(&breaker);
+    let gate = Gate::new();
+    let _opener = OpenOnDrop(gate.clone());
+    line.stores_answer(Answer::Late(gate.clone()));
+    world.clock.advance(ISOLATION);
+    gate.wait_for_arrivals(1);
+    world.clock.advance(10 * SECOND - Duration::from_nanos(1));
+    assert_eq!(retry_after(&breaker), Duration::ZERO);
+    world.clock.advance(Duration::from_nanos(1));
+    breaker.try_acquire().expect("a probe").record_success();
+    breaker.try_acquire().expect("a probe").record_failure();
+    assert!(breaker.is_open());
+    // The end of the isolation that was asked for long ago does not undo that.
+    gate.open();
+    flushed(&breaker);
+    assert_eq!(retry_after(&breaker), ISOLATION);
+    assert_eq!(world.shelf.state(), Some(Open));
+}
+
+#[test]
 fn dropped_while_the_storage_hangs() {
     let world = World::new();
     let (breaker, line) = world.peer(SOON);

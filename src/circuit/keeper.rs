@@ -7,7 +7,8 @@
 //! - News from the storage is only taken over by a settled circuit. So a change whose write failed is never undone by
 //!   an older row; it is written when the storage is back.
 //! - An open circuit goes half-open when its time is over: news first, since a peer may have been faster, then one
-//!   guarded write. If that is refused, a peer has opened it again. If there is no answer, it goes half-open here.
+//!   guarded write. If that is refused, a peer has opened it again. If there is no answer, it goes half-open here; if the storage just
+//!   hangs, a call moves it in the end.
 //! - Outcomes of a circuit whose state does not change are written with the refresh, and only over a row of that state.
 //!
 //! When the storage fails, circuits go on with what this process knows, and the keeper tries again after a pause that

@@ -10,9 +10,9 @@
 //! of an earlier generation says nothing about the present and is dropped. A ticket that comes back
 //! without a verdict (cancelled, expired, refused later) gives its probe's turn back.
 //!
-//! A circuit that is shared through a storage differs in one thing: no call moves it from open to half-open.
-//! Its keeper does ([`half_open`](Machine::half_open)), after it has asked the storage, and calls are refused until
-//! then. What peers have stored comes in through [`adopt`](Machine::adopt).
+//! A circuit that is shared through a storage differs in one thing: its keeper moves it from open to half-open
+//! ([`half_open`](Machine::half_open)), after it has asked the storage, and calls are refused until then. Only when the
+//! keeper is long overdue, since its storage hangs, a call does it after all. What peers have stored comes in through [`adopt`](Machine::adopt).
 
 use std::collections::VecDeque;
 use std::num::NonZeroU64;
@@ -84,8 +84,18 @@ pub(crate) type Transition = (CircuitState, CircuitState, u64);
 pub(crate) enum HalfOpening {
     /// The first call after it.
     ByCall,
-    /// The keeper of a shared circuit.
+    /// The keeper of a shared circuit, unless it hangs.
     ByKeeper,
+}
+
+impl HalfOpening {
+    /// How long after the isolation a call may end it. A storage ought to have given up long before.
+    fn grace(self) -> Duration {
+        match self {
+            Self::ByCall => Duration::ZERO,
+            Self::ByKeeper => Duration::from_secs(10),
+        }
+    }
 }
 
 /// What a peer has stored, in terms of this process' clock.
@@ -209,10 +219,11 @@ impl Machine {
     /// A call asks to pass.
     pub(crate) fn admit(&mut self, now: Instant) -> (Admit, Option<Transition>) {
         let ticket = Ticket(self.generation);
+        let grace = self.half_opening.grace();
         match &mut self.phase {
             Phase::Closed(_) => (Admit::Pass(ticket), None),
             Phase::Open { until, .. } => match *until {
-                Some(until) if until <= now && self.half_opening == HalfOpening::ByCall => {
+                Some(until) if after(until, grace).is_some_and(|end| end <= now) => {
                     let transition = self.move_to(Phase::HalfOpen {
                         probes_out: 1,
                         successes: 0,

@@ -40,8 +40,8 @@ use crate::sync::Mutex;
 ///
 /// One thread for each storage, started with its first circuit and ended after its last. So the methods may block, and
 /// no call through a bulkhead ever waits for one. They ought to give up after a second or two: while one blocks, news
-/// of all circuits of this storage wait. An error means that circuits go on with what this process knows, and try
-/// again later. A panic counts as an error.
+/// of all circuits of this storage wait, and circuits whose isolation is over stay open, up to ten seconds longer. An
+/// error means that circuits go on with what this process knows, and try again later. A panic counts as an error.
 ///
 /// # Implementing one
 ///
