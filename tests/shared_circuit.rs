@@ -10,7 +10,7 @@ use std::fmt;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, Weak};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bulkman::{
     BuildError, Bulkhead, BulkheadError, BulkheadState, CircuitBreaker, CircuitBreakerBuilder,
@@ -897,6 +897,24 @@ fn refused_by_a_row_that_makes_no_sense() {
 }
 
 #[test]
+fn a_storage_that_goes_by_another_clock_is_not_asked_without_a_pause() {
+    let world = World::new();
+    let (breaker, line) = world.peer(HOUR);
+    trip(&breaker);
+    flushed(&breaker);
+    // For the storage it is not over yet.
+    line.stores_answer(Answer::Refuse);
+    let before = world.shelf.stores().len();
+    let start = Instant::now();
+    world.clock.advance(ISOLATION);
+    eventually("ten attempts", || world.shelf.stores().len() >= before + 10);
+    assert!(start.elapsed() >= 9 * Duration::from_millis(50));
+    assert!(breaker.is_open());
+    line.stores_answer(Answer::Right);
+    soon(&breaker, HalfOpen);
+}
+
+#[test]
 fn an_own_change_that_is_not_stored_yet_is_not_undone_by_news() {
     let world = World::new();
     let (breaker, line, changes) = world.watched(SOON);
@@ -1413,6 +1431,7 @@ fn outcomes_of_a_half_open_circuit_are_stored() {
             .row(NAME)
             .is_some_and(|row| row.record.outcomes == [true])
     });
+    // However slow the machine: there are nine pauses between ten attempts.
     assert!(breaker.is_half_open());
 }
 

@@ -29,7 +29,7 @@ pub(crate) struct Circuit {
     open_until: AtomicU64,
     epoch: Instant,
     on_change: Vec<ChangeCallback>,
-    /// Rung with each new generation, if a keeper waits for it.
+    /// Rung with each new generation, if a keeper waits for it and does not know.
     bell: Option<Bell>,
     /// The generation that the storage knows of; 0: none. Written by the keeper alone.
     settled: AtomicU64,
@@ -225,24 +225,34 @@ impl Circuit {
         });
     }
 
+    /// What the keeper changes.
     fn at(
         &self,
         generation: u64,
         event: impl FnOnce(&mut Machine) -> Option<Transition>,
     ) -> Option<u64> {
-        self.with_machine_and(|machine| {
+        let event = |machine: &mut Machine| {
             if machine.generation() != generation {
                 return (None, None);
             }
             let transition = event(machine);
             (Some(machine.generation()), transition)
-        })
+        };
+        self.change(event, None)
     }
 
-    /// The one place that changes the machine: event, hint, unlock, then the callbacks.
     fn with_machine_and<R>(
         &self,
         event: impl FnOnce(&mut Machine) -> (R, Option<Transition>),
+    ) -> R {
+        self.change(event, self.bell.as_ref())
+    }
+
+    /// The one place that changes the machine: event, hint, unlock, then the bell and the callbacks.
+    fn change<R>(
+        &self,
+        event: impl FnOnce(&mut Machine) -> (R, Option<Transition>),
+        bell: Option<&Bell>,
     ) -> R {
         let (answer, transition, has_moved) = {
             let mut machine = self.machine.lock();
@@ -257,7 +267,7 @@ impl Circuit {
             (answer, transition, machine.generation() != before)
         };
         // Also for what is nobody else's business: a reset of a closed circuit closes it for peers that have it open.
-        if let (true, Some(bell)) = (has_moved, &self.bell) {
+        if let (true, Some(bell)) = (has_moved, bell) {
             bell.ring();
         }
         if let Some((from, to, sequence)) = transition {

@@ -29,6 +29,9 @@ use crate::sync;
 
 /// How long building a breaker waits for what its storage knows.
 const FIRST_ANSWER: Duration = Duration::from_secs(2);
+/// The pause before the storage is asked again for the end of an isolation, after it has refused and yet holds no
+/// circuit that is open longer: it goes by another clock.
+const SECOND_LOOK: Duration = Duration::from_millis(50);
 /// The longest pause between two attempts, or the refresh interval if that is longer.
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 
@@ -131,7 +134,13 @@ impl Keeper {
             .iter()
             .filter_map(|kept| {
                 let until = kept.circuit.isolated_until()?;
-                Some(kept.circuit.clock().look_at(until))
+                let look_at = kept.circuit.clock().look_at(until);
+                // Over, and yet it was not ended just now: no use in asking again at once.
+                Some(if kept.circuit.is_due() {
+                    look_at.max(sync::now() + SECOND_LOOK)
+                } else {
+                    look_at
+                })
             })
             .fold(storage, Instant::min)
     }
