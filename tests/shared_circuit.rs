@@ -503,10 +503,26 @@ fn a_peer_that_opened_again_holds_the_circuit_open() {
     world.shelf.put(world.open_for(7 * SECOND));
     gate.open();
     eventually("the peer's end", || retry_after(&one) == 7 * SECOND);
-    // And when news come first.
     world.clock.advance(7 * SECOND);
     soon(&one, HalfOpen);
     assert_eq!(*changes.lock().unwrap(), [Open, HalfOpen]);
+}
+
+#[test]
+fn what_a_peer_has_stored_comes_before_the_end_of_the_isolation() {
+    let world = World::new();
+    let (one, _, changes) = world.watched(HOUR);
+    trip(&one);
+    flushed(&one);
+    world.shelf.put(record(Closed, &[true]));
+    world.clock.advance(ISOLATION);
+    soon(&one, Closed);
+    flushed(&one);
+    assert_eq!(*changes.lock().unwrap(), [Open, Closed]);
+    assert_eq!(
+        world.shelf.row(NAME).unwrap().record,
+        record(Closed, &[true])
+    );
 }
 
 #[test]
@@ -519,7 +535,6 @@ fn first_opener_wins() {
     world.clock.advance(10 * SECOND);
     assert!(two.is_closed(), "an hour has not passed");
     trip(&two);
-    assert_eq!(retry_after(&two), ISOLATION);
     flushed(&two);
     assert_eq!(retry_after(&two), 20 * SECOND);
     // Also over its own: opened again by hand, the first end stays.
