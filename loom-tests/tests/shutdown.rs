@@ -2,13 +2,14 @@
 
 mod support;
 
-use std::sync::Arc;
+use std::any::Any;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
-use bulkman::{Bulkhead, BulkheadError};
+use bulkman::{Bulkhead, BulkheadError, CapturedContext, ContextPropagator, RunningTask};
 use loom::thread;
-use support::{assert_balanced, bulkhead, explore};
+use support::{assert_balanced, bulkhead, config, explore};
 
 /// One thread submits while this one shuts down by `how`. Each call is refused as shut down or has its
 /// outcome, the body runs exactly when the result says so, and the numbers add up.
@@ -150,5 +151,48 @@ fn report_against_a_task_that_ends() {
         assert!(report.finished + report.cancelled + running > 0);
         drop(handle.wait());
         bulkhead.shutdown();
+    });
+}
+
+/// Shuts down from where a shutdown does not wait, so that its report is made while the worker goes on.
+#[derive(Default)]
+struct ShutsDown {
+    bulkhead: Mutex<Weak<Bulkhead>>,
+    seen: Mutex<Vec<RunningTask>>,
+}
+
+struct Propagator(Arc<ShutsDown>);
+
+impl ContextPropagator for Propagator {
+    fn capture(&self) -> CapturedContext {
+        let bulkhead = self.0.bulkhead.lock().unwrap().upgrade();
+        if let Some(bulkhead) = bulkhead {
+            *self.0.seen.lock().unwrap() = bulkhead.shutdown().still_running;
+        }
+        CapturedContext::new(|| -> Box<dyn Any> { Box::new(()) })
+    }
+}
+
+/// G8: what a report says to be running is one of the calls, and not a piece of one and a piece of the next.
+#[test]
+fn report_against_the_next_task() {
+    explore("report against the next task", 2, || {
+        let shuts_down = Arc::new(ShutsDown::default());
+        let bulkhead = Bulkhead::builder(config(1, 2))
+            .context_propagator(Propagator(Arc::clone(&shuts_down)))
+            .build();
+        let bulkhead = Arc::new(bulkhead.unwrap());
+        let first = bulkhead.run(|| ());
+        let second = bulkhead.run(|| ());
+        *shuts_down.bulkhead.lock().unwrap() = Arc::downgrade(&bulkhead);
+        let last = bulkhead.run(|| ());
+        let seen = std::mem::take(&mut *shuts_down.seen.lock().unwrap());
+        assert!(seen.len() <= 1, "one worker runs one task");
+        for task in seen {
+            assert!([first.execution_id(), second.execution_id()].contains(&task.execution_id));
+        }
+        for handle in [first, second, last] {
+            assert!(handle.wait().is_success());
+        }
     });
 }
