@@ -121,6 +121,7 @@ impl Bulkhead {
     /// # Errors
     ///
     /// [`Rejected`] with the reason and the closure. Nothing was allocated and no lock was waited for.
+    #[inline]
     pub fn try_execute<T, E, F>(&self, f: F) -> Result<ExecutionHandle<T, E>, Rejected<F>>
     where
         F: FnOnce() -> Result<T, E> + Send + 'static,
@@ -135,6 +136,7 @@ impl Bulkhead {
     /// # Errors
     ///
     /// As [`try_execute`](Self::try_execute).
+    #[inline]
     pub fn try_run<T, F>(&self, f: F) -> Result<ExecutionHandle<T, Infallible>, Rejected<F>>
     where
         F: FnOnce() -> T + Send + 'static,
