@@ -26,7 +26,7 @@ const N: usize = 4;
 const Q: usize = 12;
 /// What the load may take beyond what it took when it was warm. A leaked call is at least 200 bytes, and there
 /// are tens of thousands a second.
-const GROWTH_IN_KB: u64 = 32 * 1024;
+const GROWTH_IN_KB: u64 = 16 * 1024;
 /// The workers and callers of the lasting bulkhead, those of the short-lived one that there is at a time (3 and 2) and
 /// who makes them, and room for some that have ended and that the system still lists.
 const THREADS: usize = N + CALLERS as usize + 3 + 2 + 1 + 8;
