@@ -174,7 +174,7 @@ impl fmt::Debug for Distribution {
     }
 }
 
-#[cfg(all(test, not(bulkman_loom)))]
+#[cfg(test)]
 mod tests {
     use super::*;
 

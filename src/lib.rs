@@ -121,7 +121,7 @@ pub use pool::{RunningTask, ShutdownReport};
 pub use result::ExecutionResult;
 pub use stats::{BulkheadState, BulkheadStats};
 
-#[cfg(bulkman_loom)]
+#[cfg(any(bulkman_loom, bulkman_shuttle))]
 #[doc(hidden)]
 pub use sync::__model;
 

@@ -437,7 +437,7 @@ impl Outcomes {
     }
 }
 
-#[cfg(all(test, not(bulkman_loom)))]
+#[cfg(test)]
 mod tests {
     use super::*;
 

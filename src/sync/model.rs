@@ -1,7 +1,7 @@
-//! Stand-ins for the model checker: the same names as in `real.rs`, on loom's primitives.
+//! Stand-ins for the model checkers: the same names as in `real.rs`, on the primitives of loom or shuttle.
 //!
-//! `Arc` stays the standard one in both builds, since loom's cannot hold a trait object. Time is virtual
-//! and moves only by [`__model::advance`]. Loom never wakes a condvar without a reason and never lets a
+//! `Arc` stays the standard one in all builds, since loom's cannot hold a trait object. Time is virtual
+//! and moves only by [`__model::advance`]. Neither checker wakes a condvar without a reason or lets a
 //! timed wait run out, so both are added here.
 
 use std::collections::VecDeque;
@@ -10,12 +10,13 @@ use std::ops::{Deref, DerefMut};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant, SystemTime};
 
-pub(crate) use loom::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
-use loom::thread::yield_now;
-pub(crate) use loom::thread::{JoinHandle, Thread, current as this_thread};
-pub(crate) use loom::thread_local;
+use super::checker;
+pub(crate) use checker::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
+use checker::thread::yield_now;
+pub(crate) use checker::thread::{JoinHandle, Thread, current as this_thread};
+pub(crate) use checker::thread_local;
 
-/// One look, and one after a yield: loom explores both.
+/// One look, and one after a yield: both are explored.
 #[derive(Debug)]
 pub(crate) struct LateArrivals {
     waited: bool,
@@ -57,7 +58,7 @@ struct World {
     spurious: AtomicUsize,
 }
 
-loom::lazy_static! {
+checker::lazy_static! {
     static ref WORLD: World = World {
         nanos: AtomicU64::new(0),
         spurious: AtomicUsize::new(0),
@@ -96,17 +97,17 @@ pub(crate) fn both_clocks() -> (Instant, SystemTime) {
 // ---- parking_lot's mutex and condvar
 
 #[derive(Debug, Default)]
-pub(crate) struct Mutex<T>(loom::sync::Mutex<T>);
+pub(crate) struct Mutex<T>(checker::sync::Mutex<T>);
 
 pub(crate) struct MutexGuard<'a, T> {
-    lock: &'a loom::sync::Mutex<T>,
+    lock: &'a checker::sync::Mutex<T>,
     /// `None` only while a condvar has it.
-    guard: Option<loom::sync::MutexGuard<'a, T>>,
+    guard: Option<checker::sync::MutexGuard<'a, T>>,
 }
 
 impl<T> Mutex<T> {
     pub(crate) fn new(value: T) -> Self {
-        Self(loom::sync::Mutex::new(value))
+        Self(checker::sync::Mutex::new(value))
     }
 
     pub(crate) fn lock(&self) -> MutexGuard<'_, T> {
@@ -136,11 +137,11 @@ impl<T> DerefMut for MutexGuard<'_, T> {
 }
 
 #[derive(Debug)]
-pub(crate) struct Condvar(loom::sync::Condvar);
+pub(crate) struct Condvar(checker::sync::Condvar);
 
 impl Condvar {
     pub(crate) fn new() -> Self {
-        Self(loom::sync::Condvar::new())
+        Self(checker::sync::Condvar::new())
     }
 
     pub(crate) fn notify_one(&self) {
@@ -250,7 +251,7 @@ pub(crate) fn spawn(
     name: String,
     body: impl FnOnce() + Send + 'static,
 ) -> io::Result<JoinHandle<()>> {
-    loom::thread::Builder::new().name(name).spawn(body)
+    checker::thread::Builder::new().name(name).spawn(body)
 }
 
 pub(crate) fn park_until(deadline: Option<Instant>) {
@@ -258,7 +259,7 @@ pub(crate) fn park_until(deadline: Option<Instant>) {
         Some(deadline) if now() >= deadline => {}
         Some(_) => yield_now(),
         None if spurious() => yield_now(),
-        None => loom::thread::park(),
+        None => checker::thread::park(),
     }
 }
 

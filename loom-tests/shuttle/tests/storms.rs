@@ -1,0 +1,379 @@
+//! Schedules too large to enumerate: many threads that do everything at once, each schedule checked to its end.
+//!
+//! Whatever a thread decides by chance, it decides by the schedule's own random numbers, so that a seed repeats
+//! the whole run. What the tests share among threads beside the bulkhead is of the standard library: a schedule
+//! runs on one thread of the system, and nothing else is to be a point where it could switch.
+
+mod support;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use bulkman::{
+    Bulkhead, BulkheadConfig, BulkheadError, CircuitBreaker, CircuitBreakerConfig, ExecutionResult,
+};
+use shuttle::thread;
+use support::{Counts, Running, assert_balanced, assert_grown, chance, check, finally};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+fn config(n: usize, q: usize) -> BulkheadConfig {
+    BulkheadConfig::new("storm")
+        .max_concurrent_calls(n)
+        .max_queue_size(q)
+}
+
+fn bulkhead(n: usize, q: usize) -> Arc<Bulkhead> {
+    Arc::new(Bulkhead::new(config(n, q)).unwrap())
+}
+
+/// Moves the clock until it is told to stop.
+fn clock(over: &Arc<AtomicBool>) -> thread::JoinHandle<()> {
+    let over = Arc::clone(over);
+    thread::spawn(move || {
+        while !over.load(Ordering::Relaxed) {
+            bulkman::__model::advance(SECOND / 4);
+            thread::yield_now();
+        }
+    })
+}
+
+/// Looks at the ledger until it is told to stop, and finds it balanced and never going back.
+fn watcher(bulkhead: &Arc<Bulkhead>, over: &Arc<AtomicBool>) -> thread::JoinHandle<()> {
+    let (bulkhead, over) = (Arc::clone(bulkhead), Arc::clone(over));
+    thread::spawn(move || {
+        let mut before = bulkhead.stats();
+        while !over.load(Ordering::Relaxed) {
+            let now = bulkhead.stats();
+            assert_balanced(&now);
+            assert_grown(&before, &now);
+            assert!(bulkhead.available_capacity() <= 5);
+            before = now;
+            thread::yield_now();
+        }
+    })
+}
+
+/// One call of a random kind, to its end.
+fn any_call(bulkhead: &Arc<Bulkhead>, running: &Arc<Running>, counts: &Counts) {
+    let task = running.task();
+    match chance(9) {
+        0 => counts.add(&bulkhead.execute(move || task().map_err(drop)).wait()),
+        1 => {
+            let handle = bulkhead.execute(task);
+            let cancelled = handle.cancel();
+            let result = handle.wait();
+            if cancelled {
+                assert!(matches!(
+                    result.error(),
+                    Some(BulkheadError::Cancelled {
+                        by_shutdown: false,
+                        ..
+                    })
+                ));
+            }
+            counts.add(&result);
+        }
+        2 => {
+            let failing = move || task().and(Err::<(), _>(()));
+            counts.add(&bulkhead.execute(failing).wait());
+        }
+        3 => {
+            // Without the panic hook, which would report a failure of the schedule.
+            let panicking = move || {
+                task()?;
+                std::panic::resume_unwind(Box::new("storm"))
+            };
+            let result: ExecutionResult<(), ()> = bulkhead.execute(panicking).wait();
+            counts.add(&result);
+        }
+        4 => counts.add(&bulkhead.execute_with_timeout(SECOND, task)),
+        5 => {
+            let call = bulkhead.call().queue_timeout(SECOND / 2);
+            counts.add(&call.execute(task).wait());
+        }
+        6 => {
+            let call = bulkhead.call().wait_for_capacity(SECOND);
+            counts.add(&call.execute(task).wait());
+        }
+        7 => {
+            let inner = Arc::clone(bulkhead);
+            let inner_task = running.nested_task();
+            let (counts_inside, outer_counts) = (counts.clone(), counts);
+            let outer = bulkhead.execute(move || {
+                task()?;
+                counts_inside.add(&inner.execute(inner_task).wait());
+                Ok::<_, ()>(())
+            });
+            outer_counts.add(&outer.wait());
+        }
+        _ => counts.add(&shuttle::future::block_on(bulkhead.execute(task))),
+    }
+}
+
+/// G1 to G10: three workers, three submitters of everything, a clock, a watcher, and a shutdown that comes while
+/// they are at it.
+fn everything_against(how: fn(Arc<Bulkhead>, &Counts)) -> impl Fn() + Send + Sync + 'static {
+    move || {
+        let rules = CircuitBreakerConfig::default()
+            .failure_threshold(2)
+            .success_threshold(1)
+            .isolation_duration(SECOND);
+        let config = config(3, 2).circuit_breaker(rules);
+        let bulkhead = Arc::new(Bulkhead::new(config).unwrap());
+        let running = Running::new(3);
+        let counts = Counts::default();
+        let over = Arc::new(AtomicBool::new(false));
+        let helpers = [clock(&over), watcher(&bulkhead, &over)];
+        let submitters: Vec<_> = (0..3)
+            .map(|_| {
+                let (bulkhead, running) = (Arc::clone(&bulkhead), Arc::clone(&running));
+                let counts = counts.clone();
+                thread::spawn(move || {
+                    for _ in 0..3 {
+                        any_call(&bulkhead, &running, &counts);
+                    }
+                })
+            })
+            .collect();
+        how(Arc::clone(&bulkhead), &counts);
+        for submitter in submitters {
+            submitter.join().unwrap();
+        }
+        over.store(true, Ordering::Relaxed);
+        for helper in helpers {
+            helper.join().unwrap();
+        }
+        // Whatever the shutdown did not wait for.
+        finally(&bulkhead);
+        running.assert_over();
+        counts.assert_are(&bulkhead.stats());
+    }
+}
+
+#[test]
+fn everything_against_shutdown() {
+    check(
+        "everything, shutdown",
+        2_000,
+        everything_against(|bulkhead, _| {
+            assert!(bulkhead.shutdown().is_clean());
+        }),
+    );
+}
+
+#[test]
+fn everything_against_shutdown_now() {
+    check(
+        "everything, shutdown_now",
+        2_000,
+        everything_against(|bulkhead, _| drop(bulkhead.shutdown_now())),
+    );
+}
+
+#[test]
+fn everything_against_shutdown_timeout() {
+    check(
+        "everything, shutdown_timeout",
+        2_000,
+        everything_against(|bulkhead, _| drop(bulkhead.shutdown_timeout(SECOND))),
+    );
+}
+
+#[test]
+fn everything_against_shutdowns_by_tasks_and_by_two_threads() {
+    check(
+        "everything, several shutdowns",
+        2_000,
+        everything_against(|bulkhead, counts| {
+            let inside = Arc::clone(&bulkhead);
+            let first = bulkhead.run(move || drop(inside.shutdown()));
+            let other = Arc::clone(&bulkhead);
+            let beside = thread::spawn(move || drop(other.shutdown_now()));
+            drop(bulkhead.shutdown());
+            beside.join().unwrap();
+            counts.add(&first.wait());
+        }),
+    );
+}
+
+/// G8: the last reference goes while calls run and wait, in a task or outside; every handle resolves.
+#[test]
+fn the_last_reference_goes_anywhere() {
+    check("last reference", 5_000, || {
+        let bulkhead = bulkhead(2, 2);
+        let running = Running::new(2);
+        let submitters: Vec<_> = (0..3)
+            .map(|_| {
+                let (bulkhead, running) = (Arc::clone(&bulkhead), Arc::clone(&running));
+                thread::spawn(move || {
+                    let inside = Arc::clone(&bulkhead);
+                    let task = running.task();
+                    let handle = bulkhead.execute(move || {
+                        let done = task();
+                        drop(inside);
+                        done
+                    });
+                    drop(bulkhead);
+                    assert!(handle.wait().is_success(), "there is a place for each");
+                })
+            })
+            .collect();
+        drop(bulkhead);
+        for submitter in submitters {
+            submitter.join().unwrap();
+        }
+        running.assert_over();
+    });
+}
+
+/// G1, G6: as many callers as there are places, each with one call at a time, which it cancels or lets run: no
+/// call is refused, however many shells there are and whoever sweeps them.
+#[test]
+fn cancels_and_sweeps_refuse_nobody() {
+    check("cancels and sweeps", 5_000, || {
+        let bulkhead = bulkhead(2, 1);
+        let running = Running::new(2);
+        let callers: Vec<_> = (0..3)
+            .map(|_| {
+                let (bulkhead, running) = (Arc::clone(&bulkhead), Arc::clone(&running));
+                thread::spawn(move || {
+                    for _ in 0..5 {
+                        let handle = bulkhead.execute(running.task());
+                        if chance(4) > 0 {
+                            handle.cancel();
+                        }
+                        let result = handle.wait();
+                        assert!(!result.error().is_some_and(BulkheadError::is_rejected));
+                    }
+                })
+            })
+            .collect();
+        for caller in callers {
+            caller.join().unwrap();
+        }
+        assert_eq!(bulkhead.available_capacity(), 3);
+        finally(&bulkhead);
+        running.assert_over();
+    });
+}
+
+/// G1: five callers wait for two places; each gets one in the end, and one that waits for a time only is let go.
+#[test]
+fn waiting_for_a_place() {
+    check("waiting for a place", 5_000, || {
+        let bulkhead = bulkhead(1, 1);
+        let running = Running::new(1);
+        let over = Arc::new(AtomicBool::new(false));
+        let time = clock(&over);
+        let callers: Vec<_> = (0..5)
+            .map(|caller| {
+                let (bulkhead, running) = (Arc::clone(&bulkhead), Arc::clone(&running));
+                thread::spawn(move || {
+                    let impatient = caller == 0;
+                    let limit = if impatient { SECOND } else { Duration::MAX };
+                    let call = bulkhead.call().wait_for_capacity(limit);
+                    let handle = call.execute(running.task());
+                    if chance(3) == 0 {
+                        handle.cancel();
+                    }
+                    let result = handle.wait();
+                    assert!(impatient || !result.error().is_some_and(BulkheadError::is_rejected));
+                })
+            })
+            .collect();
+        for caller in callers {
+            caller.join().unwrap();
+        }
+        over.store(true, Ordering::Relaxed);
+        time.join().unwrap();
+        finally(&bulkhead);
+        running.assert_over();
+    });
+}
+
+/// G9: tasks on every worker submit to their own bulkhead and wait, two deep, while others do the same.
+#[test]
+fn nested_waits() {
+    fn nest(bulkhead: &Arc<Bulkhead>, depth: usize) -> usize {
+        if depth == 0 {
+            return 1;
+        }
+        let inner = Arc::clone(bulkhead);
+        let handle = bulkhead.run(move || nest(&inner, depth - 1));
+        1 + match handle.wait().into_result() {
+            Ok(below) => below,
+            Err(error) => {
+                assert!(error.is_rejected(), "{error}");
+                0
+            }
+        }
+    }
+    check("nested waits", 5_000, || {
+        let bulkhead = bulkhead(2, 3);
+        let callers: Vec<_> = (0..3)
+            .map(|_| {
+                let bulkhead = Arc::clone(&bulkhead);
+                thread::spawn(move || assert!(nest(&bulkhead, 3) >= 1))
+            })
+            .collect();
+        for caller in callers {
+            caller.join().unwrap();
+        }
+        finally(&bulkhead);
+    });
+}
+
+/// The breaker alone: four callers, a clock, and somebody who resets and opens it by hand. Never more probes are out
+/// than allowed, and no turn is lost.
+#[test]
+fn probes() {
+    check("probes", 5_000, || {
+        let rules = CircuitBreakerConfig::default()
+            .failure_threshold(2)
+            .success_threshold(2)
+            .isolation_duration(SECOND);
+        let breaker = Arc::new(CircuitBreaker::new("storm", rules).unwrap());
+        let over = Arc::new(AtomicBool::new(false));
+        let time = clock(&over);
+        let probes = Arc::new(AtomicUsize::new(0));
+        let callers: Vec<_> = (0..4)
+            .map(|_| {
+                let (breaker, probes) = (Arc::clone(&breaker), Arc::clone(&probes));
+                thread::spawn(move || {
+                    for _ in 0..4 {
+                        let Ok(permit) = breaker.try_acquire() else {
+                            thread::yield_now();
+                            continue;
+                        };
+                        thread::yield_now();
+                        // Nothing closes it here but two successes, so this is a probe of the generation that is on.
+                        let probing = breaker.is_half_open();
+                        if probing {
+                            probes.fetch_add(1, Ordering::Relaxed);
+                        }
+                        match chance(3) {
+                            0 => permit.record_success(),
+                            1 => permit.record_failure(),
+                            _ => drop(permit),
+                        }
+                    }
+                })
+            })
+            .collect();
+        for caller in callers {
+            caller.join().unwrap();
+        }
+        over.store(true, Ordering::Relaxed);
+        time.join().unwrap();
+        // All permits are gone: as many turns are there as the state says.
+        bulkman::__model::advance(SECOND);
+        let first = breaker.try_acquire().expect("the isolation is over");
+        let second = breaker.try_acquire().expect("a turn was lost");
+        if breaker.is_half_open() {
+            assert!(breaker.try_acquire().is_err(), "a probe too many");
+        }
+        drop((first, second));
+    });
+}
