@@ -504,6 +504,7 @@ fn a_result_whose_awaiter_ran_out_of_time_and_that_panics_when_dropped() {
     }
     drop(opener);
     assert_whole(&bulkhead);
+    drop(ManuallyDrop::into_inner(bulkhead));
 }
 
 /// A propagator whose captured context panics when it is dropped.

@@ -6,7 +6,7 @@ use std::cell::RefCell;
 use std::collections::HashSet;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Barrier, Mutex, OnceLock, mpsc};
+use std::sync::{Arc, Barrier, Mutex, OnceLock, Weak, mpsc};
 use std::thread;
 use std::time::Duration;
 
@@ -662,7 +662,7 @@ fn the_last_owner_may_be_a_listener_on_a_worker() {
 #[test]
 fn a_listener_that_hears_of_the_shutdown_may_shut_down_too() {
     in_time(|| {
-        let slot: Arc<OnceLock<Arc<Bulkhead>>> = Arc::default();
+        let slot: Arc<OnceLock<Weak<Bulkhead>>> = Arc::default();
         let heard = Arc::new(AtomicUsize::new(0));
         let bulkhead = Bulkhead::builder(config(2, 2))
             .listener({
@@ -676,13 +676,15 @@ fn a_listener_that_hears_of_the_shutdown_may_shut_down_too() {
                         }
                     ) {
                         heard.fetch_add(1, Ordering::Relaxed);
-                        assert!(slot.get().unwrap().shutdown().is_clean());
+                        let bulkhead = slot.get().and_then(Weak::upgrade).unwrap();
+                        assert!(bulkhead.shutdown().is_clean());
                     }
                 }
             })
             .build()
             .unwrap();
-        let bulkhead = slot.get_or_init(|| Arc::new(bulkhead));
+        let bulkhead = Arc::new(bulkhead);
+        slot.set(Arc::downgrade(&bulkhead)).unwrap();
         let handle = bulkhead.run(|| ());
         assert!(bulkhead.shutdown().is_clean());
         assert!(wait(handle).is_success());
@@ -694,8 +696,8 @@ fn a_listener_that_hears_of_the_shutdown_may_shut_down_too() {
 fn ended_by_its_listener(
     clock: &ManualClock,
     picks: fn(&BulkheadEvent<'_>) -> bool,
-) -> Arc<OnceLock<Arc<Bulkhead>>> {
-    let slot: Arc<OnceLock<Arc<Bulkhead>>> = Arc::default();
+) -> Arc<Bulkhead> {
+    let slot: Arc<OnceLock<Weak<Bulkhead>>> = Arc::default();
     let rules = CircuitBreakerConfig::default();
     let bulkhead = Bulkhead::builder(config(1, 1).circuit_breaker(rules))
         .clock(clock.clone())
@@ -703,24 +705,24 @@ fn ended_by_its_listener(
             let slot = Arc::clone(&slot);
             move |event: &BulkheadEvent<'_>| {
                 if let (true, Some(bulkhead)) = (picks(event), slot.get()) {
-                    let _ = bulkhead.shutdown();
+                    let _ = bulkhead.upgrade().unwrap().shutdown();
                 }
             }
         })
         .build()
         .unwrap();
     bulkhead.circuit_breaker().unwrap().force_open();
-    slot.get_or_init(|| Arc::new(bulkhead));
-    slot
+    let bulkhead = Arc::new(bulkhead);
+    slot.set(Arc::downgrade(&bulkhead)).unwrap();
+    bulkhead
 }
 
 #[test]
 fn a_listener_that_hears_of_a_refusal_may_shut_down() {
     in_time(|| {
-        let slot = ended_by_its_listener(&ManualClock::new(), |event| {
+        let bulkhead = ended_by_its_listener(&ManualClock::new(), |event| {
             matches!(event, BulkheadEvent::Rejected { .. })
         });
-        let bulkhead = slot.get().unwrap();
         assert!(matches!(
             wait(bulkhead.run(|| ())).error(),
             Some(BulkheadError::CircuitOpen { .. })
@@ -733,10 +735,9 @@ fn a_listener_that_hears_of_a_refusal_may_shut_down() {
 fn a_listener_that_hears_of_a_change_of_the_circuit_may_shut_down() {
     in_time(|| {
         let clock = ManualClock::new();
-        let slot = ended_by_its_listener(&clock, |event| {
+        let bulkhead = ended_by_its_listener(&clock, |event| {
             matches!(event, BulkheadEvent::CircuitChanged { .. })
         });
-        let bulkhead = slot.get().unwrap();
         clock.advance(Duration::from_secs(30));
         // This call half-opens the circuit, in this thread.
         assert!(bulkhead.run(|| ()).wait().is_success());
@@ -747,7 +748,11 @@ fn a_listener_that_hears_of_a_change_of_the_circuit_may_shut_down() {
 #[test]
 fn a_worker_hook_may_shut_down() {
     in_time(|| {
-        let slot: Arc<OnceLock<Arc<Bulkhead>>> = Arc::default();
+        let slot: Arc<OnceLock<Weak<Bulkhead>>> = Arc::default();
+        let shut_down = |slot: &OnceLock<Weak<Bulkhead>>| {
+            let bulkhead = slot.get().and_then(Weak::upgrade).unwrap();
+            let _ = bulkhead.shutdown();
+        };
         let stopped = Arc::new(AtomicUsize::new(0));
         let built = Gate::new();
         let bulkhead = Bulkhead::builder(named("hook", 2, 2))
@@ -755,19 +760,20 @@ fn a_worker_hook_may_shut_down() {
                 let (slot, built) = (Arc::clone(&slot), built.clone());
                 move |_| {
                     built.pass();
-                    let _ = slot.get().unwrap().shutdown();
+                    shut_down(&slot);
                 }
             })
             .on_worker_stop({
                 let (slot, stopped) = (Arc::clone(&slot), Arc::clone(&stopped));
                 move |_| {
-                    let _ = slot.get().unwrap().shutdown();
+                    shut_down(&slot);
                     stopped.fetch_add(1, Ordering::Relaxed);
                 }
             })
             .build()
             .unwrap();
-        let bulkhead = slot.get_or_init(|| Arc::new(bulkhead));
+        let bulkhead = Arc::new(bulkhead);
+        slot.set(Arc::downgrade(&bulkhead)).unwrap();
         let admitted = bulkhead.run(|| "ran");
         built.open();
         assert_eq!(wait(admitted).value(), Some(&"ran"));

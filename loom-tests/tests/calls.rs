@@ -235,3 +235,36 @@ fn snapshot_against_everything() {
         assert_balanced(&bulkhead.stats());
     });
 }
+
+/// G10: many calls pass between two readings of one snapshot: it still shows no more at once than there can be.
+#[test]
+fn snapshot_against_calls_that_pass() {
+    explore("snapshot, calls that pass", 1, || {
+        let bulkhead = Arc::new(bulkhead(1, 0));
+        let other = Arc::clone(&bulkhead);
+        let watcher = thread::spawn(move || assert_balanced(&other.stats()));
+        for _ in 0..2 {
+            assert!(bulkhead.run(|| ()).wait().is_success());
+        }
+        watcher.join().unwrap();
+    });
+}
+
+/// G3, G10: whoever is given a place finds the call counted that had it before, however that came to its end.
+#[test]
+fn place_taken_again_against_the_count_of_its_last_call() {
+    explore("place taken again", 2, || {
+        let bulkhead = bulkhead(1, 0);
+        let first = bulkhead.run(|| ());
+        let ending = thread::spawn(move || {
+            first.cancel();
+        });
+        let second = bulkhead.try_run(|| ());
+        let stats = bulkhead.stats();
+        assert_eq!(stats.submitted_executions, 2);
+        assert_eq!(stats.rejected_full, u64::from(second.is_err()));
+        assert_balanced(&stats);
+        drop(second);
+        ending.join().unwrap();
+    });
+}

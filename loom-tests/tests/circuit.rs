@@ -65,6 +65,32 @@ fn late_success_against_opening() {
     });
 }
 
+/// A call from before the circuit opened fails while a probe is out: it neither opens the circuit again nor ends
+/// the probe's turn.
+#[test]
+fn late_failure_against_a_probe() {
+    explore("late failure, probe", 3, || {
+        let breaker = breaker();
+        let early = Arc::clone(&breaker);
+        let late = thread::spawn(move || {
+            let permit = early.try_acquire();
+            if early.is_closed() {
+                permit.map(bulkman::CircuitPermit::record_failure).ok();
+            }
+        });
+        breaker.force_open();
+        bulkman::__model::advance(Duration::from_secs(1));
+        let probe = breaker.try_acquire();
+        late.join().unwrap();
+        if let Ok(probe) = probe {
+            assert!(breaker.is_half_open());
+            assert!(breaker.try_acquire().is_err(), "two probes at once");
+            drop(probe);
+        }
+        assert!(breaker.try_acquire().is_ok(), "a turn was lost");
+    });
+}
+
 /// The refusal without the lock never says "open" about a circuit that was closed before the call.
 #[test]
 fn reset_against_refusal() {

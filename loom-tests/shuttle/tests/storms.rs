@@ -325,22 +325,56 @@ fn nested_waits() {
     });
 }
 
-/// The breaker alone: four callers, a clock, and somebody who resets and opens it by hand. Never more probes are out
-/// than allowed, and no turn is lost.
+/// A breaker that needs two successes to close, and has its isolation behind it.
+fn probing_breaker() -> Arc<CircuitBreaker> {
+    let rules = CircuitBreakerConfig::default()
+        .failure_threshold(2)
+        .success_threshold(2)
+        .isolation_duration(SECOND);
+    let breaker = CircuitBreaker::new("storm", rules).unwrap();
+    breaker.force_open();
+    bulkman::__model::advance(SECOND);
+    Arc::new(breaker)
+}
+
+/// Four callers take turns that come to nothing: never more than two are out.
 #[test]
-fn probes() {
-    check("probes", 5_000, || {
-        let rules = CircuitBreakerConfig::default()
-            .failure_threshold(2)
-            .success_threshold(2)
-            .isolation_duration(SECOND);
-        let breaker = Arc::new(CircuitBreaker::new("storm", rules).unwrap());
-        let over = Arc::new(AtomicBool::new(false));
-        let time = clock(&over);
-        let probes = Arc::new(AtomicUsize::new(0));
+fn no_probe_too_many() {
+    check("no probe too many", 5_000, || {
+        let breaker = probing_breaker();
+        let out = Arc::new(AtomicUsize::new(0));
         let callers: Vec<_> = (0..4)
             .map(|_| {
-                let (breaker, probes) = (Arc::clone(&breaker), Arc::clone(&probes));
+                let (breaker, out) = (Arc::clone(&breaker), Arc::clone(&out));
+                thread::spawn(move || {
+                    for _ in 0..3 {
+                        if let Ok(permit) = breaker.try_acquire() {
+                            assert!(out.fetch_add(1, Ordering::Relaxed) < 2, "a probe too many");
+                            thread::yield_now();
+                            out.fetch_sub(1, Ordering::Relaxed);
+                            drop(permit);
+                        }
+                    }
+                })
+            })
+            .collect();
+        for caller in callers {
+            caller.join().unwrap();
+        }
+        assert!(breaker.is_half_open());
+    });
+}
+
+/// Four callers and a clock take the circuit through all its states: no turn is lost on the way.
+#[test]
+fn no_turn_is_lost() {
+    check("no turn is lost", 5_000, || {
+        let breaker = probing_breaker();
+        let over = Arc::new(AtomicBool::new(false));
+        let time = clock(&over);
+        let callers: Vec<_> = (0..4)
+            .map(|_| {
+                let breaker = Arc::clone(&breaker);
                 thread::spawn(move || {
                     for _ in 0..4 {
                         let Ok(permit) = breaker.try_acquire() else {
@@ -348,11 +382,6 @@ fn probes() {
                             continue;
                         };
                         thread::yield_now();
-                        // Nothing closes it here but two successes, so this is a probe of the generation that is on.
-                        let probing = breaker.is_half_open();
-                        if probing {
-                            probes.fetch_add(1, Ordering::Relaxed);
-                        }
                         match chance(3) {
                             0 => permit.record_success(),
                             1 => permit.record_failure(),
@@ -367,12 +396,11 @@ fn probes() {
         }
         over.store(true, Ordering::Relaxed);
         time.join().unwrap();
-        // All permits are gone: as many turns are there as the state says.
         bulkman::__model::advance(SECOND);
         let first = breaker.try_acquire().expect("the isolation is over");
         let second = breaker.try_acquire().expect("a turn was lost");
         if breaker.is_half_open() {
-            assert!(breaker.try_acquire().is_err(), "a probe too many");
+            assert!(breaker.try_acquire().is_err(), "a turn too many");
         }
         drop((first, second));
     });
