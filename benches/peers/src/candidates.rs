@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::limit::{Looking, Parked};
+use crate::limit::{Looking, Parked, Small};
 use crate::place::Place;
 use crate::pools::{Bulkman, ByHand, Pool, Rayon, RustyPool, ThreadPool, Tokio};
 use crate::python::{Python, Venv};
@@ -52,6 +52,9 @@ pub fn all(work: Work, workers: usize, place: &Place, python: &Result<Venv, Stri
     let started = python.as_ref().map_err(String::clone);
     let started = started.and_then(|venv| Python::start(venv, work, workers, place));
     entries.push((Python::NAME, started.map(boxed)));
+    if work != Work::Refused {
+        entries.push(place.start(|| entry::<Small>(work, workers)));
+    }
     if work == Work::OneByOne {
         let parked = place.start(Parked::start);
         entries.push((Parked::NAME, Ok(boxed(parked))));

@@ -1,13 +1,16 @@
 //! The machine's limit: two threads that do nothing but hand a turn to each other and back. No queue, no task, no
 //! result. One pair sleeps and wakes, which no pool can beat that does so for each call; the other pair is always
 //! awake. A pool that looks again for a while before it goes to sleep comes out between the two.
+//!
+//! And the smallest pool that keeps the times of a call: see [`Small`].
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
 use std::thread::{self, Thread};
 use std::time::{Duration, Instant};
 
 use crate::candidates::Candidate;
+use crate::pools::{Pool, task};
 
 /// Whose turn it is.
 type Turn = Arc<AtomicU32>;
@@ -139,5 +142,89 @@ impl Drop for Looking {
     fn drop(&mut self) {
         self.turn.store(END, Ordering::Release);
         self.worker.unpark();
+    }
+}
+
+/// One allocation a call, which holds task, result and three times, through a bounded channel. No ids, limits, ledger,
+/// cancelling or panics: what any pool pays that says how long a call waited and ran.
+pub struct Small(crossbeam_channel::Sender<Arc<dyn Job>>);
+
+trait Job: Send + Sync {
+    fn run(&self);
+}
+
+struct Cell<F> {
+    submitted: Instant,
+    inner: Mutex<(Stage<F>, Option<Thread>)>,
+}
+
+enum Stage<F> {
+    Queued(F),
+    Away,
+    Finished(u64, [Duration; 2]),
+}
+
+/// The same cell as the caller sees it.
+pub trait Pending {
+    fn wait(&self) -> u64;
+}
+
+impl<F: FnOnce() -> u64 + Send> Job for Cell<F> {
+    fn run(&self) {
+        let started = Instant::now();
+        let stage = std::mem::replace(&mut self.inner.lock().expect("no panics").0, Stage::Away);
+        let Stage::Queued(task) = stage else { return };
+        let value = task();
+        let times = [started - self.submitted, started.elapsed()];
+        let mut inner = self.inner.lock().expect("no panics");
+        inner.0 = Stage::Finished(value, times);
+        let waiter = inner.1.take();
+        drop(inner);
+        if let Some(waiter) = waiter {
+            waiter.unpark();
+        }
+    }
+}
+
+impl<F: Send> Pending for Cell<F> {
+    fn wait(&self) -> u64 {
+        loop {
+            let mut inner = self.inner.lock().expect("no panics");
+            if let Stage::Finished(value, times) = &inner.0 {
+                std::hint::black_box(times);
+                return *value;
+            }
+            inner.1 = Some(thread::current());
+            drop(inner);
+            thread::park();
+        }
+    }
+}
+
+impl Pool for Small {
+    const NAME: &'static str = "limit: a cell with its times";
+    type Handle = Arc<dyn Pending>;
+
+    fn start(workers: usize, places: usize) -> Self {
+        let (sender, receiver) = crossbeam_channel::bounded::<Arc<dyn Job>>(places);
+        for _ in 0..workers {
+            let receiver = receiver.clone();
+            thread::spawn(move || receiver.into_iter().for_each(|job| job.run()));
+        }
+        Self(sender)
+    }
+
+    fn submit(&self) -> Self::Handle {
+        let cell = Arc::new(Cell {
+            submitted: Instant::now(),
+            inner: Mutex::new((Stage::Queued(task), None)),
+        });
+        let job = Arc::clone(&cell) as Arc<dyn Job>;
+        assert!(self.0.send(job).is_ok(), "the workers live");
+        cell
+    }
+
+    fn wait(&self, handle: Self::Handle) {
+        std::hint::black_box(handle.wait());
     }
 }

@@ -24,6 +24,7 @@ use report::{Allocations, Report, Row, Section, machine};
 
 fn main() {
     let arguments = Arguments::get();
+    keep_freed_memory();
     // Before anything runs, so that the load is that of others.
     let machine = machine::describe();
     let allocations = count_allocations();
@@ -71,6 +72,22 @@ fn main() {
     if let Some(path) = &arguments.chart {
         std::fs::write(path, report.chart()).expect("the chart can be written");
     }
+}
+
+/// Starts this program anew if the C library would give memory back to the system between rounds: whether it does
+/// depends on which block was freed last, and page faults of some 80 ns a call would be one candidate's bad luck.
+fn keep_freed_memory() {
+    const SETTINGS: [&str; 2] = ["MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_"];
+    if SETTINGS.iter().all(|name| std::env::var_os(name).is_some()) {
+        return;
+    }
+    let mut again = Command::new(std::env::current_exe().expect("a path"));
+    again.args(std::env::args_os().skip(1));
+    for name in SETTINGS {
+        again.env(name, "1000000000");
+    }
+    let status = again.status().expect("it starts again");
+    std::process::exit(status.code().unwrap_or(1));
 }
 
 /// So many rounds, in which everybody takes a turn, forth and back, so that nobody always follows the same one.

@@ -33,7 +33,7 @@ pub trait Pool: Sized {
     }
 }
 
-fn task() -> u64 {
+pub(crate) fn task() -> u64 {
     std::hint::black_box(7)
 }
 

@@ -7,7 +7,8 @@ mod table;
 use std::path::Path;
 
 use bulkman_peers::candidates::Work;
-use bulkman_peers::limit::{Looking, Parked};
+use bulkman_peers::limit::{Looking, Parked, Small};
+use bulkman_peers::pools::Pool;
 
 /// A whole run.
 pub struct Report {
@@ -46,7 +47,7 @@ impl Row {
 
     /// Whether this is no pool but what the machine allows.
     fn is_limit(&self) -> bool {
-        [Parked::NAME, Looking::NAME].contains(&self.name)
+        [Small::NAME, Parked::NAME, Looking::NAME].contains(&self.name)
     }
 }
 
