@@ -135,8 +135,8 @@ impl Keeper {
             .filter_map(|kept| {
                 let until = kept.circuit.isolated_until()?;
                 let look_at = kept.circuit.clock().look_at(until);
-                // Over, and yet it was not ended just now: no use in asking again at once.
-                Some(if kept.circuit.is_due() {
+                // The storage was asked just now and has not ended it: no use in asking again at once.
+                Some(if kept.is_over && kept.circuit.is_due() {
                     look_at.max(sync::now() + SECOND_LOOK)
                 } else {
                     look_at
@@ -184,13 +184,14 @@ impl Keeper {
                 // Another circuit of this process may have the same name.
                 news_wanted = true;
             }
-            news_wanted |= kept.circuit.settled() == NOTHING || kept.circuit.is_due();
+            kept.is_over = kept.circuit.is_due();
+            news_wanted |= kept.circuit.settled() == NOTHING || kept.is_over;
         }
         if news_wanted {
             self.load()?;
         }
         for kept in &mut self.circuits {
-            if kept.circuit.is_due() && !kept.is_unsettled() {
+            if kept.is_over && kept.circuit.is_due() && !kept.is_unsettled() {
                 kept.end_isolation(&*storage)?;
             }
         }
@@ -265,6 +266,8 @@ struct Kept {
     circuit: Arc<Circuit>,
     /// The version of the row that was last written or taken over.
     seen: Option<u64>,
+    /// The isolation was over before the storage was last asked for news.
+    is_over: bool,
     /// The state in the row when it was last loaded.
     row_state: Option<CircuitState>,
     /// This circuit's outcomes when they were last written, or taken over with the state.
@@ -276,6 +279,7 @@ impl Kept {
         Self {
             circuit,
             seen: None,
+            is_over: false,
             row_state: None,
             told: Vec::new(),
         }
