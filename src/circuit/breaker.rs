@@ -54,6 +54,7 @@ use crate::panics::catch;
 /// A circuit that is kept in a [`CircuitStorage`] leaves it. Its last change is still written, if the storage answers;
 /// [`flush`](Self::flush) waits for that.
 pub struct CircuitBreaker {
+    // Goes first, so that the keeper of a shared circuit has the last reference, and drops the callbacks.
     circuit: Arc<Circuit>,
     /// Where the circuit is kept, if it is shared.
     attachment: Option<Attachment>,

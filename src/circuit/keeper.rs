@@ -7,12 +7,14 @@
 //! - News from the storage is only taken over by a settled circuit. So a change whose write failed is never undone by
 //!   an older row; it is written when the storage is back.
 //! - An open circuit goes half-open when its time is over: news first, since a peer may have been faster, then one
-//!   guarded write. If that is refused, a peer has opened it again. If there is no answer, it goes half-open here; if the storage just
-//!   hangs, a call moves it in the end.
-//! - Outcomes of a circuit whose state does not change are written with the refresh, and only over a row of that state.
+//!   guarded write. If that is refused, a peer has opened it again. If there is no answer, it goes half-open here; if the
+//!   storage just hangs, a call moves it in the end.
+//! - Outcomes of a circuit whose state does not change are written with the refresh.
 //!
 //! When the storage fails, circuits go on with what this process knows, and the keeper tries again after a pause that
-//! grows. It is logged once when the storage goes and once when it is back.
+//! grows. A storage that fails for one circuit, since its row is locked, say, is asked for news all the same, without
+//! a growing pause, and tried with another circuit first the next time. It is logged once when the storage goes and
+//! once when it is back.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -38,7 +40,8 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 /// A circuit's place with the keeper of its storage. Dropping it gives the place up.
 pub(crate) struct Attachment {
     sync: CircuitSync,
-    circuit: Arc<Circuit>,
+    /// `None` only while it is dropped.
+    circuit: Option<Arc<Circuit>>,
 }
 
 impl Attachment {
@@ -63,18 +66,27 @@ impl Attachment {
         // If a keeper ran already, this may be the last of a storage that is only a handle to the same rows.
         contain(&name, "dropping a storage", || drop(storage));
         sync.wait_for_keeper(FIRST_ANSWER, || circuit.is_settled());
-        Ok(Self { sync, circuit })
+        Ok(Self {
+            sync,
+            circuit: Some(circuit),
+        })
     }
 
     pub(crate) fn flush(&self, limit: Duration) -> bool {
-        self.sync
-            .wait_for_keeper(limit, || self.circuit.is_settled())
+        let is_settled = || {
+            self.circuit
+                .as_ref()
+                .is_none_or(|circuit| circuit.is_settled())
+        };
+        self.sync.wait_for_keeper(limit, is_settled)
     }
 }
 
 impl Drop for Attachment {
     fn drop(&mut self) {
-        self.sync.leave(&self.circuit);
+        if let Some(circuit) = self.circuit.take() {
+            self.sync.leave(circuit);
+        }
     }
 }
 
@@ -84,6 +96,13 @@ struct Keeper {
     circuits: Vec<Kept>,
     next_refresh: Instant,
     outage: Option<Outage>,
+}
+
+/// Why a step came to no good end.
+struct Failure {
+    error: String,
+    /// News came in all the same.
+    has_news: bool,
 }
 
 struct Outage {
@@ -155,17 +174,10 @@ impl Keeper {
             return self.go_on_alone();
         }
         let refresh = now >= self.next_refresh || self.outage.is_some();
-        // An error is code of the user's too: what it says, and its end.
-        let attempt = || self.step(refresh).map_err(|error| error.to_string());
-        let outcome = catch(attempt).unwrap_or_else(|payload| {
-            let panic = format!("the storage panicked: {}", message(&*payload));
-            discard(payload);
-            Err(panic)
-        });
-        match outcome {
+        match self.step(refresh) {
             Ok(()) => self.outage_is_over(),
-            Err(error) => {
-                self.outage_goes_on(error);
+            Err(failure) => {
+                self.outage_goes_on(failure);
                 self.go_on_alone();
             }
         }
@@ -174,30 +186,55 @@ impl Keeper {
         }
     }
 
-    /// All that is to be done now, up to the first error.
-    fn step(&mut self, refresh: bool) -> Result<(), StorageError> {
-        let storage = Arc::clone(&self.storage);
+    /// All that is to be done now. After the first write that fails there is no other, but news are still asked for.
+    fn step(&mut self, refresh: bool) -> Result<(), Failure> {
         let mut news_wanted = refresh;
         for kept in &mut self.circuits {
-            if kept.is_unsettled() {
-                kept.write_state(&*storage)?;
-                // Another circuit of this process may have the same name.
-                news_wanted = true;
-            }
+            // Another circuit of this process may have the same name.
+            news_wanted |= kept.is_unsettled();
             kept.is_over = kept.circuit.is_due();
             news_wanted |= kept.circuit.settled() == NOTHING || kept.is_over;
         }
-        if news_wanted {
-            self.load()?;
-        }
-        for kept in &mut self.circuits {
-            if kept.is_over && kept.circuit.is_due() && !kept.is_unsettled() {
-                kept.end_isolation(&*storage)?;
+        let written = self.write(|kept, storage| {
+            if kept.is_unsettled() {
+                kept.write_state(storage)
+            } else {
+                Ok(())
             }
+        });
+        if news_wanted {
+            attempt(|| self.load()).map_err(|error| Failure {
+                error,
+                has_news: false,
+            })?;
         }
+        written?;
+        self.write(|kept, storage| {
+            if kept.is_over && kept.circuit.is_due() && !kept.is_unsettled() {
+                kept.end_isolation(storage)
+            } else {
+                Ok(())
+            }
+        })?;
         if refresh {
-            for kept in &mut self.circuits {
-                kept.write_outcomes(&*storage)?;
+            self.write(Kept::write_outcomes)?;
+        }
+        Ok(())
+    }
+
+    /// Lets each circuit write, up to the first error. The circuit behind that one is the first the next time.
+    fn write(
+        &mut self,
+        mut write: impl FnMut(&mut Kept, &dyn CircuitStorage) -> Result<(), StorageError>,
+    ) -> Result<(), Failure> {
+        for i in 0..self.circuits.len() {
+            let kept = &mut self.circuits[i];
+            if let Err(error) = attempt(|| write(kept, &*self.storage)) {
+                self.circuits.rotate_left(i + 1);
+                return Err(Failure {
+                    error,
+                    has_news: true,
+                });
             }
         }
         Ok(())
@@ -229,9 +266,10 @@ impl Keeper {
         }
     }
 
-    fn outage_goes_on(&mut self, error: String) {
+    fn outage_goes_on(&mut self, Failure { error, has_news }: Failure) {
         let interval = self.sync.refresh_interval();
         let pause = match &self.outage {
+            Some(_) if has_news => interval,
             None => {
                 note(|| {
                     log::warn!(
@@ -256,6 +294,15 @@ impl Keeper {
     }
 }
 
+/// Runs code of the storage's. An error is such too: what it says, and its end.
+fn attempt<R>(body: impl FnOnce() -> Result<R, StorageError>) -> Result<R, String> {
+    catch(|| body().map_err(|error| error.to_string())).unwrap_or_else(|payload| {
+        let panic = format!("the storage panicked: {}", message(&*payload));
+        discard(payload);
+        Err(panic)
+    })
+}
+
 /// The settled generation of a circuit of which the storage has not said anything yet.
 const NOTHING: u64 = 0;
 /// The generation in which a circuit begins.
@@ -268,8 +315,6 @@ struct Kept {
     seen: Option<u64>,
     /// The isolation was over before the storage was last asked for news.
     is_over: bool,
-    /// The state in the row when it was last loaded.
-    row_state: Option<CircuitState>,
     /// This circuit's outcomes when they were last written, or taken over with the state.
     told: Vec<bool>,
 }
@@ -280,7 +325,6 @@ impl Kept {
             circuit,
             seen: None,
             is_over: false,
-            row_state: None,
             told: Vec::new(),
         }
     }
@@ -340,7 +384,6 @@ impl Kept {
 
     /// What the storage says in answer to a refresh.
     fn take(&mut self, row: Option<StoredCircuit>) {
-        self.row_state = row.as_ref().map(|row| row.record.state);
         match row {
             Some(row) if Some(row.version) != self.seen => self.take_over(row, self.base()),
             _ if self.circuit.settled() == NOTHING => self.circuit.settle_generation(FIRST),
@@ -391,11 +434,8 @@ impl Kept {
             return Ok(());
         }
         let snapshot = self.circuit.snapshot();
-        let is_another_row = self.row_state.is_some_and(|state| state != snapshot.state);
-        if snapshot.generation != self.circuit.settled()
-            || snapshot.outcomes == self.told
-            || is_another_row
-        {
+        // Settled, so that the row, as far as is known, is in the same state.
+        if snapshot.generation != self.circuit.settled() || snapshot.outcomes == self.told {
             return Ok(());
         }
         let record = self.record(&snapshot);

@@ -113,9 +113,9 @@ impl CircuitSync {
     }
 
     /// The keeper lets go of a circuit after it has written its last change.
-    pub(super) fn leave(&self, circuit: &Arc<Circuit>) {
+    pub(super) fn leave(&self, circuit: Arc<Circuit>) {
         let mut state = self.0.state.lock();
-        state.leaving.push(Arc::clone(circuit));
+        state.leaving.push(circuit);
         self.ring(&mut state);
     }
 
