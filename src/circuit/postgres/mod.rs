@@ -6,6 +6,7 @@
 mod conninfo;
 mod schema;
 
+use std::env::VarError;
 use std::fmt;
 use std::future::Future;
 use std::panic::{RefUnwindSafe, UnwindSafe};
@@ -142,8 +143,8 @@ impl PostgresStorage {
             return Ok(None);
         };
         let builder = PostgresStorageBuilder::new(Origin::Environment(Box::new(conninfo)))
-            .auto_create(is_set(variable("RC_DB_AUTO_CREATE")))
-            .strict(is_set(variable("RC_DB_STRICT")));
+            .auto_create(is_set(variable("RC_DB_AUTO_CREATE")?))
+            .strict(is_set(variable("RC_DB_STRICT")?));
         Ok(Some(builder))
     }
 
@@ -548,10 +549,10 @@ impl PostgresStorageBuilder {
                 "{option} needs a TLS connector: give one to PostgresStorageBuilder::tls"
             )));
         }
-        let namespace = self
-            .namespace
-            .or_else(|| variable("RC_NAMESPACE"))
-            .unwrap_or_else(|| "default".to_owned());
+        let namespace = match self.namespace {
+            Some(namespace) => namespace,
+            None => variable("RC_NAMESPACE")?.unwrap_or_else(|| "default".to_owned()),
+        };
         check_length("the namespace", &namespace)?;
         if self.deadline.is_zero() {
             return Err(StorageError::new(
@@ -668,26 +669,30 @@ fn check_length(what: &str, text: &str) -> Result<(), StorageError> {
     Ok(())
 }
 
-fn variable(name: &str) -> Option<String> {
-    std::env::var(name).ok()
+/// One that is set to something else than text is not as good as not set: it may be what asks for TLS.
+fn variable(name: &str) -> Result<Option<String>, StorageError> {
+    match std::env::var(name) {
+        Ok(value) => Ok(Some(value)),
+        Err(VarError::NotPresent) => Ok(None),
+        Err(VarError::NotUnicode(_)) => Err(StorageError::new(format!("{name} is not Unicode"))),
+    }
 }
 
 /// Host, port and database, for messages.
 fn description(config: &Config) -> String {
-    let hosts: Vec<String> = config
-        .get_hosts()
-        .iter()
-        .enumerate()
-        .map(|(i, host)| {
-            let port = config.get_ports().get(i).or(config.get_ports().first());
-            let port = port.copied().unwrap_or(5432);
-            match host {
-                Host::Tcp(name) => format!("{name}:{port}"),
-                #[cfg(unix)]
-                Host::Unix(path) => format!("{}:{port}", path.display()),
-            }
-        })
-        .collect();
+    let names = config.get_hosts().iter().map(|host| match host {
+        Host::Tcp(name) => name.clone(),
+        #[cfg(unix)]
+        Host::Unix(path) => path.display().to_string(),
+    });
+    let mut hosts: Vec<String> = names.collect();
+    if hosts.is_empty() {
+        hosts.extend(config.get_hostaddrs().iter().map(ToString::to_string));
+    }
+    for (i, host) in hosts.iter_mut().enumerate() {
+        let port = config.get_ports().get(i).or(config.get_ports().first());
+        *host += &format!(":{}", port.copied().unwrap_or(5432));
+    }
     let database = config.get_dbname().unwrap_or("its default database");
     format!("{}, {database}", hosts.join(","))
 }
