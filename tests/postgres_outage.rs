@@ -400,3 +400,115 @@ fn child_that_trips() {
     );
     input.next();
 }
+
+// ---- what only a real server does
+
+#[test]
+fn a_connection_that_ended_while_nobody_used_it_is_no_outage() {
+    let mut server = server();
+    let storage = PostgresStorage::builder(server.dsn())
+        .namespace(NAMESPACE)
+        .refresh_interval(ISOLATION)
+        .deadline(PATIENCE)
+        .build()
+        .unwrap();
+    let (breaker, _clock) = breaker(&storage);
+    for end in ["terminate", "stop", "kill"] {
+        breaker.reset();
+        assert!(breaker.flush(PATIENCE), "{end}");
+        match end {
+            "terminate" => {
+                server.sql(
+                    "select pg_terminate_backend(pid, 60000) from pg_stat_activity
+                     where application_name = 'bulkman'",
+                );
+            }
+            "stop" => server.stop(),
+            _ => server.kill(),
+        }
+        if end != "terminate" {
+            server.restart();
+        }
+        trip(&breaker);
+        // Not when the next refresh comes.
+        assert!(
+            breaker.flush(PATIENCE),
+            "{end}: {:?}",
+            storage.sync().trouble()
+        );
+        assert_eq!(state(&server).as_deref(), Some("OPEN"), "{end}");
+    }
+}
+
+#[test]
+fn a_server_that_takes_no_writes_for_a_while() {
+    let server = server();
+    server.sql("create role app login password 'app'; grant all on rc_circuit_breakers to app");
+    server.sql("alter role app set default_transaction_read_only = on");
+    let dsn = server.dsn_with(&[("user", "app"), ("password", "app")]);
+    let storage = storage(&dsn, PATIENCE);
+    let said = storage.check().expect_err("nothing can be written");
+    assert!(said.to_string().contains("nothing be written"), "{said}");
+    let (breaker, _clock) = breaker(&storage);
+    server.set_row(
+        NAME,
+        NAMESPACE,
+        "OPEN",
+        2,
+        "now() + interval '1 hour'",
+        "'[]'",
+    );
+    eventually("it can still be read", || breaker.is_open());
+    breaker.reset();
+    in_trouble(&storage);
+    // A session that is there already does not see it.
+    server.sql("alter role app reset default_transaction_read_only");
+    in_step(&storage, &breaker);
+    assert_eq!(state(&server).as_deref(), Some("CLOSED"));
+    storage.check().unwrap();
+}
+
+#[test]
+fn a_stricter_isolation_by_default() {
+    let server = server();
+    for level in ["repeatable read", "serializable"] {
+        server.sql(&format!(
+            "alter role bulkman set default_transaction_isolation = '{level}'"
+        ));
+        let storages: Vec<_> = (0..6).map(|_| storage(&server.dsn(), PATIENCE)).collect();
+        for round in 0..10 {
+            let circuit = format!("{level} {round}");
+            let barrier = std::sync::Barrier::new(storages.len());
+            let applied: usize = std::thread::scope(|scope| {
+                let openers: Vec<_> = storages
+                    .iter()
+                    .map(|storage| {
+                        let (barrier, circuit) = (&barrier, &circuit);
+                        scope.spawn(move || {
+                            storage.check().unwrap();
+                            let mut open = bulkman::CircuitRecord::closed();
+                            open.state = CircuitState::Open;
+                            let now = std::time::SystemTime::now();
+                            open.open_until = Some(now + ISOLATION);
+                            barrier.wait();
+                            let guard = bulkman::WriteGuard::UnlessOpen { now };
+                            let outcome = storage.store(circuit, &open, guard);
+                            let count = |stored: Option<&bulkman::CircuitRecord>| {
+                                let mut stored = stored.cloned()?;
+                                stored.failure_count += 1;
+                                Some(stored)
+                            };
+                            storage.update(circuit, count).expect("an answer");
+                            let outcome = outcome.expect("an answer");
+                            usize::from(outcome != bulkman::WriteOutcome::Refused)
+                        })
+                    })
+                    .collect();
+                openers.into_iter().map(|o| o.join().unwrap()).sum()
+            });
+            assert_eq!(applied, 1, "{level}");
+            let row = server.row(&circuit, NAMESPACE).unwrap();
+            assert_eq!(row.failure_count, 6, "{level}: none is lost");
+        }
+    }
+}

@@ -18,9 +18,10 @@ use serde_json::Value;
 use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::task::JoinHandle;
 use tokio_postgres::config::Host;
+use tokio_postgres::error::{Severity, SqlState};
 use tokio_postgres::tls::{MakeTlsConnect, TlsConnect};
 use tokio_postgres::types::Type;
-use tokio_postgres::{Client, Config, Error, GenericClient, NoTls, Row, Socket};
+use tokio_postgres::{Client, Config, Error, GenericClient, IsolationLevel, NoTls, Row, Socket};
 
 use self::conninfo::{Conninfo, is_set};
 use super::machine::CircuitState;
@@ -30,6 +31,8 @@ use super::storage::{
 };
 use crate::sync::Mutex;
 
+/// How long a server that has not answered is asked to give up.
+const LAST_WORD: Duration = Duration::from_millis(500);
 /// The longest name and namespace that the table holds, in characters.
 const LONGEST_NAME: usize = 255;
 
@@ -85,6 +88,7 @@ struct Storage {
 
 type Connect = Box<dyn Fn(Config) -> Connecting + Send + Sync>;
 type Connecting = Pin<Box<dyn Future<Output = Result<Link, Error>>>>;
+type Cancelling = Pin<Box<dyn Future<Output = Result<(), Error>>>>;
 
 /// The runtime, and the connection if there is one.
 struct Line {
@@ -107,6 +111,10 @@ impl Drop for Line {
 struct Link {
     client: Client,
     driver: JoinHandle<()>,
+    /// Tells the server to give up what it does for this connection.
+    cancel: Option<Box<dyn FnOnce() -> Cancelling + Send>>,
+    /// Whether the table was made, if that is to be done when connecting.
+    has_table: bool,
 }
 
 impl Drop for Link {
@@ -158,9 +166,14 @@ impl PostgresStorage {
     ///
     /// # Errors
     ///
-    /// [`StorageError`] says all that is missing: table, columns, primary key, privileges, search path.
+    /// [`StorageError`] says all that is missing: table, columns, primary key, privileges, search path; and if nothing
+    /// can be written there, as on a standby.
     pub fn check(&self) -> Result<(), StorageError> {
-        let problems = self.perform(async |client| schema::problems(client).await)?;
+        let problems = self.perform(async |client| {
+            let mut problems = schema::problems(client).await?;
+            problems.extend(schema::read_only(client).await?);
+            Ok(problems)
+        })?;
         self.0.judge(&problems)
     }
 
@@ -194,6 +207,7 @@ impl PostgresStorage {
         self.check_name(circuit)?;
         let storage = &*self.0;
         let mut line = Line::new()?;
+        let mut change = Some(change);
         blocking(|| {
             storage.run(&mut line, async |client| {
                 let transaction = storage.locked(client, circuit).await?;
@@ -203,7 +217,9 @@ impl PostgresStorage {
                     .pop()
                     .flatten();
                 let stored = stored.map(|stored| stored.record);
-                let Some(record) = change(stored.as_ref()) else {
+                // A connection of its own is not reused, so it is asked once.
+                let changed = change.take().and_then(|change| change(stored.as_ref()));
+                let Some(record) = changed else {
                     transaction.commit().await?;
                     return Ok(stored);
                 };
@@ -224,15 +240,17 @@ impl PostgresStorage {
         const REMOVE: &str =
             "delete from rc_circuit_breakers where resource_key = $1 and namespace = $2";
         let namespace = &self.0.namespace;
-        let removed =
-            self.perform(async |client| client.execute(REMOVE, &[&circuit, namespace]).await)?;
-        Ok(removed > 0)
+        // On a connection of its own it is sent once, so the answer is about this one.
+        let mut line = Line::new()?;
+        let remove =
+            async |client: &mut Client| client.execute(REMOVE, &[&circuit, namespace]).await;
+        Ok(blocking(|| self.0.run(&mut line, remove))? > 0)
     }
 
     /// Performs an operation on the storage's own connection.
     fn perform<R: Send>(
         &self,
-        operation: impl AsyncFnOnce(&mut Client) -> Result<R, Error> + Send,
+        operation: impl AsyncFnMut(&mut Client) -> Result<R, Error> + Send,
     ) -> Result<R, StorageError> {
         blocking(|| self.0.run(&mut self.0.line.lock(), operation))
     }
@@ -255,9 +273,13 @@ impl CircuitStorage for PostgresStorage {
     ) -> Result<WriteOutcome, StorageError> {
         let storage = &*self.0;
         let version = self.perform(async |client| match guard {
-            WriteGuard::UnlessOpen { now } => {
-                storage.write(client, circuit, record, Some(now)).await
-            }
+            WriteGuard::UnlessOpen { now } => loop {
+                match storage.write(client, circuit, record, Some(now)).await {
+                    // Where the default is a stricter isolation: a peer was faster, and is seen the next time.
+                    Err(error) if error.code() == Some(&SqlState::T_R_SERIALIZATION_FAILURE) => {}
+                    answer => break answer,
+                }
+            },
             WriteGuard::Always => {
                 let transaction = storage.locked(client, circuit).await?;
                 let version = storage.write(&transaction, circuit, record, None).await?;
@@ -296,44 +318,59 @@ impl fmt::Debug for PostgresStorage {
 }
 
 impl Storage {
-    /// Connects if need be, and gives up at the deadline. After any error that is not the server's answer the
-    /// connection is not used again.
+    /// Connects if need be, and gives up at the deadline. After an error the connection is not used again: the next
+    /// one may lead to another server, or to a session with other settings.
     fn run<R>(
         &self,
         line: &mut Line,
-        operation: impl AsyncFnOnce(&mut Client) -> Result<R, Error>,
+        mut operation: impl AsyncFnMut(&mut Client) -> Result<R, Error>,
     ) -> Result<R, StorageError> {
         let Line { runtime, link } = line;
         let Some(runtime) = runtime else {
             return Err(self.error("the storage is being dropped"));
         };
         let work = async {
-            if link.as_ref().is_none_or(|link| link.client.is_closed()) {
-                *link = None;
-                let mut new = (self.connect)(self.config.clone()).await?;
-                if self.auto_create {
-                    schema::ensure(&mut new.client).await?;
+            // The end of a connection that nobody used is only seen now, and says nothing about the server.
+            let is_reused = link.is_some();
+            match self.attempt(link, &mut operation).await {
+                Err(error) if is_reused && is_gone(&error) => {
+                    *link = None;
+                    self.attempt(link, &mut operation).await
                 }
-                *link = Some(new);
-            }
-            match link {
-                Some(link) => operation(&mut link.client).await,
-                None => unreachable!("it was connected just now"),
+                answer => answer,
             }
         };
         match runtime.block_on(async { tokio::time::timeout(self.deadline, work).await }) {
             Ok(Ok(answer)) => Ok(answer),
             Ok(Err(error)) => {
-                if error.as_db_error().is_none() {
-                    *link = None;
-                }
+                *link = None;
                 Err(self.error(error))
             }
             Err(_) => {
-                *link = None;
+                if let Some(cancel) = link.take().and_then(|mut link| link.cancel.take()) {
+                    // Else a server that waits for a lock goes on with it, on a connection more for each attempt.
+                    let limit = self.deadline.min(LAST_WORD);
+                    let _ = runtime.block_on(async { tokio::time::timeout(limit, cancel()).await });
+                }
                 Err(self.error(format!("no answer within {:?}", self.deadline)))
             }
         }
+    }
+
+    async fn attempt<R>(
+        &self,
+        link: &mut Option<Link>,
+        operation: &mut impl AsyncFnMut(&mut Client) -> Result<R, Error>,
+    ) -> Result<R, Error> {
+        let link = match link {
+            Some(link) => link,
+            None => link.insert((self.connect)(self.config.clone()).await?),
+        };
+        if self.auto_create && !link.has_table {
+            schema::ensure(&mut link.client).await?;
+            link.has_table = true;
+        }
+        operation(&mut link.client).await
     }
 
     /// Begins a transaction that waits for every other one of this kind on the circuit, even if it has no row yet. The
@@ -347,7 +384,12 @@ impl Storage {
             "select pg_advisory_xact_lock(hashtextextended($1::text || '|' || $2::text, 0))";
         const ROW: &str = "select 1 from rc_circuit_breakers
              where resource_key = $1 and namespace = $2 for update";
-        let transaction = client.transaction().await?;
+        // What others have written is to be seen when the lock is had, whatever the default here.
+        let transaction = client
+            .build_transaction()
+            .isolation_level(IsolationLevel::ReadCommitted)
+            .start()
+            .await?;
         transaction
             .query(LOCK, &[&self.namespace, &circuit])
             .await?;
@@ -500,7 +542,8 @@ impl PostgresStorageBuilder {
         self
     }
 
-    /// Sets how long one operation may take, connecting included. Default: two seconds.
+    /// Sets how long one operation may take, connecting included. Default: two seconds. Then the server is told to give
+    /// it up, which takes half a second at most.
     pub fn deadline(mut self, deadline: Duration) -> Self {
         self.deadline = deadline;
         self
@@ -597,14 +640,32 @@ where
     Box::new(move |config| {
         let connector = connector.clone();
         Box::pin(async move {
-            let (client, connection) = config.connect(connector).await?;
+            let (client, connection) = config.connect(connector.clone()).await?;
+            let token = client.cancel_token();
+            let cancel =
+                || -> Cancelling { Box::pin(async move { token.cancel_query(connector).await }) };
             let driver = tokio::spawn(async move {
                 if let Err(error) = connection.await {
                     log::debug!("the connection to the circuit storage ended: {error}");
                 }
             });
-            Ok(Link { client, driver })
+            Ok(Link {
+                client,
+                driver,
+                cancel: Some(Box::new(cancel)),
+                has_table: false,
+            })
         })
+    })
+}
+
+/// Whether the connection has ended, with a word of the server's or without.
+fn is_gone(error: &Error) -> bool {
+    error.as_db_error().is_none_or(|error| {
+        matches!(
+            error.parsed_severity(),
+            Some(Severity::Fatal | Severity::Panic)
+        )
     })
 }
 

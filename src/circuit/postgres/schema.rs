@@ -125,6 +125,19 @@ pub(super) async fn problems(client: &impl GenericClient) -> Result<Vec<String>,
     Ok(problems)
 }
 
+/// What stands in the way of writing anything at all. A table there can still be read.
+pub(super) async fn read_only(client: &impl GenericClient) -> Result<Option<String>, Error> {
+    let setting = client
+        .query_one(
+            "select current_setting('transaction_read_only') = 'on'",
+            &[],
+        )
+        .await?;
+    Ok(setting
+        .get::<_, bool>(0)
+        .then(|| "this server, or the role's settings, let nothing be written".to_owned()))
+}
+
 /// Makes the table with its indexes and its trigger, unless there is a usable one.
 pub(super) async fn ensure(client: &mut Client) -> Result<(), Error> {
     if problems(client).await?.is_empty() {
