@@ -403,6 +403,68 @@ fn child_that_trips() {
 
 // ---- what only a real server does
 
+/// What the sessions of all storages do at the moment, as far as the server knows.
+fn waiting_for_a_lock(server: &Server) -> String {
+    let rows = server.sql(
+        "select count(*) from pg_stat_activity
+         where application_name = 'bulkman' and wait_event_type = 'Lock'",
+    );
+    rows[0][0].clone().expect("a number")
+}
+
+#[test]
+fn a_row_that_somebody_locks() {
+    let server = server();
+    let link = Link::to(server.address());
+    let port = link.address().port().to_string();
+    let storage = storage(
+        &server.dsn_with(&[("port", &port)]),
+        Duration::from_millis(200),
+    );
+    let (locked, _clock) = breaker(&storage);
+    let others: Vec<CircuitBreaker> = ["one", "two"]
+        .iter()
+        .map(|name| {
+            let builder = CircuitBreaker::builder(*name, rules()).storage(storage.clone());
+            builder.build().unwrap()
+        })
+        .collect();
+    server.set_row(NAME, NAMESPACE, "CLOSED", 0, "null", "'[]'");
+    let mut session = postgres::Client::connect(&server.dsn(), postgres::NoTls).unwrap();
+    let mut lock = session.transaction().unwrap();
+    lock.query("select 1 from rc_circuit_breakers for update", &[])
+        .unwrap();
+
+    trip(&locked);
+    in_trouble(&storage);
+    let before = link.connections();
+    eventually("it goes on trying", || link.connections() > before + 12);
+    eventually("the server is not left waiting for the lock", || {
+        waiting_for_a_lock(&server).parse::<usize>().unwrap() <= 1
+    });
+    // Meanwhile the others are in step: with a peer, and with a change of their own.
+    server.set_row(
+        "one",
+        NAMESPACE,
+        "OPEN",
+        2,
+        "now() + interval '1 hour'",
+        "'[]'",
+    );
+    eventually("news of another circuit", || others[0].is_open());
+    trip(&others[1]);
+    eventually("a change of another circuit", || {
+        server
+            .row("two", NAMESPACE)
+            .is_some_and(|row| row.state == "OPEN")
+    });
+    assert!(locked.is_open() && storage.sync().trouble().is_some());
+
+    lock.commit().unwrap();
+    in_step(&storage, &locked);
+    assert_eq!(state(&server).as_deref(), Some("OPEN"));
+}
+
 #[test]
 fn a_connection_that_ended_while_nobody_used_it_is_no_outage() {
     let mut server = server();

@@ -195,6 +195,11 @@ impl Keeper {
             kept.is_over = kept.circuit.is_due();
             news_wanted |= kept.circuit.settled() == NOTHING || kept.is_over;
         }
+        // In an outage a write would only take its time to fail.
+        let asks_first = self.outage.is_some();
+        if asks_first {
+            self.load()?;
+        }
         let written = self.write(|kept, storage| {
             if kept.is_unsettled() {
                 kept.write_state(storage)
@@ -202,11 +207,8 @@ impl Keeper {
                 Ok(())
             }
         });
-        if news_wanted {
-            attempt(|| self.load()).map_err(|error| Failure {
-                error,
-                has_news: false,
-            })?;
+        if news_wanted && !asks_first {
+            self.load()?;
         }
         written?;
         self.write(|kept, storage| {
@@ -240,7 +242,14 @@ impl Keeper {
         Ok(())
     }
 
-    fn load(&mut self) -> Result<(), StorageError> {
+    fn load(&mut self) -> Result<(), Failure> {
+        attempt(|| self.try_load()).map_err(|error| Failure {
+            error,
+            has_news: false,
+        })
+    }
+
+    fn try_load(&mut self) -> Result<(), StorageError> {
         let names: Vec<Arc<str>> = self.circuits.iter().map(Kept::name).collect();
         let names: Vec<&str> = names.iter().map(|name| &**name).collect();
         let rows = self.storage.load_many(&names)?;
