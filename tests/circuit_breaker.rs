@@ -346,6 +346,15 @@ fn the_failure_threshold_is_not_used_beside_a_failure_rate() {
 // ---- isolations at the edges
 
 #[test]
+fn long_after_the_isolation_a_call_probes_too() {
+    let (breaker, clock) = breaker(rules());
+    breaker.force_open();
+    clock.advance(10 * ISOLATION);
+    assert!(breaker.try_acquire().is_ok());
+    assert!(breaker.is_half_open());
+}
+
+#[test]
 fn an_isolation_of_zero_lets_the_next_call_probe() {
     let (breaker, _clock) = breaker(rules().isolation_duration(Duration::ZERO));
     breaker.force_open();
@@ -596,5 +605,16 @@ fn it_can_be_shared_and_shown() {
     crosses(&breaker);
     assert!(format!("{breaker:?}").contains("dependency"));
     assert_eq!(breaker.name(), "dependency");
+    let is = |breaker: &CircuitBreaker| {
+        [
+            breaker.is_closed(),
+            breaker.is_open(),
+            breaker.is_half_open(),
+        ]
+    };
+    assert_eq!(is(&breaker), [true, false, false]);
+    breaker.force_open();
+    assert_eq!(is(&breaker), [false, true, false]);
+    assert_eq!(is(&half_open().0), [false, false, true]);
     assert_eq!(CircuitState::HalfOpen.to_string(), "half-open");
 }

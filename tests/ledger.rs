@@ -9,8 +9,8 @@ use std::thread;
 use std::time::Duration;
 
 use bulkman::{
-    Bulkhead, BulkheadError, BulkheadStats, CircuitBreakerConfig, CircuitState, Distribution,
-    ManualClock,
+    Bulkhead, BulkheadError, BulkheadState, BulkheadStats, CircuitBreakerConfig, CircuitState,
+    Distribution, ManualClock,
 };
 use support::{Gate, OpenOnDrop, assert_balanced, bulkhead, config, eventually, occupy, wait};
 
@@ -130,6 +130,44 @@ fn calls_in_flight_are_queued_or_active() {
     assert_balanced(&stats);
     assert_eq!((stats.active_tasks, stats.queued_tasks), (2, 2));
     busy.finish();
+}
+
+#[test]
+fn a_call_that_its_waiter_runs_itself_has_started_and_is_not_active() {
+    let bulkhead = Arc::new(bulkhead(1, 1));
+    let inner = Arc::clone(&bulkhead);
+    let outer = bulkhead.run(move || {
+        let within = Arc::clone(&inner);
+        inner.run(move || within.stats()).wait()
+    });
+    let stats = wait(outer).into_result().unwrap().into_result().unwrap();
+    assert_balanced(&stats);
+    assert_eq!((stats.active_tasks, stats.queued_tasks), (1, 1));
+    assert_eq!(stats.total_executions, 2);
+    let after = bulkhead.stats();
+    assert_eq!((after.in_flight, after.total_executions), (0, 2));
+    // And then no more: who only waits has not started.
+    let busy = occupy(&bulkhead, 1);
+    let waiting = bulkhead.run(|| ());
+    assert_eq!(bulkhead.stats().total_executions, 3);
+    busy.finish();
+    assert!(wait(waiting).is_success());
+}
+
+#[test]
+fn the_sum_in_one_line() {
+    let (bulkhead, clock) = with_clock(2, 2);
+    every_outcome(&bulkhead, &clock);
+    let text = "bulkhead `test` is healthy: 15 submitted = 3 rejected + 1 cancelled + 2 timed out + 6 successful \
+                + 2 failed + 1 panicked + 0 queued + 0 active";
+    assert_eq!(bulkhead.stats().to_string(), text);
+    for (state, text) in [
+        (BulkheadState::Degraded, "degraded"),
+        (BulkheadState::Isolated, "isolated"),
+        (BulkheadState::ShutDown, "shut down"),
+    ] {
+        assert_eq!(state.to_string(), text);
+    }
 }
 
 #[test]
@@ -442,6 +480,10 @@ fn a_reset_starts_all_counters_anew() {
     assert_eq!(stats.submitted_executions, 15);
     assert_eq!(stats.total_executions, 9);
     assert_eq!(stats.run_time.count(), 9);
+    let _ = bulkhead.shutdown();
+    assert!(!wait(bulkhead.run(|| ())).is_success());
+    bulkhead.reset_stats();
+    assert_eq!(growing(&bulkhead.stats()), [0; 12]);
 }
 
 #[test]
@@ -571,6 +613,13 @@ fn a_running_task_without_a_handle_is_abandoned_until_it_ends() {
     eventually("both are counted", || {
         bulkhead.stats().successful_executions == 2
     });
+    let wanted = occupy(&bulkhead, 2);
+    assert_eq!(
+        bulkhead.stats().abandoned_tasks,
+        0,
+        "those who run now are waited for"
+    );
+    wanted.finish();
 }
 
 #[test]

@@ -250,6 +250,24 @@ fn snapshot_against_calls_that_pass() {
     });
 }
 
+/// G9, G10: the same with calls that a waiting worker runs itself: no more have started than were submitted.
+#[test]
+fn snapshot_against_nested_calls_that_pass() {
+    explore("snapshot, nested calls that pass", 1, || {
+        let bulkhead = Arc::new(bulkhead(1, 1));
+        let inner = Arc::clone(&bulkhead);
+        let outer = bulkhead.run(move || {
+            for _ in 0..2 {
+                assert!(inner.run(|| ()).wait().is_success());
+            }
+        });
+        let stats = bulkhead.stats();
+        assert_balanced(&stats);
+        assert!(stats.total_executions <= stats.submitted_executions);
+        assert!(outer.wait().is_success());
+    });
+}
+
 /// G3, G10: whoever is given a place finds the call counted that had it before, however that came to its end.
 #[test]
 fn place_taken_again_against_the_count_of_its_last_call() {
