@@ -150,8 +150,8 @@ impl CircuitBreaker {
         self.circuit.observe(Verdict::Failure);
     }
 
-    /// The state now. A circuit whose isolation is over stays [`Open`](CircuitState::Open) until the
-    /// next call asks.
+    /// The state now. A circuit whose isolation is over stays [`Open`](CircuitState::Open) until the next call asks; one
+    /// that is kept in a storage goes on by itself.
     #[must_use]
     pub fn state(&self) -> CircuitState {
         self.circuit.state()

@@ -12,6 +12,8 @@ pub fn describe() -> String {
         ""
     };
     let system = first_words(&output("uname", &["-sr"]), 2);
+    // What follows the version is a distribution's own name for it.
+    let system = system.split('-').next().unwrap_or_default();
     let rustc = first_words(&output("rustc", &["--version"]), 2);
     let load = read_to_string("/proc/loadavg").unwrap_or_default();
     let load = first_words(&load, 1);
