@@ -487,6 +487,18 @@ fn a_reset_starts_all_counters_anew() {
 }
 
 #[test]
+fn a_reset_forgets_the_longest_time() {
+    let (bulkhead, clock) = with_clock(1, 1);
+    for longest in [10, 1] {
+        let clock = clock.clone();
+        let task = move || clock.advance(longest * SECOND);
+        assert!(wait(bulkhead.run(task)).is_success());
+        assert_eq!(bulkhead.stats().run_time.max(), longest * SECOND);
+        bulkhead.reset_stats();
+    }
+}
+
+#[test]
 fn calls_in_flight_at_a_reset_count_as_submitted_again() {
     let bulkhead = bulkhead(2, 3);
     assert!(wait(bulkhead.run(|| ())).is_success());
