@@ -60,6 +60,28 @@ impl Caller {
 }
 
 #[test]
+fn a_manual_clock_that_passes_a_day_is_noticed_at_once() {
+    let day = seconds(86_400);
+    let (bulkhead, manual) = with_clock(1, 0);
+    let busy = occupy(&bulkhead, 1);
+    // Most of them sleep by the time that the clock moves.
+    for _ in 0..20 {
+        let (done, result) = mpsc::channel();
+        let bulkhead = Arc::clone(&bulkhead);
+        thread::spawn(move || {
+            let call = bulkhead.call().wait_for_capacity(day).run(|| ());
+            done.send(call.wait()).unwrap();
+        });
+        eventually("the caller is let go", || {
+            manual.advance(day);
+            thread::yield_now();
+            !matches!(result.try_recv(), Err(TryRecvError::Empty))
+        });
+    }
+    busy.finish();
+}
+
+#[test]
 fn a_caller_gets_the_place_of_a_task_that_ends() {
     for _ in 0..100 {
         let bulkhead = Arc::new(bulkhead(1, 0));

@@ -660,6 +660,33 @@ fn the_last_owner_may_be_a_listener_on_a_worker() {
 }
 
 #[test]
+fn a_report_is_clean_without_cancels_and_without_what_runs_on() {
+    let mut report = ShutdownReport::default();
+    assert!(report.is_clean());
+    report.cancelled = 1;
+    assert!(!report.is_clean());
+}
+
+#[test]
+fn a_worker_that_shuts_down_with_a_limit_cancels_nothing() {
+    in_time(|| {
+        let bulkhead = Arc::new(bulkhead(1, 1));
+        let gate = Gate::new();
+        let ending = {
+            let (bulkhead, gate) = (Arc::clone(&bulkhead), gate.clone());
+            bulkhead.clone().run(move || {
+                gate.pass();
+                bulkhead.shutdown_timeout(Duration::ZERO).cancelled
+            })
+        };
+        let queued = bulkhead.run(|| "ran");
+        gate.open();
+        assert_eq!(wait(ending).value(), Some(&0));
+        assert_eq!(wait(queued).value(), Some(&"ran"));
+    });
+}
+
+#[test]
 fn a_listener_that_hears_of_the_shutdown_may_shut_down_too() {
     in_time(|| {
         let slot: Arc<OnceLock<Weak<Bulkhead>>> = Arc::default();
