@@ -240,6 +240,46 @@ fn the_writer_s_clock_decides_to_the_microsecond() {
 }
 
 #[test]
+fn times_beyond_what_all_can_read() {
+    let (server, storage) = fresh();
+    let seconds = |seconds| Duration::from_secs(seconds);
+    let epoch = SystemTime::UNIX_EPOCH;
+    let last = "9999-12-30 00:00:00+00";
+    let first = "1970-01-01 00:00:00+00";
+    for (until, written) in [
+        (epoch.checked_add(seconds(i64::MAX as u64 / 2)), last),
+        (epoch.checked_add(seconds(300_000_000_000)), last),
+        (epoch.checked_sub(seconds(1)), first),
+        (epoch.checked_sub(seconds(i64::MAX as u64 / 2)), first),
+    ] {
+        let Some(until) = until else {
+            continue; // Not a time here.
+        };
+        assert!(is_applied(&storage, &open_until(until), WriteGuard::Always));
+        let row = server.row(NAME, storage.namespace()).unwrap();
+        assert_eq!(row.open_until.as_deref(), Some(written), "{until:?}");
+        // As the writer's clock it is the same.
+        let guard = WriteGuard::UnlessOpen { now: until };
+        assert!(is_applied(&storage, &record(CircuitState::Closed), guard));
+    }
+}
+
+#[test]
+fn an_update_that_a_trigger_keeps_out() {
+    let server = Server::start();
+    server.create_table();
+    let storage = builder(&server).build().unwrap();
+    assert!(is_applied(&storage, &record(CircuitState::HalfOpen), now()));
+    server.sql(
+        "create function no() returns trigger language plpgsql as 'begin return null; end';
+         create trigger no before insert or update on rc_circuit_breakers
+             for each row execute function no()",
+    );
+    let seen = storage.update(NAME, |_| Some(CircuitRecord::closed()));
+    assert_eq!(seen.unwrap(), Some(record(CircuitState::HalfOpen)));
+}
+
+#[test]
 fn one_of_many_openers_wins() {
     let (server, storage) = fresh();
     for round in 0..5 {

@@ -51,8 +51,8 @@ use crate::panics::catch;
 ///
 /// # What dropping it does
 ///
-/// A circuit that is kept in a [`CircuitStorage`] leaves it. Its last change is still written, if the storage answers;
-/// [`flush`](Self::flush) waits for that.
+/// A circuit that is kept in a [`CircuitStorage`] leaves it. Its last change is still written, if the storage answers
+/// and the process goes on for so long; [`flush`](Self::flush) waits for that, and so does the end of a bulkhead.
 pub struct CircuitBreaker {
     // Goes first, so that the keeper of a shared circuit has the last reference, and drops the callbacks.
     circuit: Arc<Circuit>,

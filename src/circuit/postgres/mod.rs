@@ -126,6 +126,8 @@ impl Drop for Link {
 
 impl PostgresStorage {
     /// For a storage on the server of a connection string, in either of libpq's forms: a URL, or `key=value` pairs.
+    /// Only what stands there holds: `PGSSLMODE`, `PGPASSWORD` and the like are not read, nor are password and service
+    /// files.
     pub fn builder(connection_string: impl Into<String>) -> PostgresStorageBuilder {
         PostgresStorageBuilder::new(Origin::Text(connection_string.into()))
     }
@@ -194,7 +196,8 @@ impl PostgresStorage {
     /// into; `None` writes nothing. Nothing guards a circuit that is open: this is for administration, not for breakers.
     /// Returns what is stored afterwards.
     ///
-    /// It works on a connection of its own. What `change` gets is `None` if nothing is stored that makes sense.
+    /// It works on a connection of its own. `change` ought to be quick: its time counts for the deadline, and no write of
+    /// others to this circuit gets through meanwhile. What it gets is `None` if nothing is stored that makes sense.
     ///
     /// # Errors
     ///
@@ -223,9 +226,14 @@ impl PostgresStorage {
                     transaction.commit().await?;
                     return Ok(stored);
                 };
-                storage.write(&transaction, circuit, &record, None).await?;
+                let written = storage.write(&transaction, circuit, &record, None).await?;
                 transaction.commit().await?;
-                Ok(Some(record))
+                // A trigger of somebody else's may have kept it out.
+                Ok(if written.is_some() {
+                    Some(record)
+                } else {
+                    stored
+                })
             })
         })
     }
@@ -449,7 +457,9 @@ impl Storage {
         let failure_count = i32::try_from(record.failure_count).unwrap_or(i32::MAX);
         let open_until = record
             .open_until
-            .filter(|_| record.state == CircuitState::Open);
+            .filter(|_| record.state == CircuitState::Open)
+            .map(storable);
+        let now = now.map(storable);
         let outcomes = Value::from(record.outcomes.clone());
         let written = client
             .query_typed(
@@ -715,6 +725,12 @@ fn state_name(state: CircuitState) -> &'static str {
         CircuitState::Open => "OPEN",
         CircuitState::HalfOpen => "HALF_OPEN",
     }
+}
+
+/// A time that all who share the table can read: Python has none after the year 9999, in any time zone.
+fn storable(time: SystemTime) -> SystemTime {
+    const LAST: Duration = Duration::from_secs(253_402_128_000);
+    time.clamp(SystemTime::UNIX_EPOCH, SystemTime::UNIX_EPOCH + LAST)
 }
 
 fn check_length(what: &str, text: &str) -> Result<(), StorageError> {
