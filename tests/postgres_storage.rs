@@ -12,8 +12,8 @@ use bulkman::{
     BuildError, CircuitBreaker, CircuitBreakerConfig, CircuitRecord, CircuitState, CircuitStorage,
     PostgresStorage, PostgresStorageBuilder, StorageError, StoredCircuit, WriteGuard, WriteOutcome,
 };
-use support::PATIENCE;
 use support::postgres::{Server, Silent};
+use support::{PATIENCE, eventually};
 
 const NAME: &str = "payments";
 const HOUR: Duration = Duration::from_secs(3600);
@@ -602,6 +602,21 @@ fn strict_asks_and_the_default_does_not() {
             .build()
             .is_err()
     );
+}
+
+#[test]
+fn a_host_that_says_nothing_does_not_stand_before_the_others() {
+    let server = Server::shared();
+    let (silent, later) = (Silent::start(), Silent::start());
+    let (port, last) = (silent.address().port(), later.address().port());
+    let ports = format!("{port},{},{last}", server.part("port"));
+    let hosts = ["127.0.0.1"; 3].join(",");
+    let dsn = server.dsn_with(&[("host", &hosts), ("port", &ports)]);
+    let storage = PostgresStorage::builder(dsn).deadline(Duration::from_secs(3));
+    let storage = storage.build().unwrap();
+    eventually("the second answers", || storage.check().is_ok());
+    assert!(silent.connections() > 0, "the first was asked before");
+    assert_eq!(later.connections(), 0);
 }
 
 #[test]

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::str::FromStr;
 
 use tokio_postgres::Config;
-use tokio_postgres::config::{Host, SslMode};
+use tokio_postgres::config::{Host, LoadBalanceHosts, SslMode};
 
 use super::super::storage::StorageError;
 
@@ -72,7 +72,10 @@ type Options = BTreeMap<String, Vec<u8>>;
 
 #[derive(Debug)]
 pub(super) struct Conninfo {
+    /// With all hosts.
     pub(super) config: Config,
+    /// With one host each, in the order in which they are tried.
+    pub(super) servers: Vec<Config>,
     /// What needs a TLS connector, in words; `None` if nothing does.
     pub(super) needs_tls: Option<String>,
 }
@@ -140,7 +143,7 @@ impl Conninfo {
     fn new(options: Options) -> Result<Self, StorageError> {
         let mut tls = Tls::default();
         let mut password = None;
-        let mut kept = String::new();
+        let (mut kept, mut hosts) = (String::new(), String::new());
         for (option, value) in options {
             if option == "password" {
                 password = Some(value);
@@ -150,26 +153,61 @@ impl Conninfo {
             // An empty value means the default.
             if !tls.take(&option, &value)? && !value.is_empty() {
                 let value = value.replace('\\', r"\\").replace('\'', r"\'");
-                kept += &format!("{}='{value}' ", own_name(&option));
+                let to = if ["host", "hostaddr", "port"].contains(&option.as_str()) {
+                    &mut hosts
+                } else {
+                    &mut kept
+                };
+                *to += &format!("{}='{value}' ", own_name(&option));
             }
         }
-        // Its message may quote what it stumbled over.
-        let mut config = Config::from_str(&kept).map_err(|_| {
-            StorageError::new("the connection string of the circuit storage is malformed, or one of its values is")
-        })?;
-        if let Some(password) = password {
-            config.password(password);
-        }
-        config.ssl_mode(tls.mode.unwrap_or(SslMode::Prefer));
-        if config.get_application_name().is_none() {
-            config.application_name("bulkman");
-        }
+        let config = |text: &str| {
+            // Its message may quote what it stumbled over.
+            let mut config = Config::from_str(text).map_err(|_| {
+                StorageError::new("the connection string of the circuit storage is malformed, or one of its values is")
+            })?;
+            if let Some(password) = &password {
+                config.password(password);
+            }
+            config.ssl_mode(tls.mode.unwrap_or(SslMode::Prefer));
+            if config.get_application_name().is_none() {
+                config.application_name("bulkman");
+            }
+            Ok::<_, StorageError>(config)
+        };
+        let nowhere = config(&kept)?;
+        let config = config(&(kept + &hosts))?;
         check_hosts(&config)?;
         Ok(Self {
+            servers: servers(&config, &nowhere),
             needs_tls: tls.needed_for()?,
             config,
         })
     }
+}
+
+fn servers(config: &Config, nowhere: &Config) -> Vec<Config> {
+    if config.get_load_balance_hosts() == LoadBalanceHosts::Random {
+        return vec![config.clone()];
+    }
+    let (hosts, addresses) = (config.get_hosts(), config.get_hostaddrs());
+    let server = |i: usize| {
+        let mut server = nowhere.clone();
+        match hosts.get(i) {
+            Some(Host::Tcp(name)) => drop(server.host(name)),
+            #[cfg(unix)]
+            Some(Host::Unix(path)) => drop(server.host_path(path)),
+            None => {}
+        }
+        if let Some(address) = addresses.get(i) {
+            server.hostaddr(*address);
+        }
+        if let Some(port) = config.get_ports().get(i).or(config.get_ports().first()) {
+            server.port(*port);
+        }
+        server
+    };
+    (0..hosts.len().max(addresses.len())).map(server).collect()
 }
 
 /// What else would only be found out by each attempt to connect.
@@ -600,6 +638,15 @@ mod tests {
             );
             assert_eq!(read, expected, "{text}");
         }
+        let text = "host=a,/b hostaddr=::1,::2 port=1,2 user=app password=p options='-c x=1' sslmode=disable";
+        let servers = Conninfo::parse(text).unwrap().servers;
+        for (server, text) in servers.iter().zip([
+            "host=a hostaddr=::1 port=1 user=app password=p options='-c x=1' sslmode=disable",
+            "host=/b hostaddr=::2 port=2 user=app password=p options='-c x=1' sslmode=disable",
+        ]) {
+            assert_eq!(*server, Conninfo::parse(text).unwrap().config);
+        }
+        assert_eq!(servers.len(), 2);
         let bytes = Conninfo::parse("postgres://app:%FF%fe@h/db").unwrap();
         assert_eq!(bytes.config.get_password(), Some(&[0xff, 0xfe][..]));
     }

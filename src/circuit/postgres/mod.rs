@@ -81,7 +81,8 @@ struct Storage {
     server: String,
     deadline: Duration,
     auto_create: bool,
-    config: Config,
+    /// To be tried one after the other.
+    servers: Vec<Config>,
     connect: Connect,
     line: Mutex<Line>,
 }
@@ -365,6 +366,19 @@ impl Storage {
         }
     }
 
+    /// Each server gets its share of the time, so that one that says nothing does not stand before the others.
+    async fn connect(&self) -> Result<Link, Error> {
+        let share = self.deadline / u32::try_from(self.servers.len()).unwrap_or(u32::MAX).max(1);
+        let (last, others) = self.servers.split_last().expect("one host at least");
+        for server in others {
+            let link = tokio::time::timeout(share, (self.connect)(server.clone())).await;
+            if let Ok(Ok(link)) = link {
+                return Ok(link);
+            }
+        }
+        (self.connect)(last.clone()).await
+    }
+
     async fn attempt<R>(
         &self,
         link: &mut Option<Link>,
@@ -372,7 +386,7 @@ impl Storage {
     ) -> Result<R, Error> {
         let link = match link {
             Some(link) => link,
-            None => link.insert((self.connect)(self.config.clone()).await?),
+            None => link.insert(self.connect().await?),
         };
         if self.auto_create && !link.has_table {
             schema::ensure(&mut link.client).await?;
@@ -619,7 +633,7 @@ impl PostgresStorageBuilder {
             deadline: self.deadline,
             auto_create: self.auto_create,
             connect: self.connect.unwrap_or_else(|| connect_with(NoTls)),
-            config: conninfo.config,
+            servers: conninfo.servers,
             line: Mutex::new(Line::new()?),
         }));
         if self.strict {
