@@ -6,6 +6,7 @@
 mod conninfo;
 mod schema;
 
+use std::collections::HashMap;
 use std::env::VarError;
 use std::fmt;
 use std::future::Future;
@@ -439,13 +440,13 @@ impl Storage {
                 ],
             )
             .await?;
+        let by_name: HashMap<&str, &Row> = rows
+            .iter()
+            .filter_map(|row| Some((row.try_get(0).ok()?, row)))
+            .collect();
         Ok(circuits
             .iter()
-            .map(|circuit| {
-                let of_circuit =
-                    |row: &&Row| row.try_get(0).is_ok_and(|name: &str| name == *circuit);
-                rows.iter().find(of_circuit).and_then(stored)
-            })
+            .map(|circuit| by_name.get(circuit).copied().and_then(stored))
             .collect())
     }
 
