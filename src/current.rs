@@ -28,6 +28,9 @@ use crate::sync::{self, AtomicU64, Mutex, Ordering};
 ///   call's, it would also see the `turn` in between.
 ///
 /// All others are listed under a lock.
+///
+/// Each seat has cache lines of its own, as in [`Padded`](sync::Padded): workers write theirs with every call.
+#[repr(align(128))]
 pub(crate) struct Seat {
     turn: AtomicU64,
     id: [AtomicU64; 2],
