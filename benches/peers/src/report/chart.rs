@@ -3,6 +3,8 @@
 use std::fmt::Write;
 
 use bulkman_peers::candidates::Work;
+use bulkman_peers::limit::Small;
+use bulkman_peers::pools::Pool;
 
 use super::{Report, Row, Section, time};
 
@@ -95,7 +97,7 @@ impl Report {
         let head = "<text x=\"24\" y=\"36\" class=\"bold\" font-size=\"17\">Time of one call whose task does nothing: less is better</text>\n";
         out.push_str(head);
         let how = format!(
-            "Dot: median of {} alternating rounds. Bar: the middle half of them. Dashed: two threads that do nothing but hand over.",
+            "Dot: median of {} alternating rounds. Bar: the middle half of them. Dashed: what the smallest program takes.",
             self.rounds
         );
         text(&mut out, 24.0, 58.0, "soft", &how);
@@ -150,7 +152,10 @@ fn panel(out: &mut String, axis: &Axis, top: f64, section: &Section, rows: &[&Ro
             last + 15.0
         );
     }
-    for row in section.rows.iter().filter(|row| row.is_limit()) {
+    // One call at a time the cell stands too close to the parked hand-off; the table has it.
+    let is_shown =
+        |row: &&Row| row.is_limit() && !(section.work == Work::OneByOne && row.name == Small::NAME);
+    for row in section.rows.iter().filter(is_shown) {
         if let Some(times) = row.measured() {
             let x = axis.x(times.median());
             vertical(out, "limit", x, first - 4.0, last);
