@@ -12,7 +12,8 @@
 //!
 //! A circuit that is shared through a storage differs in one thing: its keeper moves it from open to half-open
 //! ([`half_open`](Machine::half_open)), after it has asked the storage, and calls are refused until then. Only when the
-//! keeper is long overdue, since its storage hangs, a call does it after all. What peers have stored comes in through [`adopt`](Machine::adopt).
+//! keeper is long overdue, since its storage hangs, a call does it after all. What peers have stored comes in through
+//! [`adopt`](Machine::adopt).
 
 use std::collections::VecDeque;
 use std::num::NonZeroU64;
