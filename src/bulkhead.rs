@@ -401,7 +401,7 @@ impl BulkheadBuilder {
         };
         let workers = config.max_concurrent_calls;
         let capacity = workers + config.max_queue_size;
-        let queue = Queue::new(capacity);
+        let queue = Queue::new(capacity, workers);
         let epoch = clock.now();
         let shared = Arc::new(Shared {
             serial: next_serial(),

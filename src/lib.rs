@@ -80,6 +80,7 @@
 
 mod bulkhead;
 mod call;
+mod channel;
 mod circuit;
 mod clock;
 mod config;

@@ -19,6 +19,7 @@ use std::time::{Duration, Instant};
 
 use uuid::Uuid;
 
+use crate::channel::Sleeper;
 use crate::clock::after;
 use crate::current::{ThisThread, give_turn, sit_down};
 use crate::error::BuildError;
@@ -102,9 +103,10 @@ pub(crate) fn start(shared: &Arc<Shared>) -> Result<(), BuildError> {
 fn work(shared: Arc<Shared>, index: usize) {
     sit_down(shared.serial, index, Arc::clone(&shared.seats[index]));
     call_hooks(&shared, &shared.worker_hooks.on_start, index);
+    let me = Sleeper::here();
     // When the last task ended, if only bookkeeping of ours came after it: the next can start then.
     let mut just_now = None;
-    while let Some((job, waited)) = shared.queue.next() {
+    while let Some((job, waited)) = shared.queue.next(&me) {
         just_now = give_turn(job, index, just_now.filter(|_| !waited));
     }
     call_hooks(&shared, &shared.worker_hooks.on_stop, index);

@@ -23,8 +23,9 @@ use std::time::Instant;
 
 use uuid::Uuid;
 
+use crate::channel::{Channel, Sleeper};
 use crate::clock::Limit;
-use crate::sync::{AtomicBool, AtomicUsize, Mutex, Ordering, Padded, Receiver, Sender, bounded};
+use crate::sync::{AtomicBool, AtomicUsize, Mutex, Ordering, Padded};
 
 /// What every call has, whatever its types.
 pub(crate) struct Head {
@@ -80,8 +81,7 @@ pub(crate) trait Job: Send + Sync {
 type Entry = Option<Arc<dyn Job>>;
 
 pub(crate) struct Queue {
-    sender: Sender<Entry>,
-    receiver: Receiver<Entry>,
+    channel: Arc<Channel<Entry>>,
     /// How many shells may be in the channel.
     allowance: usize,
     /// Shells in the channel, or about to be.
@@ -90,12 +90,10 @@ pub(crate) struct Queue {
 }
 
 impl Queue {
-    pub(crate) fn new(calls: usize) -> Self {
+    pub(crate) fn new(calls: usize, workers: usize) -> Self {
         let allowance = calls;
-        let (sender, receiver) = bounded(calls + allowance + 1);
         Self {
-            sender,
-            receiver,
+            channel: Arc::new(Channel::new(calls + allowance + 1, workers)),
             allowance,
             shells: Padded::default(),
             sweeping: Mutex::new(()),
@@ -104,25 +102,20 @@ impl Queue {
 
     /// Sends the stop token, once.
     pub(crate) fn stopper(&self) -> impl Fn() + Send + Sync + 'static {
-        let sender = self.sender.clone();
-        move || send(&sender, None)
+        let channel = Arc::clone(&self.channel);
+        move || channel.send(None)
     }
 
     /// Appends a call that holds a permit.
     pub(crate) fn push(&self, job: Arc<dyn Job>) {
-        send(&self.sender, Some(job));
+        self.channel.send(Some(job));
     }
 
     /// Waits for the next call, and tells whether there was none at first; `None` when there will be none.
-    pub(crate) fn next(&self) -> Option<(Arc<dyn Job>, bool)> {
-        let (entry, waited) = match self.receiver.try_recv() {
-            Ok(entry) => (entry, false),
-            // Neither end is ever dropped before the workers are gone, so a disconnect cannot happen; it
-            // would mean the same as the token.
-            Err(_) => (self.receiver.recv().unwrap_or(None), true),
-        };
+    pub(crate) fn next(&self, worker: &Arc<Sleeper>) -> Option<(Arc<dyn Job>, bool)> {
+        let (entry, waited) = self.channel.take(worker);
         if entry.is_none() {
-            send(&self.sender, None);
+            self.channel.send(None);
         }
         entry.map(|job| (job, waited))
     }
@@ -144,18 +137,18 @@ impl Queue {
 
     fn sweep(&self) {
         let _one_at_a_time = self.sweeping.lock();
-        let entries = self.receiver.len();
+        let entries = self.channel.len();
         let mut others = Vec::with_capacity(entries.saturating_sub(self.allowance));
         for _ in 0..entries {
-            match self.receiver.try_recv() {
+            match self.channel.try_take() {
                 // A shell has neither closure nor outcome left: nothing of the user's is dropped here.
-                Ok(Some(job)) if job.is_shell() => self.shell_left(),
-                Ok(other) => others.push(other),
-                Err(_) => break,
+                Some(Some(job)) if job.is_shell() => self.shell_left(),
+                Some(other) => others.push(other),
+                None => break,
             }
         }
         for other in others {
-            send(&self.sender, other);
+            self.channel.send(other);
         }
     }
 
@@ -165,15 +158,15 @@ impl Queue {
             // One at a time, so that `each` runs under no lock and a sweep has nothing in its hands.
             let entry = {
                 let _no_sweep = self.sweeping.lock();
-                self.receiver.try_recv()
+                self.channel.try_take()
             };
             match entry {
-                Ok(Some(job)) => each(job),
-                Ok(None) => {
-                    send(&self.sender, None);
+                Some(Some(job)) => each(job),
+                Some(None) => {
+                    self.channel.send(None);
                     break;
                 }
-                Err(_) => break,
+                None => break,
             }
         }
     }
@@ -181,16 +174,8 @@ impl Queue {
     /// Throws everything away, when the last worker is gone and only shells can be left.
     pub(crate) fn clear(&self) {
         let _no_sweep = self.sweeping.lock();
-        while self.receiver.try_recv().is_ok() {}
+        while self.channel.try_take().is_some() {}
     }
-}
-
-fn send(sender: &Sender<Entry>, entry: Entry) {
-    let sent = sender.try_send(entry).is_ok();
-    debug_assert!(
-        sent,
-        "the channel has room for all permits, shells and the token"
-    );
 }
 
 /// A shell that is counted and may come into being.

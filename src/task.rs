@@ -606,7 +606,10 @@ where
     }
 
     fn wait(&self, until: Option<Instant>) -> Option<ExecutionResult<T, E>> {
-        self.shared.spinning.until(|| Pending::is_finished(self));
+        let _here_or_not = self
+            .shared
+            .spinning
+            .until(|| Pending::is_finished(self).then_some(()));
         let mut inner = self.inner.lock();
         loop {
             let wake_at = match self.look(&mut inner) {

@@ -11,9 +11,11 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant, SystemTime};
 
 use super::checker;
-pub(crate) use checker::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
+pub(crate) use checker::sync::atomic::{
+    AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering, fence,
+};
+pub(crate) use checker::thread::JoinHandle;
 use checker::thread::yield_now;
-pub(crate) use checker::thread::{JoinHandle, Thread, current as this_thread};
 pub(crate) use checker::thread_local;
 
 /// One look, and one after a yield: both are explored.
@@ -45,6 +47,36 @@ pub mod __model {
         super::world()
             .nanos
             .fetch_add(nanos, super::Ordering::AcqRel);
+    }
+
+    /// The channel by itself, without a bulkhead around it.
+    pub struct Line(crate::channel::Channel<usize>);
+
+    /// A thread that takes from a line.
+    pub struct Taker(super::Arc<crate::channel::Sleeper>);
+
+    impl Line {
+        pub fn new(capacity: usize) -> Self {
+            Self(crate::channel::Channel::new(capacity, 0))
+        }
+
+        pub fn send(&self, entry: usize) {
+            self.0.send(entry);
+        }
+
+        pub fn try_take(&self) -> Option<usize> {
+            self.0.try_take()
+        }
+
+        pub fn take(&self, taker: &Taker) -> usize {
+            self.0.take(&taker.0).0
+        }
+    }
+
+    impl Taker {
+        pub fn here() -> Self {
+            Self(crate::channel::Sleeper::here())
+        }
     }
 
     /// Lets the next `n` waits of this execution end without a reason.
@@ -185,7 +217,7 @@ fn let_others_run<T>(guard: &mut MutexGuard<'_, T>) {
     guard.guard = Some(guard.lock.lock().expect("nothing panics under a lock"));
 }
 
-// ---- crossbeam's bounded channel, as far as it is used: nobody ever disconnects
+// ---- crossbeam's bounded channel, as far as it is used: nobody ever disconnects or blocks
 
 pub(crate) struct Sender<T>(Arc<Channel<T>>);
 
@@ -194,22 +226,17 @@ pub(crate) struct Receiver<T>(Arc<Channel<T>>);
 struct Channel<T> {
     capacity: usize,
     entries: Mutex<VecDeque<T>>,
-    arrived: Condvar,
+    /// How many there are. Who looks only here takes no lock, and may see an older number.
+    len: AtomicUsize,
 }
 
 pub(crate) fn bounded<T>(capacity: usize) -> (Sender<T>, Receiver<T>) {
     let channel = Arc::new(Channel {
         capacity,
         entries: Mutex::new(VecDeque::new()),
-        arrived: Condvar::new(),
+        len: AtomicUsize::new(0),
     });
     (Sender(Arc::clone(&channel)), Receiver(channel))
-}
-
-impl<T> Clone for Sender<T> {
-    fn clone(&self) -> Self {
-        Self(Arc::clone(&self.0))
-    }
 }
 
 impl<T> Sender<T> {
@@ -219,29 +246,24 @@ impl<T> Sender<T> {
             return Err(entry);
         }
         entries.push_back(entry);
-        drop(entries);
-        self.0.arrived.notify_one();
+        self.0.len.store(entries.len(), Ordering::Relaxed);
         Ok(())
     }
 }
 
 impl<T> Receiver<T> {
-    pub(crate) fn recv(&self) -> Result<T, ()> {
-        let mut entries = self.0.entries.lock();
-        loop {
-            if let Some(entry) = entries.pop_front() {
-                return Ok(entry);
-            }
-            wait_until(&self.0.arrived, &mut entries, None);
-        }
-    }
-
     pub(crate) fn try_recv(&self) -> Result<T, ()> {
-        self.0.entries.lock().pop_front().ok_or(())
+        if self.len() == 0 {
+            return Err(());
+        }
+        let mut entries = self.0.entries.lock();
+        let entry = entries.pop_front().ok_or(())?;
+        self.0.len.store(entries.len(), Ordering::Relaxed);
+        Ok(entry)
     }
 
     pub(crate) fn len(&self) -> usize {
-        self.0.entries.lock().len()
+        self.0.len.load(Ordering::Relaxed)
     }
 }
 
@@ -254,12 +276,46 @@ pub(crate) fn spawn(
     checker::thread::Builder::new().name(name).spawn(body)
 }
 
+/// A thread to unpark. Not loom's own, which also wakes a thread that waits for something else.
+#[derive(Clone)]
+pub(crate) struct Thread(Arc<Token>);
+
+struct Token {
+    is_there: Mutex<bool>,
+    came: Condvar,
+}
+
+checker::thread_local! {
+    static THIS_THREAD: Thread = Thread(Arc::new(Token {
+        is_there: Mutex::new(false),
+        came: Condvar::new(),
+    }));
+}
+
+pub(crate) fn this_thread() -> Thread {
+    THIS_THREAD.with(Clone::clone)
+}
+
+impl Thread {
+    pub(crate) fn unpark(&self) {
+        *self.0.is_there.lock() = true;
+        self.0.came.notify_one();
+    }
+}
+
 pub(crate) fn park_until(deadline: Option<Instant>) {
     match deadline {
         Some(deadline) if now() >= deadline => {}
         Some(_) => yield_now(),
-        None if spurious() => yield_now(),
-        None => checker::thread::park(),
+        None => {
+            let Thread(token) = this_thread();
+            let mut is_there = token.is_there.lock();
+            if !*is_there {
+                // It may come back without the token: as spurious a wake-up as any.
+                wait_until(&token.came, &mut is_there, None);
+            }
+            *is_there = false;
+        }
     }
 }
 
@@ -272,7 +328,7 @@ pub(crate) fn park_for(_: Duration) {
 pub(crate) struct Spinning(());
 
 impl Spinning {
-    pub(crate) fn until(&self, done: impl Fn() -> bool) -> bool {
-        done()
+    pub(crate) fn until<R>(&self, look: impl Fn() -> Option<R>) -> Option<R> {
+        look()
     }
 }

@@ -1,0 +1,90 @@
+//! Workers that look for work, sleep and are called: no entry is left without a worker that could take it.
+//!
+//! The real channel by itself, since two workers of a whole bulkhead are too many interleavings.
+
+mod support;
+
+use std::sync::Arc;
+
+use bulkman::__model::{Line, Taker};
+use loom::sync::{Condvar, Mutex};
+use loom::thread::{self, JoinHandle};
+use support::explore;
+
+/// A line, and the hall where those meet who have taken from it: tasks that end only when all of them run, which
+/// takes a worker for each.
+struct Hall {
+    line: Line,
+    present: Mutex<usize>,
+    changed: Condvar,
+}
+
+impl Hall {
+    fn new() -> Arc<Self> {
+        Arc::new(Self {
+            line: Line::new(4),
+            present: Mutex::new(0),
+            changed: Condvar::new(),
+        })
+    }
+
+    /// A worker that takes so many entries and then runs a task that waits for the others.
+    fn worker(self: &Arc<Self>, entries: usize) -> JoinHandle<()> {
+        let hall = Arc::clone(self);
+        thread::spawn(move || {
+            let me = Taker::here();
+            for _ in 0..entries {
+                hall.line.take(&me);
+            }
+            hall.meet();
+        })
+    }
+
+    fn meet(&self) {
+        let mut present = self.present.lock().unwrap();
+        *present += 1;
+        self.changed.notify_all();
+        while *present < 2 {
+            present = self.changed.wait(present).unwrap();
+        }
+    }
+}
+
+/// G1: two calls run at the same time, whatever the workers are just doing.
+#[test]
+fn two_sends_against_two_workers_going_to_sleep() {
+    explore("two sends, going to sleep", 2, || {
+        let hall = Hall::new();
+        let workers = [1, 1].map(|entries| hall.worker(entries));
+        hall.line.send(0);
+        hall.line.send(0);
+        workers.map(|worker| worker.join().unwrap());
+    });
+}
+
+/// The same when both are asleep.
+#[test]
+fn two_sends_against_two_workers_asleep() {
+    explore("two sends, asleep", 2, || {
+        let hall = Hall::new();
+        let workers = [1, 1].map(|entries| hall.worker(entries));
+        thread::yield_now();
+        hall.line.send(0);
+        hall.line.send(0);
+        workers.map(|worker| worker.join().unwrap());
+    });
+}
+
+/// The same when one has something else to do first.
+#[test]
+fn three_sends_against_two_workers() {
+    explore("three sends", 1, || {
+        let hall = Hall::new();
+        let workers = [1, 2].map(|entries| hall.worker(entries));
+        thread::yield_now();
+        hall.line.send(0);
+        hall.line.send(0);
+        hall.line.send(0);
+        workers.map(|worker| worker.join().unwrap());
+    });
+}
