@@ -111,17 +111,12 @@ impl<T> Channel<T> {
     }
 
     fn wait(&self, me: &Arc<Sleeper>) -> T {
-        // One who looks is enough for the next entry, and more would be in each other's way.
-        if looking(self.idle.load(Ordering::Relaxed)) == 0 {
-            self.idle.fetch_add(ONE_LOOKING, Ordering::Relaxed);
-            if let Some(entry) = self.spinning.until(|| self.try_take()) {
-                self.go(ONE_LOOKING);
-                return entry;
-            }
-            self.lie_down(me, ONE_LOOKING);
-        } else {
-            self.lie_down(me, 0);
+        self.idle.fetch_add(ONE_LOOKING, Ordering::Relaxed);
+        if let Some(entry) = self.spinning.until(|| self.try_take(), || self.len() > 0) {
+            self.go(ONE_LOOKING);
+            return entry;
         }
+        self.lie_down(me);
         loop {
             // ORDERING: SeqCst, see `send`.
             fence(Ordering::SeqCst);
@@ -134,17 +129,17 @@ impl<T> Channel<T> {
                 self.go(ONE_LOOKING);
                 return entry;
             }
-            self.lie_down(me, ONE_LOOKING);
+            self.lie_down(me);
         }
     }
 
-    /// To sleep, and no longer counted as it was.
-    fn lie_down(&self, me: &Arc<Sleeper>, was: u64) {
+    /// Counted as asleep, and no longer as looking.
+    fn lie_down(&self, me: &Arc<Sleeper>) {
         let mut asleep = self.asleep.lock();
         me.called.store(false, Ordering::Relaxed);
         asleep.push(Arc::clone(me));
         self.idle
-            .fetch_add(ONE_ASLEEP.wrapping_sub(was), Ordering::Relaxed);
+            .fetch_add(ONE_ASLEEP.wrapping_sub(ONE_LOOKING), Ordering::Relaxed);
     }
 
     /// Not asleep after all, but with an entry in hand.

@@ -606,10 +606,8 @@ where
     }
 
     fn wait(&self, until: Option<Instant>) -> Option<ExecutionResult<T, E>> {
-        let _here_or_not = self
-            .shared
-            .spinning
-            .until(|| Pending::is_finished(self).then_some(()));
+        let finished = || Pending::is_finished(self).then_some(());
+        let _or_it_takes_longer = self.shared.spinning.until(finished, || false);
         let mut inner = self.inner.lock();
         loop {
             let wake_at = match self.look(&mut inner) {

@@ -328,7 +328,7 @@ pub(crate) fn park_for(_: Duration) {
 pub(crate) struct Spinning(());
 
 impl Spinning {
-    pub(crate) fn until<R>(&self, look: impl Fn() -> Option<R>) -> Option<R> {
+    pub(crate) fn until<R>(&self, look: impl Fn() -> Option<R>, _: impl Fn() -> bool) -> Option<R> {
         look()
     }
 }
