@@ -38,7 +38,7 @@ fn workers(c: &mut Criterion) {
                 continue;
             }
         };
-        // Every worker has gone to sleep once.
+        // Every worker has had something to do.
         let calls: Vec<_> = (0..n + 100).map(|_| bulkhead.run(task)).collect();
         calls.into_iter().for_each(|call| drop(call.wait()));
         group.bench_function(BenchmarkId::new("round trip, N", n), |b| {

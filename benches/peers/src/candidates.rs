@@ -14,6 +14,9 @@ pub enum Work {
     OneByOne,
     /// Submits all tasks, keeps their handles, and then waits for all.
     Batch,
+    /// Submits one task and waits for its result, pauses for half a millisecond, and so on, while each core is busy
+    /// with something else. Only the calls are timed.
+    NowAndThen,
     /// Submits to a pool that is full.
     Refused,
 }
@@ -30,6 +33,8 @@ pub trait Candidate {
         calls
     }
 }
+
+const PAUSE: Duration = Duration::from_micros(500);
 
 /// Why there is no candidate that refuses.
 pub const UNBOUNDED: &str = "takes every call";
@@ -72,31 +77,34 @@ fn boxed<C: Candidate + 'static>(candidate: C) -> Box<dyn Candidate> {
 
 fn entry<P: Pool + 'static>(work: Work, workers: usize) -> Entry {
     let candidate = match work {
-        Work::OneByOne | Work::Batch => {
+        Work::OneByOne | Work::Batch | Work::NowAndThen => {
             let pool = P::start(workers, 100_000);
             // Pools that start threads late start them here, where the workers belong.
             pool.batch(1_000);
-            let round = if work == Work::Batch {
-                P::batch
-            } else {
-                one_by_one
+            let round: Round<P> = match work {
+                Work::Batch => |pool, calls| timed(|| pool.batch(calls)),
+                Work::NowAndThen => now_and_then,
+                _ => |pool, calls| timed(|| one_by_one(pool, calls)),
             };
             Ok(boxed(Timed { pool, round }))
         }
         Work::Refused => match P::start_full() {
-            Some(pool) => Ok(boxed(Timed {
-                pool,
-                round: refused,
-            })),
+            Some(pool) => {
+                let round: Round<P> = |pool, calls| timed(|| refused(pool, calls));
+                Ok(boxed(Timed { pool, round }))
+            }
             None => Err(UNBOUNDED.to_owned()),
         },
     };
     (P::NAME, candidate)
 }
 
+/// How long so many calls took in all.
+type Round<P> = fn(&P, usize) -> Duration;
+
 struct Timed<P> {
     pool: P,
-    round: fn(&P, usize),
+    round: Round<P>,
 }
 
 impl<P: Pool> Candidate for Timed<P> {
@@ -105,10 +113,14 @@ impl<P: Pool> Candidate for Timed<P> {
     }
 
     fn run(&mut self, calls: usize) -> Duration {
-        let began = Instant::now();
-        (self.round)(&self.pool, calls);
-        began.elapsed()
+        (self.round)(&self.pool, calls)
     }
+}
+
+fn timed(round: impl FnOnce()) -> Duration {
+    let began = Instant::now();
+    round();
+    began.elapsed()
 }
 
 /// Also what `bin/allocations.rs` counts.
@@ -116,6 +128,14 @@ pub fn one_by_one<P: Pool>(pool: &P, calls: usize) {
     for _ in 0..calls {
         pool.wait(pool.submit());
     }
+}
+
+fn now_and_then<P: Pool>(pool: &P, calls: usize) -> Duration {
+    let call = |_| {
+        std::thread::sleep(PAUSE);
+        timed(|| pool.wait(pool.submit()))
+    };
+    (0..calls).map(call).sum()
 }
 
 fn refused<P: Pool>(pool: &P, calls: usize) {

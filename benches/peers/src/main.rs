@@ -18,7 +18,7 @@ use std::process::Command;
 
 use arguments::Arguments;
 use bulkman_peers::candidates::{Candidate, Entry, Work, all};
-use bulkman_peers::place::Place;
+use bulkman_peers::place::{BusyCores, Place};
 use bulkman_peers::python::Venv;
 use report::{Allocations, Report, Row, Section, machine};
 
@@ -36,6 +36,7 @@ fn main() {
     for (work, workers, calls) in [
         (Work::OneByOne, 1, 2_000),
         (Work::Batch, 2, 50_000),
+        (Work::NowAndThen, 2, 100),
         (Work::Refused, 1, 100_000),
     ] {
         let places = [
@@ -43,13 +44,14 @@ fn main() {
             Some(Place::one_core()),
             Some(Place::scheduler()),
         ];
-        // A refusal is the caller's work alone.
-        let places = places
-            .into_iter()
-            .flatten()
-            .skip(if work == Work::Refused { 2 } else { 0 });
+        let places = places.into_iter().flatten().filter(|place| match work {
+            Work::OneByOne | Work::Batch => true,
+            // All cores are busy, or the caller does it alone.
+            Work::NowAndThen | Work::Refused => *place == Place::scheduler(),
+        });
         for place in places {
             let entries = all(work, workers, &place, &python);
+            let _busy = (work == Work::NowAndThen).then(BusyCores::start);
             let rows = measure(entries, calls, arguments.rounds);
             eprintln!("measured: {work:?}, {}", place.name);
             sections.push(Section {

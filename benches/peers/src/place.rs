@@ -1,5 +1,9 @@
 //! Where the threads of a comparison run.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::{self, JoinHandle};
+
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
 /// The cores of the caller and of the workers.
@@ -54,6 +58,36 @@ impl Place {
         let started = start();
         move_to(&self.caller);
         started
+    }
+}
+
+/// A thread on each core that has always something to do.
+pub struct BusyCores {
+    over: Arc<AtomicBool>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl BusyCores {
+    pub fn start() -> Self {
+        let over = Arc::new(AtomicBool::new(false));
+        let busy = |core| {
+            let over = Arc::clone(&over);
+            thread::spawn(move || {
+                move_to(&[core]);
+                while !over.load(Ordering::Relaxed) {}
+            })
+        };
+        let threads = allowed().into_iter().map(busy).collect();
+        Self { over, threads }
+    }
+}
+
+impl Drop for BusyCores {
+    fn drop(&mut self) {
+        self.over.store(true, Ordering::Relaxed);
+        for thread in self.threads.drain(..) {
+            let _ = thread.join();
+        }
     }
 }
 

@@ -69,6 +69,7 @@ impl Python {
         let kind = match work {
             Work::OneByOne => "one_by_one",
             Work::Batch => "batch",
+            Work::NowAndThen => "now_and_then",
             Work::Refused => "refused",
         };
         let mut child = Command::new(&venv.python)
@@ -121,6 +122,7 @@ impl Candidate for Python {
     /// A call takes Python so much longer that the run would be waiting for it alone.
     fn share_of(&self, calls: usize) -> usize {
         match self.work {
+            Work::NowAndThen => calls,
             Work::OneByOne => calls / 2,
             Work::Batch | Work::Refused => calls / 10,
         }

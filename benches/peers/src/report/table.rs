@@ -14,6 +14,7 @@ impl Section {
         match self.work {
             Work::OneByOne => format!("execute and wait, {}", self.place),
             Work::Batch => format!("50,000 handles, {}", self.place),
+            Work::NowAndThen => "now and then, busy cores".to_owned(),
             Work::Refused => "refused".to_owned(),
         }
     }
