@@ -606,8 +606,10 @@ where
     }
 
     fn wait(&self, until: Option<Instant>) -> Option<ExecutionResult<T, E>> {
-        let finished = || Pending::is_finished(self).then_some(());
-        let _or_it_takes_longer = self.shared.spinning.until(finished, || false);
+        if until.is_none_or(|until| self.shared.clock.now() < until) {
+            let finished = || Pending::is_finished(self).then_some(());
+            let _or_it_takes_longer = self.shared.spinning.until(finished, || false);
+        }
         let mut inner = self.inner.lock();
         loop {
             let wake_at = match self.look(&mut inner) {
