@@ -216,7 +216,7 @@ fn waker_replaced_against_completion() {
 /// G10: a snapshot taken while a call is submitted, run and refused elsewhere.
 #[test]
 fn snapshot_against_everything() {
-    explore("snapshot", 2, || {
+    explore("snapshot", 1, || {
         let bulkhead = Arc::new(bulkhead(1, 0));
         let other = Arc::clone(&bulkhead);
         let watcher = thread::spawn(move || {

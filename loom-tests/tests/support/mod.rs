@@ -13,13 +13,14 @@ use bulkman::{Bulkhead, BulkheadConfig, BulkheadStats};
 
 /// Explores every interleaving of `scenario` with at most `preemptions` switches away from a thread that
 /// could have gone on (`LOOM_MAX_PREEMPTIONS` overrides it), and prints how many there were. The same
-/// with one spurious wake-up, at every place where a thread sleeps first.
+/// with one spurious wake-up, at every place where a thread sleeps first, and one switch less, but at least one.
 pub fn explore(name: &str, preemptions: usize, scenario: fn()) {
     for spurious in [0, 1] {
         let executions = Arc::new(AtomicUsize::new(0));
         let counter = Arc::clone(&executions);
         let mut builder = loom::model::Builder::new();
-        builder.preemption_bound.get_or_insert(preemptions);
+        let switches = preemptions.saturating_sub(spurious).max(1);
+        builder.preemption_bound.get_or_insert(switches);
         builder.max_branches = 20_000;
         builder.check(move || {
             counter.fetch_add(1, Ordering::Relaxed);
