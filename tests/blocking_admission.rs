@@ -3,13 +3,15 @@
 mod support;
 
 use std::convert::Infallible;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{self, Receiver, TryRecvError};
+use std::sync::{Arc, OnceLock, Weak};
 use std::thread;
 use std::time::Duration;
 
-use bulkman::{Bulkhead, BulkheadError, ExecutionResult, ManualClock};
+use bulkman::{
+    Bulkhead, BulkheadError, CapturedContext, ContextPropagator, ExecutionResult, ManualClock,
+};
 use support::{PATIENCE, assert_balanced, bulkhead, config, eventually, occupy, wait};
 
 const FOR_EVER: Duration = Duration::MAX;
@@ -322,6 +324,41 @@ fn on_a_worker_of_its_own_it_never_waits() {
         matches!(inner.error(), Some(BulkheadError::Full { .. })),
         "{inner:?}"
     );
+}
+
+/// Asks for a second place while its thread is about to submit a call and holds the first.
+struct Asks {
+    bulkhead: Arc<OnceLock<Weak<Bulkhead>>>,
+    got: mpsc::Sender<ExecutionResult<(), Infallible>>,
+}
+
+impl ContextPropagator for Asks {
+    fn capture(&self) -> CapturedContext {
+        let bulkhead = self.bulkhead.get().and_then(Weak::upgrade).unwrap();
+        let second = bulkhead.call().wait_for_capacity(FOR_EVER).run(|| ());
+        self.got.send(second.wait()).unwrap();
+        CapturedContext::new(|| Box::new(()))
+    }
+}
+
+#[test]
+fn in_a_propagator_of_its_own_it_never_waits() {
+    let (got, seconds) = mpsc::channel();
+    let itself: Arc<OnceLock<Weak<Bulkhead>>> = Arc::default();
+    let propagator = Asks {
+        bulkhead: Arc::clone(&itself),
+        got,
+    };
+    let builder = Bulkhead::builder(config(1, 0)).context_propagator(propagator);
+    let bulkhead = Arc::new(builder.build().unwrap());
+    itself.set(Arc::downgrade(&bulkhead)).unwrap();
+    let first = thread::spawn(move || wait(bulkhead.run(|| "first")).into_result().unwrap());
+    let second = seconds.recv_timeout(PATIENCE).expect("no hang");
+    assert!(
+        matches!(second.error(), Some(BulkheadError::Full { .. })),
+        "{second:?}"
+    );
+    assert_eq!(first.join().unwrap(), "first");
 }
 
 #[test]

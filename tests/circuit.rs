@@ -2,7 +2,7 @@
 
 mod support;
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
@@ -589,6 +589,21 @@ fn without_a_breaker_failures_change_nothing() {
     }
     assert_eq!(bulkhead.state(), BulkheadState::Healthy);
     assert_eq!(bulkhead.stats().circuit_state, None);
+}
+
+#[test]
+fn without_a_breaker_no_error_is_judged() {
+    let bulkhead = support::bulkhead(1, 1);
+    let judged = Arc::new(AtomicBool::new(false));
+    let handle = bulkhead
+        .call()
+        .failure_if({
+            let judged = Arc::clone(&judged);
+            move |_: &&str| judged.swap(true, Ordering::Relaxed)
+        })
+        .execute(|| Err::<(), _>("own"));
+    assert!(wait(handle).error().is_some());
+    assert!(!judged.load(Ordering::Relaxed));
 }
 
 #[test]

@@ -11,8 +11,9 @@ use std::thread;
 use std::time::Duration;
 
 use bulkman::{
-    Bulkhead, BulkheadConfig, BulkheadError, BulkheadEvent, BulkheadState, CircuitBreakerConfig,
-    ExecutionHandle, ManualClock, RejectReason, ShutdownReport,
+    Bulkhead, BulkheadConfig, BulkheadError, BulkheadEvent, BulkheadState, CapturedContext,
+    CircuitBreakerConfig, ContextPropagator, ExecutionHandle, ManualClock, RejectReason,
+    ShutdownReport,
 };
 use support::{
     Gate, OpenOnDrop, PATIENCE, assert_balanced, bulkhead, config, eventually, occupy, wait,
@@ -770,6 +771,108 @@ fn a_listener_that_hears_of_a_change_of_the_circuit_may_shut_down() {
         assert!(bulkhead.run(|| ()).wait().is_success());
         assert!(is_shut_down(bulkhead.run(|| ())));
     });
+}
+
+/// Does something in the thread of each caller, which holds a place at that moment.
+struct WhenCaptured<F>(F);
+
+impl<F: Fn() + Send + Sync> ContextPropagator for WhenCaptured<F> {
+    fn capture(&self) -> CapturedContext {
+        (self.0)();
+        CapturedContext::new(|| Box::new(()))
+    }
+}
+
+fn with_propagator(
+    config: BulkheadConfig,
+    when_captured: impl Fn() + Send + Sync + 'static,
+) -> Arc<Bulkhead> {
+    let builder = Bulkhead::builder(config).context_propagator(WhenCaptured(when_captured));
+    Arc::new(builder.build().unwrap())
+}
+
+#[test]
+fn a_propagator_may_shut_down_also_for_a_call_to_another_bulkhead() {
+    in_time(|| {
+        let outer: Arc<OnceLock<Weak<Bulkhead>>> = Arc::default();
+        let inner = with_propagator(config(1, 1), {
+            let outer = Arc::clone(&outer);
+            move || {
+                let outer = outer.get().and_then(Weak::upgrade).unwrap();
+                // This thread holds places of both.
+                let _ = outer.shutdown();
+            }
+        });
+        let bulkhead = with_propagator(config(1, 1), {
+            let inner = Arc::clone(&inner);
+            move || {
+                assert_eq!(wait(inner.run(|| "inner")).value(), Some(&"inner"));
+                let _ = inner.shutdown();
+            }
+        });
+        outer.set(Arc::downgrade(&bulkhead)).unwrap();
+        assert_eq!(wait(bulkhead.run(|| "outer")).value(), Some(&"outer"));
+        assert!(is_shut_down(bulkhead.run(|| ())));
+        assert!(is_shut_down(inner.run(|| ())));
+    });
+}
+
+#[test]
+fn a_call_that_was_about_to_be_queued_when_the_queue_was_cancelled_is_cancelled_too() {
+    let itself: Arc<OnceLock<Weak<Bulkhead>>> = Arc::default();
+    let bulkhead = with_propagator(config(1, 1), {
+        let itself = Arc::clone(&itself);
+        move || {
+            if let Some(bulkhead) = itself.get().and_then(Weak::upgrade) {
+                let _ = bulkhead.shutdown_now();
+            }
+        }
+    });
+    let busy = occupy(&bulkhead, 1);
+    itself.set(Arc::downgrade(&bulkhead)).unwrap();
+    // It has its place and is not in the queue yet when the shutdown comes.
+    let late = bulkhead.run(|| ());
+    assert!(late.is_finished(), "no worker is free to cancel it");
+    assert!(is_cancelled_by_shutdown(late));
+    busy.finish();
+}
+
+#[test]
+fn a_propagator_waits_for_the_end_of_another_bulkhead() {
+    for levels in [0, 1] {
+        in_time(move || {
+            let ended = Arc::new(AtomicBool::new(false));
+            let other = Bulkhead::builder(config(1, 50))
+                .on_worker_stop({
+                    let ended = Arc::clone(&ended);
+                    move |_| ended.store(true, Ordering::Relaxed)
+                })
+                .build()
+                .unwrap();
+            for _ in 0..50 {
+                drop(other.run(thread::yield_now));
+            }
+            let captured = AtomicUsize::new(0);
+            let seen_ended = Arc::new(AtomicBool::new(false));
+            let itself: Arc<OnceLock<Weak<Bulkhead>>> = Arc::default();
+            let bulkhead = with_propagator(config(1, 1), {
+                let (seen_ended, itself) = (Arc::clone(&seen_ended), Arc::clone(&itself));
+                move || {
+                    if captured.fetch_add(1, Ordering::Relaxed) < levels {
+                        // Once more from in here.
+                        let bulkhead = itself.get().and_then(Weak::upgrade).unwrap();
+                        drop(bulkhead.run(|| ()));
+                    } else {
+                        let _ = other.shutdown();
+                        seen_ended.fetch_or(ended.load(Ordering::Relaxed), Ordering::Relaxed);
+                    }
+                }
+            });
+            itself.set(Arc::downgrade(&bulkhead)).unwrap();
+            assert!(wait(bulkhead.run(|| ())).is_success());
+            assert!(seen_ended.load(Ordering::Relaxed), "level {levels}");
+        });
+    }
 }
 
 #[test]
