@@ -923,6 +923,7 @@ fn a_storage_that_goes_by_another_clock_is_not_asked_without_a_pause() {
     let start = Instant::now();
     world.clock.advance(ISOLATION);
     eventually("ten attempts", || world.shelf.stores().len() >= before + 10);
+    // However slow the machine: there are nine pauses between ten attempts.
     assert!(start.elapsed() >= 9 * Duration::from_millis(50));
     assert!(breaker.is_open());
     line.stores_answer(Answer::Right);
@@ -1015,6 +1016,48 @@ fn a_trip_during_an_outage_is_written_later() {
         assert_eq!(retry_after(&peer), ISOLATION - SECOND);
         assert_eq!(retry_after(&breaker), ISOLATION - SECOND);
     }
+}
+
+#[test]
+fn in_the_pause_of_an_outage_nothing_is_asked() {
+    let world = World::new();
+    let (breaker, line) = world.peer(HOUR);
+    line.stores_answer(Answer::Error);
+    trip(&breaker);
+    eventually("the outage", || line.is_down());
+    let asked = || (world.shelf.stores().len(), world.shelf.loads());
+    let before = asked();
+    // The keeper is called, twice at least, and goes on alone.
+    breaker.force_open();
+    world.clock.advance(ISOLATION);
+    soon(&breaker, HalfOpen);
+    assert_eq!(asked(), before);
+}
+
+#[test]
+fn the_pauses_of_an_outage_grow() {
+    let world = World::new();
+    let (breaker, line) = world.peer(SOON);
+    line.all_answer(Answer::Error);
+    let before = world.shelf.loads();
+    let start = Instant::now();
+    eventually("nine attempts", || world.shelf.loads() >= before + 9);
+    // However slow the machine: 1, 2, 4, ... 128 milliseconds.
+    assert!(start.elapsed() >= Duration::from_millis(255));
+    assert!(breaker.is_closed());
+}
+
+#[test]
+fn while_one_circuit_cannot_be_stored_the_pauses_do_not_grow() {
+    let world = World::new();
+    let (breaker, line) = world.peer(SOON);
+    line.stores_answer(Answer::Error);
+    trip(&breaker);
+    eventually("the outage", || line.is_down());
+    let before = world.shelf.loads();
+    // With pauses that grow these would take minutes.
+    eventually("news", || world.shelf.loads() >= before + 40);
+    assert!(line.is_down());
 }
 
 #[test]
@@ -1251,6 +1294,30 @@ fn callbacks_of_circuits_that_are_dropped_by_the_keeper() {
     flushed(&other);
 }
 
+#[test]
+fn who_goes_asks_for_nothing() {
+    let world = World::new();
+    let line = world.shelf.line(HOUR);
+    let told = Arc::new(());
+    let keep = Arc::clone(&told);
+    let going = world
+        .builder(&line)
+        .on_change(move |_| {
+            let _keep = &keep;
+        })
+        .build()
+        .unwrap();
+    let staying = CircuitBreaker::builder("another", rules())
+        .storage(line)
+        .build()
+        .unwrap();
+    let before = world.shelf.loads();
+    drop(going);
+    eventually("the keeper has let it go", || Arc::strong_count(&told) == 1);
+    assert_eq!(world.shelf.loads(), before);
+    assert!(staying.is_closed());
+}
+
 // ---- callbacks in the keeper's thread
 
 #[test]
@@ -1445,7 +1512,6 @@ fn outcomes_of_a_half_open_circuit_are_stored() {
             .row(NAME)
             .is_some_and(|row| row.record.outcomes == [true])
     });
-    // However slow the machine: there are nine pauses between ten attempts.
     assert!(breaker.is_half_open());
 }
 
@@ -1484,6 +1550,32 @@ fn outcomes_that_stay_the_same_are_written_once() {
     assert_eq!(stores.len(), 2);
     assert!(stores[1].outcomes.is_empty());
     assert_eq!((&*stores[1].circuit, stores[1].state), (NAME, Closed));
+}
+
+#[test]
+fn outcomes_that_were_found_are_not_written_again() {
+    for row in [record(Closed, &[false]), record(HalfOpen, &[true])] {
+        let world = World::new();
+        world.shelf.put(row);
+        let (breaker, line) = world.peer(SOON);
+        let_it_look(&line);
+        let_it_look(&line);
+        assert!(world.shelf.stores().is_empty());
+        drop(breaker);
+    }
+}
+
+#[test]
+fn a_peers_outcomes_are_not_taken_for_own_ones_later() {
+    let world = World::new();
+    let (breaker, _) = world.peer(SOON);
+    trip(&breaker);
+    flushed(&breaker);
+    world.shelf.put(record(Closed, &[false]));
+    soon(&breaker, Closed);
+    flushed(&breaker);
+    breaker.record_failure();
+    assert!(breaker.is_closed(), "the peer's failure counts here");
 }
 
 #[test]
