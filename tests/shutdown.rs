@@ -288,6 +288,8 @@ fn running_for_goes_by_the_bulkheads_clock() {
         .clock(clock.clone())
         .build()
         .unwrap();
+    // The task begins some time after its bulkhead.
+    clock.advance(Duration::from_secs(20));
     let busy = occupy(&bulkhead, 1);
     clock.advance(Duration::from_secs(90));
     let report = bulkhead.shutdown_now();
