@@ -147,7 +147,7 @@ impl<'a, C> Call<'a, C> {
     /// time counts. It does not count as time in the queue.
     ///
     /// On a worker of the same bulkhead it does not wait, since the place that it waited for might be
-    /// its own.
+    /// its own; nor does it in a context propagator of it, which holds a place too.
     pub fn wait_for_capacity(mut self, limit: Duration) -> Self {
         self.wait_for_capacity = Some(limit);
         self
