@@ -86,7 +86,6 @@ pub(crate) fn start(shared: &Arc<Shared>) -> Result<(), BuildError> {
             Err(source) => {
                 shared.crew.lock().alive -= 1;
                 let _nothing_ran = shut_down(shared, Patience::Unlimited);
-                shared.queue.clear();
                 return Err(BuildError::ThreadStart {
                     bulkhead: shared.name.to_string(),
                     worker: index + 1,
@@ -115,8 +114,6 @@ fn work(shared: Arc<Shared>, index: usize) {
     let last = crew.alive == 0;
     drop(crew);
     if last {
-        // Shells hold what we share with them, which holds the channel, which holds the shells.
-        shared.queue.clear();
         shared.crew_changed.notify_all();
     }
 }

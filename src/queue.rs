@@ -15,7 +15,8 @@
 //!   a sweep begins has therefore left the channel when it ends.
 //!
 //! The stop token is sent once, when the last call has ended after the close; each worker passes it
-//! on to the next and ends.
+//! on to the next and ends. Nothing but the token is left then: shells are in front of it, and who sweeps still has a
+//! place.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -169,12 +170,6 @@ impl Queue {
                 None => break,
             }
         }
-    }
-
-    /// Throws everything away, when the last worker is gone and only shells can be left.
-    pub(crate) fn clear(&self) {
-        let _no_sweep = self.sweeping.lock();
-        while self.channel.try_take().is_some() {}
     }
 }
 
