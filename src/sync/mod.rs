@@ -6,6 +6,8 @@
 #[cfg(not(any(bulkman_loom, bulkman_shuttle)))]
 #[path = "real.rs"]
 mod imp;
+#[cfg(not(any(bulkman_loom, bulkman_shuttle)))]
+mod spinning;
 
 #[cfg(any(bulkman_loom, bulkman_shuttle))]
 #[path = "model.rs"]

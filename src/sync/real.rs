@@ -1,13 +1,11 @@
 //! The primitives of the crate as users run it.
 
-mod spinning;
-
 use std::io;
 use std::time::{Duration, Instant, SystemTime};
 
+pub(crate) use super::spinning::Spinning;
 pub(crate) use crossbeam_channel::{Receiver, Sender, bounded};
 pub(crate) use parking_lot::{Condvar, Mutex, MutexGuard};
-pub(crate) use spinning::Spinning;
 pub(crate) use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering, fence};
 pub(crate) use std::thread::{JoinHandle, Thread, current as this_thread};
 pub(crate) use std::thread_local;

@@ -63,10 +63,12 @@ pub fn all(work: Work, workers: usize, place: &Place, python: &Result<Venv, Stri
     if work == Work::OneByOne {
         let parked = place.start(Parked::start);
         entries.push((Parked::NAME, Ok(boxed(parked))));
-        if place.caller != place.workers {
-            let looking = place.start(Looking::start);
-            entries.push((Looking::NAME, Ok(boxed(looking))));
-        }
+        let looking = place.start(if place.caller == place.workers {
+            Looking::yielding
+        } else {
+            Looking::without_a_pause
+        });
+        entries.push((looking.name(), Ok(boxed(looking))));
     }
     entries
 }

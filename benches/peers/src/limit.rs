@@ -1,6 +1,7 @@
 //! The machine's limit: two threads that do nothing but hand a turn to each other and back. No queue, no task, no
-//! result. One pair sleeps and wakes, which no pool can beat that does so for each call; the other pair is always
-//! awake. A pool that looks again for a while before it goes to sleep comes out between the two.
+//! result. One pair sleeps and wakes, which no pool can beat that does so for each call. The other two are always
+//! awake: one looks without a pause, which takes a core for each side, and one lets others run between its looks, which
+//! is the most that a shared core allows. A pool that tries before it goes to sleep comes out in between.
 //!
 //! And the smallest pool that keeps the times of a call: see [`Small`].
 
@@ -81,16 +82,28 @@ impl Drop for Parked {
     }
 }
 
-/// Each side looks at one flag without a pause. Between its rounds the worker sleeps, to leave its core to others.
+/// Each side looks at one flag, and between two looks does nothing or lets others run. Between its rounds the worker
+/// sleeps, to leave its core to others.
 pub struct Looking {
+    name: &'static str,
+    pause: fn(),
     turn: Turn,
     worker: Thread,
 }
 
 impl Looking {
-    pub const NAME: &'static str = "limit: a flag, both looking";
+    pub const WITHOUT_A_PAUSE: &'static str = "limit: a flag, both looking";
+    pub const YIELDING: &'static str = "limit: a flag, both yielding";
 
-    pub fn start() -> Self {
+    pub fn without_a_pause() -> Self {
+        Self::start(Self::WITHOUT_A_PAUSE, std::hint::spin_loop)
+    }
+
+    pub fn yielding() -> Self {
+        Self::start(Self::YIELDING, thread::yield_now)
+    }
+
+    fn start(name: &'static str, pause: fn()) -> Self {
         let turn = Turn::new(AtomicU32::new(REST));
         let worker = thread::spawn({
             let turn = Turn::clone(&turn);
@@ -100,12 +113,14 @@ impl Looking {
                         WORKER => turn.store(CALLER, Ordering::Release),
                         REST => thread::park(),
                         END => break,
-                        _ => std::hint::spin_loop(),
+                        _ => pause(),
                     }
                 }
             }
         });
         Self {
+            name,
+            pause,
             turn,
             worker: worker.thread().clone(),
         }
@@ -114,14 +129,14 @@ impl Looking {
     fn hand_over(&self) {
         self.turn.store(WORKER, Ordering::Release);
         while self.turn.load(Ordering::Acquire) != CALLER {
-            std::hint::spin_loop();
+            (self.pause)();
         }
     }
 }
 
 impl Candidate for Looking {
     fn name(&self) -> &'static str {
-        Self::NAME
+        self.name
     }
 
     fn run(&mut self, calls: usize) -> Duration {

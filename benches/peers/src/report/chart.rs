@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use bulkman_peers::candidates::Work;
-use bulkman_peers::limit::Small;
+use bulkman_peers::limit::{Looking, Parked, Small};
 use bulkman_peers::pools::Pool;
 
 use super::{Report, Row, Section, time};
@@ -152,9 +152,15 @@ fn panel(out: &mut String, axis: &Axis, top: f64, section: &Section, rows: &[&Ro
             last + 15.0
         );
     }
-    // One call at a time the cell stands too close to the parked hand-off; the table has it.
-    let is_shown =
-        |row: &&Row| row.is_limit() && !(section.work == Work::OneByOne && row.name == Small::NAME);
+    // One call at a time the cell stands too close to the parked hand-off, and that to a yielding one; the table has
+    // them all.
+    let is_yielding = |row: &Row| row.name == Looking::YIELDING;
+    let left_out: &[&str] = match section.work {
+        Work::OneByOne if section.rows.iter().any(is_yielding) => &[Small::NAME, Parked::NAME],
+        Work::OneByOne => &[Small::NAME],
+        _ => &[],
+    };
+    let is_shown = |row: &&Row| row.is_limit() && !left_out.contains(&row.name);
     for row in section.rows.iter().filter(is_shown) {
         if let Some(times) = row.measured() {
             let x = axis.x(times.median());

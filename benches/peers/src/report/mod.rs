@@ -47,7 +47,13 @@ impl Row {
 
     /// Whether this is no pool but what the machine allows.
     fn is_limit(&self) -> bool {
-        [Small::NAME, Parked::NAME, Looking::NAME].contains(&self.name)
+        let limits = [
+            Small::NAME,
+            Parked::NAME,
+            Looking::WITHOUT_A_PAUSE,
+            Looking::YIELDING,
+        ];
+        limits.contains(&self.name)
     }
 }
 

@@ -60,8 +60,13 @@ impl Report {
         let mut out = format!("| | {} | blocks a call |\n|---|", titles.join(" | "));
         out.push_str(&"--:|".repeat(titles.len() + 1));
         out.push('\n');
-        let longest = self.sections.iter().max_by_key(|s| s.rows.len());
-        for name in longest.iter().flat_map(|s| &s.rows).map(|row| row.name) {
+        let mut names = Vec::new();
+        for row in self.sections.iter().flat_map(|section| &section.rows) {
+            if !names.contains(&row.name) {
+                names.push(row.name);
+            }
+        }
+        for name in names {
             let cells: Vec<_> = self.sections.iter().map(|s| s.cell(name)).collect();
             let _ = writeln!(
                 out,
