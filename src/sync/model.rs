@@ -37,7 +37,11 @@ impl LateArrivals {
 
 /// What the model tests may do to the model's world.
 #[doc(hidden)]
-#[allow(missing_docs, reason = "not part of the crate that users see")]
+#[allow(
+    missing_docs,
+    missing_debug_implementations,
+    reason = "not part of the crate that users see"
+)]
 pub mod __model {
     use std::time::Duration;
 
