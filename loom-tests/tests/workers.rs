@@ -58,7 +58,9 @@ fn two_sends_against_two_workers_going_to_sleep() {
         let workers = [1, 1].map(|entries| hall.worker(entries));
         hall.line.send(0);
         hall.line.send(0);
-        workers.map(|worker| worker.join().unwrap());
+        for worker in workers {
+            worker.join().unwrap();
+        }
     });
 }
 
@@ -71,7 +73,9 @@ fn two_sends_against_two_workers_asleep() {
         thread::yield_now();
         hall.line.send(0);
         hall.line.send(0);
-        workers.map(|worker| worker.join().unwrap());
+        for worker in workers {
+            worker.join().unwrap();
+        }
     });
 }
 
@@ -85,6 +89,8 @@ fn three_sends_against_two_workers() {
         hall.line.send(0);
         hall.line.send(0);
         hall.line.send(0);
-        workers.map(|worker| worker.join().unwrap());
+        for worker in workers {
+            worker.join().unwrap();
+        }
     });
 }
