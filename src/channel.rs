@@ -5,7 +5,7 @@
 //! called, at the same cost for any number of workers, and nobody is called while there are workers awake who will
 //! come for the entry.
 //!
-//! A worker without work *looks* for a while, if nobody else does, and then *sleeps* until it is *called*. Who has
+//! A worker without work *looks* for a while, where that pays, and then *sleeps* until it is *called*. Who has
 //! been called is counted as looking. As long as somebody sleeps, there must come to be no more entries than workers
 //! who look. Three events could break this, and each is followed by a fence and a look at what it has left behind:
 //!
@@ -112,7 +112,9 @@ impl<T> Channel<T> {
 
     fn wait(&self, me: &Arc<Sleeper>) -> T {
         self.idle.fetch_add(ONE_LOOKING, Ordering::Relaxed);
-        if let Some(entry) = self.spinning.until(|| self.try_take(), || self.len() > 0) {
+        let take = || self.try_take();
+        let more = || self.len() > 0;
+        if let Some(entry) = self.spinning.until(|| None, take, more) {
             self.go(ONE_LOOKING);
             return entry;
         }

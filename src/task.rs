@@ -365,6 +365,17 @@ impl<F, T, E> Cell<F, T, E> {
         }
     }
 
+    /// How long somebody who waits, at the longest until `until`, has before there is something to do; `None`: any time.
+    fn time_to_wait(&self, until: Option<Instant>) -> Option<Duration> {
+        let in_queue = if self.is_taken() {
+            None
+        } else {
+            self.head.queue_deadline()
+        };
+        let at = earlier(until, earlier(in_queue, self.head.deadline()))?;
+        Some(at.saturating_duration_since(self.shared.clock.now()))
+    }
+
     fn look(&self, inner: &mut Inner<F, T, E>) -> Look<T, E> {
         if let Some(outcome) = Self::collect(inner) {
             return Look::Done(outcome);
@@ -606,10 +617,9 @@ where
     }
 
     fn wait(&self, until: Option<Instant>) -> Option<ExecutionResult<T, E>> {
-        if until.is_none_or(|until| self.shared.clock.now() < until) {
-            let finished = || Pending::is_finished(self).then_some(());
-            let _or_it_takes_longer = self.shared.spinning.until(finished, || false);
-        }
+        let within = || self.time_to_wait(until);
+        let finished = || Pending::is_finished(self).then_some(());
+        let _or_it_takes_longer = self.shared.spinning.until(within, finished, || false);
         let mut inner = self.inner.lock();
         loop {
             let wake_at = match self.look(&mut inner) {

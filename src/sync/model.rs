@@ -332,7 +332,12 @@ pub(crate) fn park_for(_: Duration) {
 pub(crate) struct Spinning(());
 
 impl Spinning {
-    pub(crate) fn until<R>(&self, look: impl Fn() -> Option<R>, _: impl Fn() -> bool) -> Option<R> {
+    pub(crate) fn until<R>(
+        &self,
+        _: impl FnOnce() -> Option<Duration>,
+        look: impl Fn() -> Option<R>,
+        _: impl Fn() -> bool,
+    ) -> Option<R> {
         look()
     }
 }

@@ -25,19 +25,33 @@ impl Spinning {
     const LONG: Duration = Duration::from_micros(20);
     /// Who comes back after this has given away a time slice.
     const SLICE: Duration = Duration::from_micros(500);
+    /// Others that share the core may take so long before one is back, where a few dozen of them have a time slice each.
+    const MANY_SLICES: Duration = Duration::from_millis(100);
     /// Looks between two readings of the clock.
     const LOOKS: u32 = 16;
 
     /// What `look` finds, now or in a moment. If that was long ago, there may be `more` of it by now, and it was as
-    /// well not to be woken for each.
+    /// well not to be woken for each. `within`: the time that there is; `None`: any.
     pub(crate) fn until<R>(
         &self,
+        within: impl FnOnce() -> Option<Duration>,
         look: impl Fn() -> Option<R>,
         more: impl Fn() -> bool,
     ) -> Option<R> {
-        look()
-            .or_else(|| self.looking.follow(|| Self::keep_looking(&look)))
-            .or_else(|| self.yielding.follow(|| Self::let_others_run(&look, more)))
+        let found = look();
+        if found.is_some() {
+            return found;
+        }
+        let time = within().unwrap_or(Duration::MAX);
+        if time < Self::LONG {
+            return None;
+        }
+        let found = self.looking.follow(|| Self::keep_looking(&look));
+        // Asleep one is back on time, however many want to run.
+        if found.is_some() || time < Self::MANY_SLICES {
+            return found;
+        }
+        self.yielding.follow(|| Self::let_others_run(&look, more))
     }
 
     fn keep_looking<R>(look: impl Fn() -> Option<R>) -> (Option<R>, Lost) {
@@ -131,7 +145,8 @@ impl Habit {
 
 #[cfg(test)]
 mod tests {
-    use super::{Habit, Lost};
+    use super::{Habit, Lost, Spinning};
+    use std::sync::atomic::Ordering;
     use std::time::Duration;
 
     /// How many occasions pass until the next try, which loses so much.
@@ -183,5 +198,19 @@ mod tests {
         assert_eq!(pause_before(&habit, Lost::Unknown), 2);
         assert_eq!(pause_before(&habit, Lost::Little), 0);
         assert_eq!(pause_before(&habit, Lost::Nothing), 4);
+    }
+
+    #[test]
+    fn who_has_little_time_does_not_give_it_away() {
+        let waiting = Spinning::default();
+        let has_waited = || {
+            [&waiting.looking, &waiting.yielding]
+                .map(|habit| habit.pause.load(Ordering::Relaxed) > 0)
+        };
+        let wait = |within| waiting.until(|| Some(within), || None::<()>, || false);
+        assert_eq!(wait(Duration::ZERO), None);
+        assert_eq!(has_waited(), [false, false]);
+        assert_eq!(wait(Duration::from_millis(99)), None);
+        assert_eq!(has_waited(), [true, false]);
     }
 }
