@@ -113,8 +113,7 @@ impl<T> Channel<T> {
     fn wait(&self, me: &Arc<Sleeper>) -> T {
         self.idle.fetch_add(ONE_LOOKING, Ordering::Relaxed);
         let take = || self.try_take();
-        let more = || self.len() > 0;
-        if let Some(entry) = self.spinning.until(|| None, take, more) {
+        if let Some(entry) = self.spinning.until(|| None, take, || self.len()) {
             self.go(ONE_LOOKING);
             return entry;
         }

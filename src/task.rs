@@ -619,7 +619,7 @@ where
     fn wait(&self, until: Option<Instant>) -> Option<ExecutionResult<T, E>> {
         let within = || self.time_to_wait(until);
         let finished = || Pending::is_finished(self).then_some(());
-        let _or_it_takes_longer = self.shared.spinning.until(within, finished, || false);
+        let _or_it_takes_longer = self.shared.spinning.until(within, finished, || 0);
         let mut inner = self.inner.lock();
         loop {
             let wake_at = match self.look(&mut inner) {

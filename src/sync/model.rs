@@ -336,7 +336,7 @@ impl Spinning {
         &self,
         _: impl FnOnce() -> Option<Duration>,
         look: impl Fn() -> Option<R>,
-        _: impl Fn() -> bool,
+        _: impl Fn() -> usize,
     ) -> Option<R> {
         look()
     }

@@ -27,16 +27,18 @@ impl Spinning {
     const SLICE: Duration = Duration::from_micros(500);
     /// Others that share the core may take so long before one is back, where a few dozen of them have a time slice each.
     const MANY_SLICES: Duration = Duration::from_millis(100);
+    /// What it costs, at most, to sleep and be woken.
+    const WAKE_UP: Duration = Duration::from_micros(20);
     /// Looks between two readings of the clock.
     const LOOKS: u32 = 16;
 
-    /// What `look` finds, now or in a moment. If that was long ago, there may be `more` of it by now, and it was as
-    /// well not to be woken for each. `within`: the time that there is; `None`: any.
+    /// What `look` finds, now or in a moment. By then there may be so much `more` of it that it was as well not to be
+    /// woken for each. `within`: the time that there is; `None`: any.
     pub(crate) fn until<R>(
         &self,
         within: impl FnOnce() -> Option<Duration>,
         look: impl Fn() -> Option<R>,
-        more: impl Fn() -> bool,
+        more: impl Fn() -> usize,
     ) -> Option<R> {
         let found = look();
         if found.is_some() {
@@ -73,7 +75,7 @@ impl Spinning {
 
     fn let_others_run<R>(
         look: impl Fn() -> Option<R>,
-        more: impl Fn() -> bool,
+        more: impl Fn() -> usize,
     ) -> (Option<R>, Lost) {
         let since = now();
         let mut before = Duration::ZERO;
@@ -83,7 +85,7 @@ impl Spinning {
             let took = now().duration_since(since);
             let late = took - before >= Self::SLICE;
             let lost = match &found {
-                Some(_) if late && !more() => Lost::Much(took),
+                Some(_) if late => Self::lost(took, more()),
                 Some(_) => Lost::Nothing,
                 None if late => Lost::Unknown,
                 None if took >= Self::LONG => Lost::Little,
@@ -95,9 +97,19 @@ impl Spinning {
             return (found, lost);
         }
     }
+
+    /// For one who comes back so late and finds so much more.
+    fn lost(took: Duration, more: usize) -> Lost {
+        let saved = Self::WAKE_UP.saturating_mul(u32::try_from(more).unwrap_or(u32::MAX));
+        match took.saturating_sub(saved) {
+            Duration::ZERO => Lost::Nothing,
+            lost => Lost::Much(lost),
+        }
+    }
 }
 
 /// What a try has cost without need.
+#[derive(Debug, PartialEq)]
 enum Lost {
     Nothing,
     Little,
@@ -191,6 +203,16 @@ mod tests {
     }
 
     #[test]
+    fn a_few_more_are_not_worth_a_time_slice() {
+        let slice = Duration::from_millis(4);
+        assert_eq!(Spinning::lost(slice, 0), Lost::Much(slice));
+        let lost = Duration::from_micros(3_960);
+        assert_eq!(Spinning::lost(slice, 2), Lost::Much(lost));
+        assert_eq!(Spinning::lost(slice, 200), Lost::Nothing);
+        assert_eq!(Spinning::lost(slice, usize::MAX), Lost::Nothing);
+    }
+
+    #[test]
     fn what_tells_nothing_changes_nothing() {
         let habit = Habit::default();
         assert_eq!(pause_before(&habit, Lost::Unknown), 0);
@@ -207,7 +229,7 @@ mod tests {
             [&waiting.looking, &waiting.yielding]
                 .map(|habit| habit.pause.load(Ordering::Relaxed) > 0)
         };
-        let wait = |within| waiting.until(|| Some(within), || None::<()>, || false);
+        let wait = |within| waiting.until(|| Some(within), || None::<()>, || 0);
         assert_eq!(wait(Duration::ZERO), None);
         assert_eq!(has_waited(), [false, false]);
         assert_eq!(wait(Duration::from_millis(99)), None);
