@@ -94,3 +94,68 @@ fn three_sends_against_two_workers() {
         }
     });
 }
+
+/// The same with senders that race.
+#[test]
+fn two_senders_against_two_workers() {
+    explore("two senders", 1, || {
+        let hall = Hall::new();
+        let workers = [1, 1].map(|entries| hall.worker(entries));
+        let other = Arc::clone(&hall);
+        let sender = thread::spawn(move || other.line.send(0));
+        hall.line.send(0);
+        sender.join().unwrap();
+        for worker in workers {
+            worker.join().unwrap();
+        }
+    });
+}
+
+/// The same while a sweep takes an entry out, perhaps under the eyes of one who was called for it, and puts it back.
+#[test]
+fn a_sweep_against_two_workers() {
+    explore("sweep", 1, || {
+        let hall = Hall::new();
+        let workers = [1, 1].map(|entries| hall.worker(entries));
+        let other = Arc::clone(&hall);
+        let sweep = thread::spawn(move || {
+            if let Some(entry) = other.line.try_take() {
+                other.line.send(entry);
+            }
+        });
+        hall.line.send(0);
+        hall.line.send(0);
+        sweep.join().unwrap();
+        for worker in workers {
+            worker.join().unwrap();
+        }
+    });
+}
+
+/// G8: two calls that need each other, and then the stop token, which each worker passes on: all end.
+#[test]
+fn the_stop_token_against_two_workers() {
+    const MEET: usize = 1;
+    const STOP: usize = 2;
+    explore("stop token", 1, || {
+        let hall = Hall::new();
+        let workers = [(), ()].map(|()| {
+            let hall = Arc::clone(&hall);
+            thread::spawn(move || {
+                let me = Taker::here();
+                while hall.line.take(&me) == MEET {
+                    hall.meet();
+                }
+                hall.line.send(STOP);
+            })
+        });
+        for entry in [MEET, MEET, STOP] {
+            hall.line.send(entry);
+        }
+        for worker in workers {
+            worker.join().unwrap();
+        }
+        assert_eq!(hall.line.try_take(), Some(STOP));
+        assert_eq!(hall.line.try_take(), None);
+    });
+}
