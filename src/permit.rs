@@ -109,9 +109,10 @@ impl Admission {
                 return Err(Denied::Closed);
             }
             let admitted = word / ONE_ADMITTED;
-            // ORDERING: Relaxed, any earlier value is a valid lower bound. It can be ahead of
-            // `admitted` when that is stale, which the compare-and-swap then finds out.
-            let seen = self.door.returned_seen.load(Ordering::Relaxed);
+            // ORDERING: Acquire, as below: who takes a place sees what its last owner did before, such as taking
+            // the entry out of the channel. Any earlier value is a valid lower bound. It can be ahead of `admitted`
+            // when that is stale, which the compare-and-swap then finds out.
+            let seen = self.door.returned_seen.load(Ordering::Acquire);
             if admitted.saturating_sub(seen) >= self.limit {
                 // ORDERING: Acquire, so that a caller who gets the place of a finished call sees
                 // what that call did before it gave the place back.
@@ -119,7 +120,7 @@ impl Admission {
                 if admitted.saturating_sub(returned) >= self.limit {
                     return Err(Denied::Full);
                 }
-                self.door.returned_seen.store(returned, Ordering::Relaxed);
+                self.door.returned_seen.store(returned, Ordering::Release);
             }
             // ORDERING: Release, the other half of the above.
             match self.door.admitted.compare_exchange_weak(
