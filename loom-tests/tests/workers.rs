@@ -50,6 +50,12 @@ impl Hall {
     }
 }
 
+fn join(workers: [JoinHandle<()>; 2]) {
+    for worker in workers {
+        worker.join().unwrap();
+    }
+}
+
 /// G1: two calls run at the same time, whatever the workers are just doing.
 #[test]
 fn two_sends_against_two_workers_going_to_sleep() {
@@ -58,9 +64,7 @@ fn two_sends_against_two_workers_going_to_sleep() {
         let workers = [1, 1].map(|entries| hall.worker(entries));
         hall.line.send(0);
         hall.line.send(0);
-        for worker in workers {
-            worker.join().unwrap();
-        }
+        join(workers);
     });
 }
 
@@ -73,9 +77,7 @@ fn two_sends_against_two_workers_asleep() {
         thread::yield_now();
         hall.line.send(0);
         hall.line.send(0);
-        for worker in workers {
-            worker.join().unwrap();
-        }
+        join(workers);
     });
 }
 
@@ -89,9 +91,7 @@ fn three_sends_against_two_workers() {
         hall.line.send(0);
         hall.line.send(0);
         hall.line.send(0);
-        for worker in workers {
-            worker.join().unwrap();
-        }
+        join(workers);
     });
 }
 
@@ -105,9 +105,7 @@ fn two_senders_against_two_workers() {
         let sender = thread::spawn(move || other.line.send(0));
         hall.line.send(0);
         sender.join().unwrap();
-        for worker in workers {
-            worker.join().unwrap();
-        }
+        join(workers);
     });
 }
 
@@ -126,9 +124,7 @@ fn a_sweep_against_two_workers() {
         hall.line.send(0);
         hall.line.send(0);
         sweep.join().unwrap();
-        for worker in workers {
-            worker.join().unwrap();
-        }
+        join(workers);
     });
 }
 
@@ -152,9 +148,7 @@ fn the_stop_token_against_two_workers() {
         for entry in [MEET, MEET, STOP] {
             hall.line.send(entry);
         }
-        for worker in workers {
-            worker.join().unwrap();
-        }
+        join(workers);
         assert_eq!(hall.line.try_take(), Some(STOP));
         assert_eq!(hall.line.try_take(), None);
     });
