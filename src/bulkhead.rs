@@ -9,19 +9,19 @@ use std::time::Duration;
 use crate::call::Call;
 use crate::circuit::{CircuitBreaker, CircuitStorage};
 use crate::clock::Clock;
-use crate::config::{BulkheadConfig, check};
+use crate::config::BulkheadConfig;
 use crate::context::ContextPropagator;
-use crate::current::{Seat, next_serial};
 use crate::error::{BuildError, Rejected};
+use crate::gate::{Gate, Plan};
 use crate::handle::ExecutionHandle;
-use crate::listener::{BulkheadEvent, BulkheadListener, Listeners};
-use crate::permit::Admission;
-use crate::pool::{self, Patience, ShutdownReport};
+use crate::listener::BulkheadListener;
+use crate::pool;
 use crate::queue::Queue;
 use crate::result::ExecutionResult;
-use crate::shared::{Crew, Shared, WorkerHooks};
-use crate::stats::{BulkheadState, BulkheadStats, Ledger};
-use crate::sync::{AtomicBool, Condvar, Mutex, Padded};
+use crate::shared::{Shared, WorkerHooks};
+use crate::shutdown::{Patience, ShutdownReport, shut_down};
+use crate::stats::{BulkheadState, BulkheadStats};
+use crate::sync::{Mutex, Padded};
 
 /// A fixed pool of worker threads behind a bounded queue, for one dependency.
 ///
@@ -86,11 +86,8 @@ impl Bulkhead {
     /// For a bulkhead with collaborators: listeners, context propagators, worker hooks, a clock.
     pub fn builder(config: BulkheadConfig) -> BulkheadBuilder {
         BulkheadBuilder {
-            config,
-            clock: Clock::system(),
-            listeners: Listeners::default(),
+            plan: Plan::new(config),
             propagators: Vec::new(),
-            circuit_storage: None,
             worker_hooks: WorkerHooks::default(),
         }
     }
@@ -223,20 +220,13 @@ impl Bulkhead {
     /// [`Degraded`](BulkheadState::Degraded).
     #[must_use]
     pub fn is_healthy(&self) -> bool {
-        matches!(
-            self.state(),
-            BulkheadState::Healthy | BulkheadState::Degraded
-        )
+        self.shared.is_healthy()
     }
 
     /// How many more calls would be admitted at this moment, of N + Q in all; 0 after a shutdown.
     #[must_use]
     pub fn available_capacity(&self) -> usize {
-        if self.shared.admission.is_closed() {
-            0
-        } else {
-            self.shared.admission.available()
-        }
+        self.shared.available_capacity()
     }
 
     /// The circuit breaker, if the configuration asked for one: to look at it, reset it or open it by hand.
@@ -255,7 +245,7 @@ impl Bulkhead {
     /// Starts all counters and distributions anew. Calls in flight count as submitted again; of those that end at
     /// this very moment the distributions may know one more or less than the counters.
     pub fn reset_stats(&self) {
-        self.shared.ledger.reset(|| self.shared.totals());
+        self.shared.reset_stats();
     }
 
     /// Refuses new calls, runs what is queued, and waits until all workers are gone. (A thread that has cancelled a
@@ -268,7 +258,7 @@ impl Bulkhead {
     /// A circuit that is kept in a storage gets up to two seconds to store its last change, unless the storage is known
     /// not to answer.
     pub fn shutdown(&self) -> ShutdownReport {
-        pool::shut_down(&self.shared, Patience::Unlimited)
+        shut_down(&*self.shared, Patience::Unlimited)
     }
 
     /// As [`shutdown`](Self::shutdown), but when `limit` is over it cancels what is queued, leaves running
@@ -276,12 +266,12 @@ impl Bulkhead {
     /// be dropped. A limit beyond what the clock can hold means for ever. On one of its own workers it does not
     /// wait, so nothing is cancelled either.
     pub fn shutdown_timeout(&self, limit: Duration) -> ShutdownReport {
-        pool::shut_down(&self.shared, pool::patience(limit))
+        shut_down(&*self.shared, Patience::limited(limit))
     }
 
     /// Refuses new calls, cancels what is queued, leaves running what runs, and returns at once.
     pub fn shutdown_now(&self) -> ShutdownReport {
-        pool::shut_down(&self.shared, Patience::None)
+        shut_down(&*self.shared, Patience::None)
     }
 }
 
@@ -302,25 +292,22 @@ impl Drop for Bulkhead {
 
 impl fmt::Debug for Bulkhead {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.shared.fmt(f)
+        self.shared.fmt_as("Bulkhead", f)
     }
 }
 
 /// Builds a [`Bulkhead`] with collaborators, see [`Bulkhead::builder`].
 #[must_use = "a builder does nothing until `build`"]
 pub struct BulkheadBuilder {
-    config: BulkheadConfig,
-    clock: Clock,
-    listeners: Listeners,
+    plan: Plan,
     propagators: Vec<Box<dyn ContextPropagator>>,
-    circuit_storage: Option<Arc<dyn CircuitStorage>>,
     worker_hooks: WorkerHooks,
 }
 
 impl BulkheadBuilder {
     /// Adds a listener. They are told in the order in which they were added.
     pub fn listener(mut self, listener: impl BulkheadListener + 'static) -> Self {
-        self.listeners.0.push(Box::new(listener));
+        self.plan.listeners.0.push(Box::new(listener));
         self
     }
 
@@ -333,7 +320,7 @@ impl BulkheadBuilder {
     /// Keeps the circuit in a storage, where all bulkheads of this name share its state: see [`CircuitStorage`].
     /// Without a circuit breaker in the configuration it is an error.
     pub fn circuit_storage(mut self, storage: impl CircuitStorage + 'static) -> Self {
-        self.circuit_storage = Some(Arc::new(storage));
+        self.plan.circuit_storage = Some(Arc::new(storage));
         self
     }
 
@@ -355,7 +342,7 @@ impl BulkheadBuilder {
     /// system's. For tests, which hand in a [`ManualClock`](crate::ManualClock). The limit of
     /// [`shutdown_timeout`](Bulkhead::shutdown_timeout) always goes by the system's.
     pub fn clock(mut self, clock: impl Into<Clock>) -> Self {
-        self.clock = clock.into();
+        self.plan.clock = clock.into();
         self
     }
 
@@ -366,61 +353,21 @@ impl BulkheadBuilder {
     /// As [`Bulkhead::new`].
     pub fn build(self) -> Result<Bulkhead, BuildError> {
         let Self {
-            config,
-            clock,
-            listeners,
+            plan,
             propagators,
-            circuit_storage,
             worker_hooks,
         } = self;
-        config.validate()?;
-        let listeners = Arc::new(listeners);
-        let breaker = match &config.circuit_breaker {
-            None => {
-                check(
-                    circuit_storage.is_none(),
-                    "circuit_breaker",
-                    "not set",
-                    "is needed for a circuit storage",
-                )?;
-                None
-            }
-            Some(rules) => {
-                let listeners = Arc::clone(&listeners);
-                let name = config.name.clone();
-                let builder = CircuitBreaker::builder(config.name.clone(), rules.clone())
-                    .clock(clock.clone())
-                    .on_change(move |change| {
-                        listeners.tell(&name, || BulkheadEvent::CircuitChanged { change });
-                    });
-                Some(match circuit_storage {
-                    Some(storage) => builder.storage(storage).build()?,
-                    None => builder.build()?,
-                })
-            }
-        };
-        let workers = config.max_concurrent_calls;
-        let capacity = workers + config.max_queue_size;
-        let queue = Queue::new(capacity, workers);
-        let epoch = clock.now();
+        plan.config.validate()?;
+        let workers = plan.config.max_concurrent_calls;
+        let queue = Queue::new(workers + plan.config.max_queue_size, workers);
+        let gate = Gate::new(plan, Arc::default(), queue.stopper())?;
         let shared = Arc::new(Shared {
-            serial: next_serial(),
-            name: config.name.as_str().into(),
-            clock,
-            admission: Admission::new(capacity, queue.stopper()),
+            gate,
             queue,
-            ledger: Ledger::new(workers),
-            breaker,
-            listeners,
             propagators,
             worker_hooks,
-            seats: (0..workers).map(|_| Arc::new(Seat::new(epoch))).collect(),
             spinning: Padded::default(),
-            crew: Mutex::new(Crew::default()),
-            crew_changed: Condvar::new(),
             threads: Mutex::default(),
-            discard_queued: AtomicBool::new(false),
-            config,
         });
         pool::start(&shared)?;
         Ok(Bulkhead { shared })
@@ -430,9 +377,9 @@ impl BulkheadBuilder {
 impl fmt::Debug for BulkheadBuilder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("BulkheadBuilder")
-            .field("config", &self.config)
-            .field("clock", &self.clock)
-            .field("listeners", &self.listeners.0.len())
+            .field("config", &self.plan.config)
+            .field("clock", &self.plan.clock)
+            .field("listeners", &self.plan.listeners.0.len())
             .field("context_propagators", &self.propagators.len())
             .finish_non_exhaustive()
     }

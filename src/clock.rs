@@ -177,6 +177,14 @@ impl Limit {
         limit.map_or(Self::NONE, |limit| Self(nanos(limit)))
     }
 
+    pub(crate) fn of_nanos(nanos: u64) -> Self {
+        Self(nanos)
+    }
+
+    pub(crate) fn in_nanos(self) -> u64 {
+        self.0
+    }
+
     pub(crate) fn duration(self) -> Duration {
         Duration::from_nanos(self.0)
     }

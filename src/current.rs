@@ -1,156 +1,21 @@
-//! Who is running what: the seat of each worker, and what a task can ask about itself.
+//! What this thread is running, and what a task can ask about itself.
 
 #![allow(
     clippy::missing_const_for_thread_local,
     reason = "loom's `thread_local!` does not know `const`"
 )]
 
-use std::borrow::Cow;
 use std::cell::{Cell, RefCell};
 use std::fmt;
-use std::sync::Arc;
+use std::mem::ManuallyDrop;
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use uuid::Uuid;
 
-use crate::clock::nanos;
-use crate::queue::{Head, Job};
-use crate::sync::{self, AtomicU64, Mutex, Ordering};
-
-/// A worker's place, where others can see what it runs: a call, and on top of it the calls that it waits for and
-/// runs itself.
-///
-/// Most calls are a call in its turn, and without a name. What is to be seen of those fits into a few words, which
-/// the worker alone writes, with plain stores:
-///
-/// * While `turn` is odd, the words belong to the call that runs. They are written while it is even.
-/// * So who finds the same odd number before and after reading them has read one call's words: had it read a later
-///   call's, it would also see the `turn` in between.
-///
-/// All others are listed under a lock.
-///
-/// Each seat has cache lines of its own, as in [`Padded`](sync::Padded): workers write theirs with every call.
-#[repr(align(128))]
-pub(crate) struct Seat {
-    turn: AtomicU64,
-    id: [AtomicU64; 2],
-    /// In nanoseconds from `epoch`.
-    since: AtomicU64,
-    epoch: Instant,
-    listed: Mutex<Vec<Arc<dyn Job>>>,
-}
-
-/// Where a call is to be seen, for the end of it.
-#[derive(Clone, Copy)]
-#[must_use]
-pub(crate) enum Seated {
-    InTurn,
-    Listed,
-}
-
-/// A call that runs, as others see it.
-pub(crate) struct Running {
-    pub(crate) execution_id: Uuid,
-    pub(crate) operation: Option<Cow<'static, str>>,
-    pub(crate) since: Instant,
-}
-
-impl Seat {
-    /// No call starts before `epoch`.
-    pub(crate) fn new(epoch: Instant) -> Self {
-        Self {
-            turn: AtomicU64::new(0),
-            id: Default::default(),
-            since: AtomicU64::new(0),
-            epoch,
-            listed: Mutex::new(Vec::with_capacity(1)),
-        }
-    }
-
-    /// A call begins here, on this worker's own thread; `helped` if it is not its turn.
-    pub(crate) fn begin(
-        &self,
-        head: &Head,
-        since: Instant,
-        helped: Option<Arc<dyn Job>>,
-    ) -> Seated {
-        let listed = match helped {
-            None if head.operation.is_some() => in_turn(),
-            helped => helped,
-        };
-        if let Some(job) = listed {
-            self.listed.lock().push(job);
-            return Seated::Listed;
-        }
-        // ORDERING: Release, here and in `pass`, and Acquire in `running_in_turn`: see above.
-        let (high, low) = head.execution_id.as_u64_pair();
-        self.id[0].store(high, Ordering::Release);
-        self.id[1].store(low, Ordering::Release);
-        let since = nanos(since.saturating_duration_since(self.epoch));
-        self.since.store(since, Ordering::Release);
-        self.pass();
-        Seated::InTurn
-    }
-
-    /// The last call that has begun here is over.
-    pub(crate) fn end(&self, seated: Seated) {
-        match seated {
-            Seated::InTurn => self.pass(),
-            Seated::Listed => {
-                let ended = self.listed.lock().pop();
-                drop(ended);
-            }
-        }
-    }
-
-    fn pass(&self) {
-        // ORDERING: the load is of this thread's own last store.
-        let turn = self.turn.load(Ordering::Relaxed);
-        self.turn.store(turn.wrapping_add(1), Ordering::Release);
-    }
-
-    /// From the outermost to the innermost.
-    pub(crate) fn running(&self) -> Vec<Running> {
-        let mut running: Vec<_> = self.running_in_turn().into_iter().collect();
-        // Under the lock nothing is asked of the calls.
-        let listed = self.listed.lock().clone();
-        running.extend(listed.iter().filter_map(|job| {
-            let head = job.head();
-            Some(Running {
-                execution_id: head.execution_id,
-                operation: head.operation.clone(),
-                since: job.running_since()?,
-            })
-        }));
-        running
-    }
-
-    fn running_in_turn(&self) -> Option<Running> {
-        loop {
-            let turn = self.turn.load(Ordering::Acquire);
-            if turn % 2 == 0 {
-                return None;
-            }
-            let [high, low] = [&self.id[0], &self.id[1]].map(|half| half.load(Ordering::Acquire));
-            let since = self.since.load(Ordering::Acquire);
-            // ORDERING: Relaxed is enough after the Acquire of the words.
-            if self.turn.load(Ordering::Relaxed) == turn {
-                return Some(Running {
-                    execution_id: Uuid::from_u64_pair(high, low),
-                    operation: None,
-                    since: self.epoch + Duration::from_nanos(since),
-                });
-            }
-        }
-    }
-
-    /// Asked on this worker's own thread.
-    fn innermost(&self) -> Option<Arc<dyn Job>> {
-        let listed = self.listed.lock().last().cloned();
-        let runs_in_turn = || self.turn.load(Ordering::Relaxed) % 2 == 1;
-        listed.or_else(|| runs_in_turn().then(in_turn).flatten())
-    }
-}
+use crate::head::{Execution, Head, Host};
+use crate::queue::Job;
+use crate::sync::{self, Ordering};
 
 sync::thread_local! {
     /// Of which bulkhead, by serial number, this thread is the worker of which index: for its whole life. It has no
@@ -160,11 +25,98 @@ sync::thread_local! {
     /// Of which bulkhead this thread, which is no worker, holds a place while user code runs.
     static HOLDING: Cell<u64> = Cell::new(NOBODY);
 
-    /// Where this thread, a worker, sits.
-    static SEAT: RefCell<Option<Arc<Seat>>> = RefCell::new(None);
-
     /// The call whose turn it is on this thread, a worker. It stays borrowed during the turn.
     static TURN: RefCell<Option<Arc<dyn Job>>> = RefCell::new(None);
+
+    /// The calls that run on top of that, or in a caller's own thread. Without a destructor, as above.
+    static ON_TOP: OnTop = OnTop::default();
+
+    /// The bulkhead of the innermost visit, or of the last: so that a call which follows another has nothing to count.
+    static HOST: RefCell<Option<(u64, Weak<dyn Host>)>> = RefCell::new(None);
+}
+
+/// Calls of which each is waited for by the one before it.
+#[derive(Default)]
+struct OnTop {
+    /// The last, if its caller runs it; apart, since most have no other beneath.
+    visit: Cell<Visit>,
+    /// All others. It has memory only while there are some, so it needs no destructor.
+    others: RefCell<ManuallyDrop<Vec<Other>>>,
+}
+
+/// A call that its caller runs: in this seat of this bulkhead. `serial` is `NOBODY` if there is none.
+#[derive(Clone, Copy, Default)]
+struct Visit {
+    serial: u64,
+    seat: usize,
+}
+
+enum Other {
+    Visit(Visit),
+    /// A worker runs it for itself.
+    Helped(Arc<dyn Job>),
+}
+
+impl OnTop {
+    fn push(&self, other: Other) {
+        self.others.borrow_mut().push(other);
+    }
+
+    fn pop(&self) {
+        let mut others = self.others.borrow_mut();
+        let last = others.pop();
+        if others.is_empty() {
+            **others = Vec::new();
+        }
+        drop(others);
+        drop(last);
+    }
+
+    /// The first answer, from the innermost outwards.
+    fn find_map<R>(
+        &self,
+        of_visit: impl Fn(Visit) -> Option<R>,
+        of_helped: impl Fn(&Arc<dyn Job>) -> Option<R>,
+    ) -> Option<R> {
+        of_visit(self.visit.get()).or_else(|| {
+            let others = self.others.borrow();
+            others.iter().rev().find_map(|other| match other {
+                Other::Visit(visit) => of_visit(*visit),
+                Other::Helped(job) => of_helped(job),
+            })
+        })
+    }
+}
+
+impl Visit {
+    fn as_execution(self) -> Option<Arc<dyn Execution>> {
+        if self.serial == NOBODY {
+            return None;
+        }
+        let host = HOST.try_with(|host| match &*host.borrow() {
+            Some((of, host)) if *of == self.serial => host.upgrade(),
+            _ => None,
+        });
+        let host = host.ok()??;
+        let head = Head::of_running(host.innermost(self.seat)?);
+        Some(Arc::new(Visiting { head, host }))
+    }
+}
+
+/// A call that runs in its caller's thread, for the task that asks.
+struct Visiting {
+    head: Head,
+    host: Arc<dyn Host>,
+}
+
+impl Execution for Visiting {
+    fn head(&self) -> &Head {
+        &self.head
+    }
+
+    fn host(&self) -> &dyn Host {
+        &*self.host
+    }
 }
 
 /// Gives a call its turn on this thread, a worker. As [`Job::take_turn`].
@@ -185,8 +137,72 @@ pub(crate) fn give_turn(
     })
 }
 
-fn in_turn() -> Option<Arc<dyn Job>> {
-    TURN.try_with(|turn| turn.borrow().clone()).ok()?
+/// Runs `body`, which runs `job`, on top of the call that this thread is running. `body` must not panic.
+pub(crate) fn while_helping<R>(job: Arc<dyn Job>, body: impl FnOnce() -> R) -> R {
+    while_last(Visit::default(), || {
+        ON_TOP.with(|on_top| on_top.push(Other::Helped(job)));
+        let value = body();
+        ON_TOP.with(OnTop::pop);
+        value
+    })
+}
+
+/// Runs `body`, which runs a call of the bulkhead `serial` in its seat `seat` and in its caller's thread. `body` must not
+/// panic.
+#[inline(always)]
+pub(crate) fn while_visiting<H: Host + 'static, R>(
+    serial: u64,
+    host: &Arc<H>,
+    seat: usize,
+    body: impl FnOnce() -> R,
+) -> R {
+    let before = HOST.try_with(|known| {
+        let mut known = known.borrow_mut();
+        if matches!(&*known, Some((known, _)) if *known == serial) {
+            return None;
+        }
+        let host = Arc::downgrade(host) as Weak<dyn Host>;
+        known.replace((serial, host))
+    });
+    let value = while_last(Visit { serial, seat }, body);
+    if let Ok(Some(before)) = before {
+        let _ = HOST.try_with(|known| known.replace(Some(before)));
+    }
+    value
+}
+
+/// Runs `body` with this as the last visit, or without one.
+#[inline(always)]
+fn while_last<R>(visit: Visit, body: impl FnOnce() -> R) -> R {
+    let before = ON_TOP.with(|on_top| on_top.visit.replace(visit));
+    if before.serial != NOBODY {
+        ON_TOP.with(|on_top| on_top.push(Other::Visit(before)));
+    }
+    let value = body();
+    if before.serial != NOBODY {
+        ON_TOP.with(OnTop::pop);
+    }
+    ON_TOP.with(|on_top| on_top.visit.set(before));
+    value
+}
+
+/// In which seat of the bulkhead `serial` this thread runs a call of its own.
+#[inline]
+pub(crate) fn visited_seat(serial: u64) -> Option<usize> {
+    let of_visit = |visit: Visit| (visit.serial == serial).then_some(visit.seat);
+    ON_TOP.with(|on_top| on_top.find_map(of_visit, |_| None))
+}
+
+/// A call that is being dropped, or whose outcome is out, does not run.
+fn running(job: &Arc<dyn Job>) -> Option<Arc<dyn Execution>> {
+    job.is_running().then(|| Arc::clone(job).as_execution())
+}
+
+/// The innermost call that runs on this thread.
+fn innermost() -> Option<Arc<dyn Execution>> {
+    let on_top = ON_TOP.with(|on_top| on_top.find_map(Visit::as_execution, running));
+    let in_turn = || TURN.try_with(|turn| turn.borrow().as_ref().and_then(running));
+    on_top.or_else(|| in_turn().ok()?)
 }
 
 /// No bulkhead has this serial number.
@@ -203,9 +219,8 @@ pub(crate) fn next_serial() -> u64 {
 }
 
 /// Makes this thread the worker `index` of the bulkhead `serial`.
-pub(crate) fn sit_down(serial: u64, index: usize, seat: Arc<Seat>) {
+pub(crate) fn sit_down(serial: u64, index: usize) {
     WORKER_OF.with(|worker| worker.set((serial, index)));
-    SEAT.with(|mine| *mine.borrow_mut() = Some(seat));
 }
 
 /// This thread, as seen from one bulkhead.
@@ -215,7 +230,9 @@ pub(crate) enum ThisThread {
     Outsider,
     /// Its worker of that index.
     Worker(usize),
-    /// No worker of it, but about to submit a call, whose place it holds while user code runs: to wait for the
+    /// Runs one of its calls, as that call's caller.
+    Visitor,
+    /// Neither of these, but about to submit a call, whose place it holds while user code runs: to wait for the
     /// bulkhead would be to wait for itself.
     Holding,
 }
@@ -225,6 +242,9 @@ pub(crate) fn this_thread(serial: u64) -> ThisThread {
     let (of, index) = WORKER_OF.with(Cell::get);
     if of == serial {
         return ThisThread::Worker(index);
+    }
+    if visited_seat(serial).is_some() {
+        return ThisThread::Visitor;
     }
     match HOLDING.with(Cell::get) {
         held if held == serial || held == SEVERAL => ThisThread::Holding,
@@ -266,8 +286,7 @@ pub(crate) fn while_holding_a_place<R>(serial: u64, body: impl FnOnce() -> R) ->
 /// ```
 #[must_use]
 pub fn current() -> Option<CurrentExecution> {
-    let seat = SEAT.try_with(|seat| seat.borrow().clone()).ok()??;
-    seat.innermost().map(|job| CurrentExecution { job })
+    innermost().map(|call| CurrentExecution { call })
 }
 
 /// The name of the bulkhead whose task this thread runs, looked up when it is written.
@@ -288,7 +307,7 @@ impl fmt::Display for ThisBulkhead {
 /// It can be cloned and sent to threads that the task starts itself.
 #[derive(Clone)]
 pub struct CurrentExecution {
-    job: Arc<dyn Job>,
+    call: Arc<dyn Execution>,
 }
 
 impl CurrentExecution {
@@ -298,45 +317,48 @@ impl CurrentExecution {
     #[must_use]
     pub fn is_cancelled(&self) -> bool {
         // ORDERING: Acquire, so that a task which sees the flag also sees what its caller did before.
-        self.job.head().cancel_requested.load(Ordering::Acquire)
+        self.call.head().cancel_requested.load(Ordering::Acquire)
             || self.remaining() == Some(Duration::ZERO)
     }
 
     /// Whether the bulkhead takes no new calls any more. The task may go on; its outcome is delivered.
     #[must_use]
     pub fn is_shutting_down(&self) -> bool {
-        self.job.bulkhead_is_closed()
+        self.call.host().is_closed()
     }
 
     /// When the caller stops waiting; `None`: it waits for ever.
     #[must_use]
     pub fn deadline(&self) -> Option<Instant> {
-        self.job.head().deadline()
+        self.call.head().deadline()
     }
 
     /// How long the caller goes on waiting; zero once that is over, `None`: for ever. A good timeout for
     /// what the task calls itself.
     #[must_use]
     pub fn remaining(&self) -> Option<Duration> {
-        Some(self.deadline()?.saturating_duration_since(self.job.now()))
+        Some(
+            self.deadline()?
+                .saturating_duration_since(self.call.host().now()),
+        )
     }
 
     /// The id that the call's result will carry.
     #[must_use]
     pub fn execution_id(&self) -> Uuid {
-        self.job.head().execution_id
+        self.call.head().execution_id
     }
 
     /// The name of the bulkhead that runs the task.
     #[must_use]
     pub fn bulkhead_name(&self) -> &str {
-        self.job.bulkhead_name()
+        self.call.host().name()
     }
 
     /// What the caller named with [`Call::operation`](crate::Call::operation).
     #[must_use]
     pub fn operation(&self) -> Option<&str> {
-        self.job.head().operation.as_deref()
+        self.call.head().operation.as_deref()
     }
 }
 

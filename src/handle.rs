@@ -2,7 +2,6 @@
 
 use std::fmt;
 use std::future::Future;
-use std::hash::{BuildHasher, Hasher, RandomState};
 use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::pin::Pin;
 use std::sync::Arc;
@@ -13,7 +12,7 @@ use uuid::Uuid;
 
 use crate::clock::after;
 use crate::error::RejectReason;
-use crate::panics::{catch, discard};
+use crate::head::new_execution_id;
 use crate::result::ExecutionResult;
 use crate::task::Pending;
 
@@ -77,25 +76,8 @@ struct Refused {
 
 impl Refused {
     fn result<T, E>(self) -> ExecutionResult<T, E> {
-        ExecutionResult {
-            execution_id: self.execution_id,
-            bulkhead_name: Arc::clone(self.reason.bulkhead()),
-            result: Err(self.reason.into()),
-            queued_time: Duration::ZERO,
-            execution_time: Duration::ZERO,
-        }
+        ExecutionResult::refused(self.reason, self.execution_id)
     }
-}
-
-/// A random (v4) UUID, also in a thread-local destructor, where the usual source of random numbers may be gone: then
-/// from the standard library's.
-pub(crate) fn new_execution_id() -> Uuid {
-    catch(Uuid::new_v4).unwrap_or_else(|payload| {
-        discard(payload);
-        let random = || RandomState::new().build_hasher().finish();
-        let bytes = (u128::from(random()) << 64 | u128::from(random())).to_ne_bytes();
-        uuid::Builder::from_random_bytes(bytes).into_uuid()
-    })
 }
 
 impl<T, E> ExecutionHandle<T, E> {

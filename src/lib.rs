@@ -85,23 +85,35 @@ mod circuit;
 mod clock;
 mod config;
 mod context;
+mod crew;
 mod current;
 mod distribution;
 mod error;
+mod failure;
+mod gate;
 mod handle;
+mod head;
 mod listener;
+mod outcome;
 mod panics;
 mod permit;
 mod pool;
 mod queue;
 mod result;
+mod run;
+mod seat;
+mod semaphore;
 mod shared;
+mod shutdown;
+mod slots;
 mod stats;
 mod sync;
 mod task;
+mod terms;
+mod turns;
 
 pub use bulkhead::{Bulkhead, BulkheadBuilder};
-pub use call::{Call, EveryError, FailureClassifier, FailureIf};
+pub use call::Call;
 pub use circuit::{
     CircuitBreaker, CircuitBreakerBuilder, CircuitChange, CircuitError, CircuitOpen, CircuitPermit,
     CircuitRecord, CircuitState, CircuitStorage, CircuitSync, MemoryStorage, StorageError,
@@ -115,11 +127,13 @@ pub use context::{CapturedContext, ContextPropagator};
 pub use current::{CurrentExecution, current};
 pub use distribution::Distribution;
 pub use error::{BuildError, BulkheadError, RejectReason, Rejected};
+pub use failure::{EveryError, FailureClassifier, FailureIf};
 pub use handle::{CancelOnDrop, ExecutionHandle};
 pub use listener::{BulkheadEvent, BulkheadListener, CallInfo, FinishedOutcome};
 pub use panics::Panic;
-pub use pool::{RunningTask, ShutdownReport};
 pub use result::ExecutionResult;
+pub use semaphore::{SemaphoreBulkhead, SemaphoreBulkheadBuilder, SemaphoreCall};
+pub use shutdown::{RunningTask, ShutdownReport};
 pub use stats::{BulkheadState, BulkheadStats};
 
 #[cfg(any(bulkman_loom, bulkman_shuttle))]

@@ -18,50 +18,15 @@
 //! on to the next and ends. Nothing but the token is left then: shells are in front of it, and who sweeps still has a
 //! place.
 
-use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Instant;
 
-use uuid::Uuid;
-
 use crate::channel::{Channel, Sleeper};
-use crate::clock::Limit;
-use crate::sync::{AtomicBool, AtomicUsize, Mutex, Ordering, Padded};
-
-/// What every call has, whatever its types.
-pub(crate) struct Head {
-    pub(crate) execution_id: Uuid,
-    pub(crate) operation: Option<Cow<'static, str>>,
-    pub(crate) admitted_at: Instant,
-    pub(crate) queue_timeout: Limit,
-    /// The caller's limit over queue and run.
-    pub(crate) timeout: Limit,
-    /// What was left of `timeout` at `admitted_at`.
-    pub(crate) timeout_left: Limit,
-    /// Raised by a cancel that came too late, or by a waiter whose limit passed.
-    pub(crate) cancel_requested: AtomicBool,
-}
-
-impl Head {
-    /// Whether there is a limit to be late for.
-    pub(crate) fn is_limited(&self) -> bool {
-        self.queue_timeout != Limit::NONE || self.timeout_left != Limit::NONE
-    }
-
-    /// Until when the task may start; `None`: for ever.
-    pub(crate) fn queue_deadline(&self) -> Option<Instant> {
-        self.queue_timeout.from(self.admitted_at)
-    }
-
-    /// Until when the caller waits; `None`: for ever.
-    pub(crate) fn deadline(&self) -> Option<Instant> {
-        self.timeout_left.from(self.admitted_at)
-    }
-}
+use crate::head::Execution;
+use crate::sync::{AtomicUsize, Mutex, Ordering, Padded};
 
 /// A call as the queue and the workers see it.
 pub(crate) trait Job: Send + Sync {
-    fn head(&self) -> &Head;
     /// The worker's turn: run the task, or find that it is too late or nothing is left. Takes the time, if that is
     /// just known, and gives it back, if it is then.
     fn take_turn(&self, worker: usize, just_now: Option<Instant>) -> Option<Instant>;
@@ -69,13 +34,9 @@ pub(crate) trait Job: Send + Sync {
     fn cancel_for_shutdown(&self);
     /// Whether the task has left the queue.
     fn is_shell(&self) -> bool;
-    /// Since when the task is running, if it is.
-    fn running_since(&self) -> Option<Instant>;
-    /// The bulkhead that runs it, for the task that asks.
-    fn bulkhead_name(&self) -> &str;
-    fn bulkhead_is_closed(&self) -> bool;
-    /// By the bulkhead's clock.
-    fn now(&self) -> Instant;
+    fn is_running(&self) -> bool;
+    /// For the task that asks about itself.
+    fn as_execution(self: Arc<Self>) -> Arc<dyn Execution>;
 }
 
 /// A call, or the stop token.

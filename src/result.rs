@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use uuid::Uuid;
 
-use crate::error::BulkheadError;
+use crate::error::{BulkheadError, RejectReason};
 
 /// The outcome of one call, with its id and its times.
 ///
@@ -40,6 +40,16 @@ pub struct ExecutionResult<T, E> {
 }
 
 impl<T, E> ExecutionResult<T, E> {
+    pub(crate) fn refused(reason: RejectReason, execution_id: Uuid) -> Self {
+        Self {
+            execution_id,
+            bulkhead_name: Arc::clone(reason.bulkhead()),
+            result: Err(reason.into()),
+            queued_time: Duration::ZERO,
+            execution_time: Duration::ZERO,
+        }
+    }
+
     /// Whether there is a value.
     #[must_use]
     pub fn is_success(&self) -> bool {

@@ -20,6 +20,7 @@ use std::sync::Arc;
 
 use crate::circuit::CircuitState;
 use crate::distribution::{Distribution, Recorder};
+use crate::slots::Slots;
 use crate::sync::{AtomicU64, Mutex, Ordering, Padded};
 
 /// How a bulkhead is doing.
@@ -244,7 +245,7 @@ impl SharedTally {
 }
 
 pub(crate) struct Ledger {
-    workers: Box<[Padded<WorkerTally>]>,
+    workers: Slots<Padded<WorkerTally>>,
     pub(crate) shared: Padded<SharedTally>,
     /// The numbers at the last reset.
     base: Mutex<Option<(Totals, Times)>>,
@@ -290,14 +291,15 @@ impl Totals {
 impl Ledger {
     pub(crate) fn new(workers: usize) -> Self {
         Self {
-            workers: (0..workers).map(|_| Padded(WorkerTally::new())).collect(),
+            workers: Slots::new(workers),
             shared: Padded::default(),
             base: Mutex::new(None),
         }
     }
 
     pub(crate) fn worker(&self, index: usize) -> &WorkerTally {
-        &self.workers[index]
+        self.workers
+            .get_or_make(index, || Padded(WorkerTally::new()))
     }
 
     /// `admitted` is called last; at most `capacity` calls are in flight.
@@ -305,7 +307,7 @@ impl Ledger {
         let load = |counter: &AtomicU64| counter.load(Ordering::Acquire);
         let mut ended = [0; 3];
         let mut active = 0;
-        for worker in &self.workers {
+        for worker in self.workers.made() {
             let mut ended_here = 0;
             for (sum, counter) in ended.iter_mut().zip(&worker.ended) {
                 let value = load(counter);
@@ -353,7 +355,7 @@ impl Ledger {
             queue_wait: Distribution::empty(),
             run_time: Distribution::empty(),
         };
-        for worker in &self.workers {
+        for worker in self.workers.made() {
             worker.queue_wait.add_to(&mut times.queue_wait);
             worker.run_time.add_to(&mut times.run_time);
         }
@@ -386,7 +388,7 @@ impl Ledger {
     pub(crate) fn reset(&self, read: impl FnOnce() -> Totals) {
         let mut base = self.base.lock();
         // First, so that a maximum is never forgotten whose call counts.
-        for worker in &self.workers {
+        for worker in self.workers.made() {
             worker.queue_wait.forget_max();
             worker.run_time.forget_max();
         }

@@ -30,17 +30,17 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
-use crate::circuit::{Ticket, Verdict};
-use crate::clock::{earlier, nanos};
+use crate::circuit::Ticket;
+use crate::clock::earlier;
 use crate::context::Luggage;
-use crate::current::ThisThread;
-use crate::error::BulkheadError;
-use crate::listener::{BulkheadEvent, CallInfo, FinishedOutcome};
-use crate::panics::{Panic, catch, contain};
-use crate::queue::{Head, Job};
+use crate::current::{ThisThread, while_helping};
+use crate::head::{Execution, Head, Host};
+use crate::outcome::{Outcome, Why};
+use crate::panics::contain;
+use crate::queue::Job;
 use crate::result::ExecutionResult;
+use crate::run::{Judged, Run};
 use crate::shared::Shared;
-use crate::stats::Ending;
 use crate::sync::{AtomicU8, Mutex, Ordering, Thread, this_thread};
 
 pub(crate) struct Cell<F, T, E> {
@@ -90,25 +90,6 @@ pub(crate) struct Work<F> {
     pub(crate) luggage: Luggage,
     pub(crate) ticket: Option<Ticket>,
 }
-
-/// An `ExecutionResult` without what the cell knows anyway, since every call carries the room for it.
-struct Outcome<T, E> {
-    result: Result<T, Why<E>>,
-    queued_nanos: u64,
-    execution_nanos: u64,
-}
-
-/// A `BulkheadError` without the name and the limits.
-enum Why<E> {
-    Failed(E),
-    Panicked(Box<Panic>),
-    QueueTimeout,
-    Timeout { started: bool },
-    Cancelled { by_shutdown: bool },
-}
-
-/// What a task gives: its result, and what the breaker is to make of it.
-pub(crate) type Judged<T, E> = (Result<T, E>, Verdict);
 
 /// A call as its handle sees it.
 pub(crate) trait Pending<T, E>: Send + Sync {
@@ -271,71 +252,14 @@ impl<F, T, E> Cell<F, T, E> {
         self.phase.load(Ordering::Acquire) != QUEUED
     }
 
-    fn info(&self) -> CallInfo<'_> {
-        CallInfo {
-            bulkhead: &self.shared.name,
-            execution_id: self.head.execution_id,
-            operation: self.head.operation.as_deref(),
-        }
-    }
-
-    fn queued_for(&self, now: Instant) -> Duration {
-        now.saturating_duration_since(self.head.admitted_at)
-    }
-
-    /// Whether it is too late at `now` to start, and by which limit: the one that passed first.
-    fn too_late(&self, now: Instant) -> Option<Why<E>> {
-        let in_queue = self.head.queue_deadline();
-        let first = earlier(in_queue, self.head.deadline())?;
-        if now < first {
-            None
-        } else if in_queue == Some(first) {
-            Some(Why::QueueTimeout)
-        } else {
-            Some(Why::Timeout { started: false })
-        }
-    }
-
     /// Ends a call whose task was taken to be dropped.
-    ///
-    /// Here the place is given back before user code runs, since that may shut the bulkhead down, as the drop of
-    /// a closure with the last reference to it does: on a thread that is no worker this waits for all places.
     fn leave(&self, work: Work<F>, why: Why<E>, now: Instant) {
         let shared = &*self.shared;
-        let queued_time = self.queued_for(now);
-        let cancelled = match why {
-            Why::Cancelled { by_shutdown } => Some(by_shutdown),
-            _ => None,
-        };
-        if let (Some(breaker), Some(ticket)) = (&shared.breaker, work.ticket) {
-            breaker.settle(ticket, Verdict::None);
-        }
-        match cancelled {
-            Some(by_shutdown) => shared.ledger.shared.cancel(by_shutdown),
-            None => shared.ledger.shared.time_out(),
-        }
-        drop(shared.admission.unpark());
-        contain(
-            &shared.name,
-            "the drop of a task that never started",
-            || {
-                drop(work.task);
-            },
-        );
+        let queued_time = self.head.queued_for(now);
+        shared.leave(shared.admission.unpark(), work.ticket, &why);
         work.luggage.discard(&shared.name);
-        let call = self.info();
-        shared.tell(|| {
-            if cancelled.is_some() {
-                BulkheadEvent::Cancelled { call, queued_time }
-            } else {
-                BulkheadEvent::Expired { call, queued_time }
-            }
-        });
-        self.finish(Outcome {
-            result: Err(why),
-            queued_nanos: nanos(queued_time),
-            execution_nanos: 0,
-        });
+        shared.has_left(work.task, &self.head, &why, queued_time);
+        self.finish(Outcome::new(Err(why), queued_time, Duration::ZERO));
     }
 
     /// Cancels a task whose entry is in the channel.
@@ -358,7 +282,7 @@ impl<F, T, E> Cell<F, T, E> {
     /// The waiter's own expiry, at the deadline itself.
     fn expire(&self) {
         let now = self.shared.clock.now();
-        if let Some(why) = self.too_late(now) {
+        if let Some(why) = Why::too_late(&self.head, now) {
             if let Some(work) = self.take_early(Stage::Leaving) {
                 self.leave(work, why, now);
             }
@@ -381,7 +305,7 @@ impl<F, T, E> Cell<F, T, E> {
             return Look::Done(outcome);
         }
         let deadline = match inner.stage {
-            Stage::Queued(_) => earlier(self.head.queue_deadline(), self.head.deadline()),
+            Stage::Queued(_) => self.head.start_deadline(),
             Stage::Running { .. } => self.head.deadline(),
             // Also `Leaving`: how the call ends is decided, and the waiter is to hear just that.
             _ => None,
@@ -398,32 +322,7 @@ impl<F, T, E> Cell<F, T, E> {
     }
 
     fn result(&self, outcome: Outcome<T, E>) -> ExecutionResult<T, E> {
-        let queued_time = Duration::from_nanos(outcome.queued_nanos);
-        let name = || Arc::clone(&self.shared.name);
-        ExecutionResult {
-            result: outcome.result.map_err(|why| match why {
-                Why::Failed(error) => BulkheadError::Failed(error),
-                Why::Panicked(panic) => BulkheadError::Panicked(*panic),
-                Why::QueueTimeout => BulkheadError::QueueTimeout {
-                    bulkhead: name(),
-                    queued_for: queued_time,
-                    limit: self.head.queue_timeout.duration(),
-                },
-                Why::Timeout { started } => BulkheadError::Timeout {
-                    bulkhead: name(),
-                    limit: self.head.timeout.duration(),
-                    started,
-                },
-                Why::Cancelled { by_shutdown } => BulkheadError::Cancelled {
-                    bulkhead: name(),
-                    by_shutdown,
-                },
-            }),
-            execution_id: self.head.execution_id,
-            bulkhead_name: name(),
-            queued_time,
-            execution_time: Duration::from_nanos(outcome.execution_nanos),
-        }
+        outcome.in_words(&self.head, &self.shared.name)
     }
 
     /// The caller's limit passed while the task runs: it is asked to stop, and goes on alone. This is the handle's
@@ -431,10 +330,12 @@ impl<F, T, E> Cell<F, T, E> {
     fn over_limit(&self, since: Instant, now: Instant) -> ExecutionResult<T, E> {
         self.request_cancel();
         // It may have come to its end just now.
-        let outcome = self.let_go().unwrap_or_else(|| Outcome {
-            result: Err(Why::Timeout { started: true }),
-            queued_nanos: nanos(self.queued_for(since)),
-            execution_nanos: nanos(now.saturating_duration_since(since)),
+        let outcome = self.let_go().unwrap_or_else(|| {
+            Outcome::new(
+                Err(Why::Timeout { started: true }),
+                self.head.queued_for(since),
+                now.saturating_duration_since(since),
+            )
         });
         self.result(outcome)
     }
@@ -451,81 +352,30 @@ where
     T: Send + 'static,
     E: Send + 'static,
 {
-    /// Runs a task that was taken, as or on worker `worker`, to its very end; `helped` if it is not its turn.
-    /// Gives the time when the task ended, if no other code of the user's ran and nobody was woken since then.
-    fn run(
-        &self,
-        work: Work<F>,
-        since: Instant,
-        worker: usize,
-        helped: Option<Arc<dyn Job>>,
-    ) -> Option<Instant> {
+    /// Runs a task that was taken, as or on worker `worker`, to its very end. Gives the time when the task ended, if no
+    /// other code of the user's ran and nobody was woken since then.
+    fn run(&self, work: Work<F>, since: Instant, worker: usize, in_turn: bool) -> Option<Instant> {
         let shared = &*self.shared;
         let quiet = shared.has_no_onlookers();
         let permit = shared.admission.unpark();
-        let tally = shared.ledger.worker(worker);
-        let seat = &shared.seats[worker];
-        let call = self.info();
-        let queued_time = self.queued_for(since);
         let Work {
             task,
             luggage,
             ticket,
         } = work;
-
-        let helping = helped.is_some();
-        let seated = seat.begin(&self.head, since, helped);
-        if helping {
-            shared.ledger.shared.start_helped();
-        } else {
-            tally.start();
-        }
-        tally.queue_wait.record(queued_time);
-        shared.tell(|| BulkheadEvent::Started { call, queued_time });
-        let (ran, ended) = luggage.run_with(&shared.name, || {
-            let ran = catch(task);
-            (ran, shared.clock.now())
-        });
-
-        let execution_time = ended.saturating_duration_since(since);
-        let (result, verdict, ending) = match ran {
-            Ok((Ok(value), verdict)) => (Ok(value), verdict, Ending::Succeeded),
-            Ok((Err(error), verdict)) => (Err(Why::Failed(error)), verdict, Ending::Failed),
-            Err(payload) => {
-                let panic = Box::new(Panic::new(Arc::clone(&shared.name), payload));
-                (
-                    Err(Why::Panicked(panic)),
-                    Verdict::Failure,
-                    Ending::Panicked,
-                )
-            }
+        let call = Run {
+            head: &self.head,
+            ticket,
+            since,
+            queued_time: self.head.queued_for(since),
+            seat: worker,
+            in_turn,
         };
-        if let (Some(breaker), Some(ticket)) = (&shared.breaker, ticket) {
-            breaker.settle(ticket, verdict);
-        }
-        shared.tell(|| BulkheadEvent::Finished {
-            call,
-            outcome: match ending {
-                Ending::Succeeded => FinishedOutcome::Succeeded,
-                Ending::Failed => FinishedOutcome::Failed,
-                Ending::Panicked => FinishedOutcome::Panicked,
-            },
-            queued_time,
-            execution_time,
+        let (outcome, ended) = shared.run(call, || {
+            luggage.run_with(&shared.name, || shared.run_task(task))
         });
-        tally.run_time.record(execution_time);
-        if helping {
-            shared.ledger.shared.end_helped(ending);
-        } else {
-            tally.end(ending);
-        }
         drop(permit);
-        seat.end(seated);
-        let unnoticed = self.finish(Outcome {
-            result,
-            queued_nanos: nanos(queued_time),
-            execution_nanos: nanos(execution_time),
-        });
+        let unnoticed = self.finish(outcome);
         (quiet && unnoticed).then_some(ended)
     }
 }
@@ -538,10 +388,6 @@ where
     T: Send + 'static,
     E: Send + 'static,
 {
-    fn head(&self) -> &Head {
-        &self.head
-    }
-
     fn take_turn(&self, worker: usize, just_now: Option<Instant>) -> Option<Instant> {
         if self.shared.is_discarding() {
             self.cancel_for_shutdown();
@@ -552,7 +398,7 @@ where
             Some(just_now) if !self.head.is_limited() => just_now,
             _ => self.shared.clock.now(),
         };
-        if let Some(why) = self.too_late(now) {
+        if let Some(why) = Why::too_late(&self.head, now) {
             match self.take(Stage::Leaving) {
                 Some(work) => self.leave(work, why, now),
                 None => self.shared.queue.shell_left(),
@@ -560,7 +406,7 @@ where
             return None;
         }
         match self.take(Stage::Running { since: now }) {
-            Some(work) => self.run(work, now, worker, None),
+            Some(work) => self.run(work, now, worker, true),
             None => {
                 self.shared.queue.shell_left();
                 None
@@ -582,23 +428,27 @@ where
         self.is_taken()
     }
 
-    fn running_since(&self) -> Option<Instant> {
-        match self.inner.lock().stage {
-            Stage::Running { since } => Some(since),
-            _ => None,
-        }
+    fn is_running(&self) -> bool {
+        matches!(self.inner.lock().stage, Stage::Running { .. })
     }
 
-    fn bulkhead_name(&self) -> &str {
-        &self.shared.name
+    fn as_execution(self: Arc<Self>) -> Arc<dyn Execution> {
+        self
+    }
+}
+
+impl<F, T, E> Execution for Cell<F, T, E>
+where
+    F: Send,
+    T: Send,
+    E: Send,
+{
+    fn head(&self) -> &Head {
+        &self.head
     }
 
-    fn bulkhead_is_closed(&self) -> bool {
-        self.shared.admission.is_closed()
-    }
-
-    fn now(&self) -> Instant {
-        self.shared.clock.now()
+    fn host(&self) -> &dyn Host {
+        &self.shared.gate
     }
 }
 
@@ -704,13 +554,13 @@ where
             return;
         }
         let now = self.shared.clock.now();
-        if self.too_late(now).is_some() {
+        if Why::<E>::too_late(&self.head, now).is_some() {
             // The wait that follows expires it.
             return;
         }
         if let Some(work) = self.take_early(Stage::Running { since: now }) {
-            let helped = Arc::clone(&self) as Arc<dyn Job>;
-            self.run(work, now, worker, Some(helped));
+            let job = Arc::clone(&self) as Arc<dyn Job>;
+            while_helping(job, || self.run(work, now, worker, false));
         }
     }
 

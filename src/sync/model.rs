@@ -172,7 +172,7 @@ impl<T> DerefMut for MutexGuard<'_, T> {
     }
 }
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Condvar(checker::sync::Condvar);
 
 impl Condvar {

@@ -1,0 +1,675 @@
+//! The bulkhead whose tasks run in their callers' threads.
+
+use std::borrow::Cow;
+use std::convert::Infallible;
+use std::fmt;
+use std::panic::{RefUnwindSafe, UnwindSafe};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::circuit::{CircuitBreaker, CircuitStorage, Ticket, Verdict};
+use crate::clock::Clock;
+use crate::config::BulkheadConfig;
+use crate::crew::Crew;
+use crate::current::{visited_seat, while_visiting};
+use crate::error::{BuildError, Rejected};
+use crate::failure::{EveryError, FailureClassifier, FailureIf, judged};
+use crate::gate::{Gate, Place, Plan};
+use crate::head::{Head, Host, Running, new_execution_id};
+use crate::listener::BulkheadListener;
+use crate::outcome::{Outcome, Why};
+use crate::permit::Permit;
+use crate::result::ExecutionResult;
+use crate::run::{Judged, Run};
+use crate::shutdown::{Ends, Patience, ShutdownReport, shut_down};
+use crate::stats::{BulkheadState, BulkheadStats};
+use crate::terms::Terms;
+use crate::turns::{Turns, Waited};
+
+/// Limits how many calls run at a time, each in its caller's own thread: a bulkhead without threads of its own.
+///
+/// At most N calls run and Q callers wait for their turn, in the order in which they came; one more is refused at once.
+/// It has the configuration, the results, the errors and the ledger of a [`Bulkhead`](crate::Bulkhead), and costs a
+/// fraction of it, since nothing is handed to another thread. So the closure may borrow, and need not be `Send`:
+///
+/// ```
+/// use bulkman::{BulkheadConfig, SemaphoreBulkhead};
+///
+/// let cache = SemaphoreBulkhead::new(BulkheadConfig::new("cache").max_concurrent_calls(8).max_queue_size(0))?;
+/// let key = String::from("user:1");
+/// let mut hits = 0;
+/// let result = cache.execute(|| {
+///     hits += 1;
+///     lookup(&key)
+/// });
+/// assert_eq!(result.into_result()?, "Ada");
+/// assert_eq!(hits, 1);
+/// # fn lookup(_: &str) -> Result<&'static str, std::io::Error> { Ok("Ada") }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
+/// # Which of the two?
+///
+/// | | [`Bulkhead`](crate::Bulkhead) | `SemaphoreBulkhead` |
+/// |---|---|---|
+/// | tasks run | on N threads of its own | in their callers' threads |
+/// | the caller | goes on, waits, cancels, awaits, or leaves at a limit | is in the call until it ends |
+/// | a task that hangs | takes a worker; callers with a limit get away | takes its caller, and N callers at the most |
+/// | closures | `Send + 'static` | may borrow |
+/// | a call costs | a hand-over to another thread and back | about as much as reading the clock four times |
+///
+/// Take this one where the client that it guards has timeouts of its own that can be relied on, or the work is short.
+///
+/// # Limits in time
+///
+/// A [queue timeout](BulkheadConfig::queue_timeout) ends the wait for a turn. A caller's limit
+/// ([`execution_timeout`](BulkheadConfig::execution_timeout), [`timeout`](SemaphoreCall::timeout)) does so too, but a
+/// task that runs cannot be left alone, since it has the caller's thread: past the limit
+/// [`current()`](crate::current()) tells it that it is cancelled, and its result is what it returns, however late.
+///
+/// # On a thread that is in a call of it already
+///
+/// A task that makes a call on its own bulkhead would wait for a turn while it has one. So such a call takes a place as
+/// any other, and is refused if there is none, but has its turn at once: the task that makes it does not run meanwhile.
+///
+/// # What dropping it does
+///
+/// The same as [`shutdown`](Self::shutdown). Nothing can be in it then but calls through a function from
+/// [`wrap`](Self::wrap).
+///
+/// # Panics in user code
+///
+/// As for [`Bulkhead`](crate::Bulkhead#panics-in-user-code): a panic in a task is the call's outcome, and does not go on in
+/// the caller's thread unless that [resumes](crate::Panic::resume) it.
+pub struct SemaphoreBulkhead {
+    inner: Arc<Inner>,
+}
+
+/// A gate, and turns behind it.
+struct Inner {
+    gate: Gate,
+    turns: Turns,
+}
+
+impl SemaphoreBulkhead {
+    /// Checks the configuration. No thread is started.
+    ///
+    /// # Errors
+    ///
+    /// [`BuildError::InvalidValue`], see [`BulkheadConfig::validate`].
+    pub fn new(config: BulkheadConfig) -> Result<Self, BuildError> {
+        Self::builder(config).build()
+    }
+
+    /// For one with collaborators: listeners, a circuit storage, a clock.
+    pub fn builder(config: BulkheadConfig) -> SemaphoreBulkheadBuilder {
+        SemaphoreBulkheadBuilder {
+            plan: Plan::new(config),
+        }
+    }
+
+    /// Runs a task that may fail, in this thread. If N others run, it waits for its turn, at the longest for the queue
+    /// timeout; if Q others do so, it fails at once, as it does if the bulkhead is shut down or its circuit open.
+    pub fn execute<T, E, F>(&self, f: F) -> ExecutionResult<T, E>
+    where
+        F: FnOnce() -> Result<T, E>,
+    {
+        self.call().execute(f)
+    }
+
+    /// Runs a task that cannot fail by itself. As [`execute`](Self::execute) otherwise.
+    pub fn run<T, F>(&self, f: F) -> ExecutionResult<T, Infallible>
+    where
+        F: FnOnce() -> T,
+    {
+        self.call().run(f)
+    }
+
+    /// Runs a task, or gives the closure back untouched if the call is refused. It waits for its turn as
+    /// [`execute`](Self::execute) does; to be refused rather than wait, set
+    /// [`max_queue_size`](BulkheadConfig::max_queue_size) to 0.
+    ///
+    /// # Errors
+    ///
+    /// [`Rejected`] with the reason and the closure. Nothing was allocated and no lock was waited for.
+    #[inline]
+    pub fn try_execute<T, E, F>(&self, f: F) -> Result<ExecutionResult<T, E>, Rejected<F>>
+    where
+        F: FnOnce() -> Result<T, E>,
+    {
+        self.call().try_execute(f)
+    }
+
+    /// Runs a task that cannot fail by itself, or gives the closure back untouched if the call is refused.
+    ///
+    /// # Errors
+    ///
+    /// As [`try_execute`](Self::try_execute).
+    #[inline]
+    pub fn try_run<T, F>(&self, f: F) -> Result<ExecutionResult<T, Infallible>, Rejected<F>>
+    where
+        F: FnOnce() -> T,
+    {
+        self.call().try_run(f)
+    }
+
+    /// Runs a task that has `limit` for the wait for its turn and its run together. If its turn has not come by then, it
+    /// never starts, and the result is [`Timeout`](crate::BulkheadError::Timeout). A task that runs is not interrupted: it
+    /// can read the limit from [`remaining`](crate::CurrentExecution::remaining), and the result is what it returns.
+    pub fn execute_with_timeout<T, E, F>(&self, limit: Duration, f: F) -> ExecutionResult<T, E>
+    where
+        F: FnOnce() -> Result<T, E>,
+    {
+        self.call().timeout(limit).execute(f)
+    }
+
+    /// Begins a call with settings of its own.
+    pub fn call(&self) -> SemaphoreCall<'_> {
+        SemaphoreCall::new(&self.inner)
+    }
+
+    /// The decorator: a reusable closure that sends each call of `f` through the bulkhead.
+    /// Several arguments go in as a tuple.
+    ///
+    /// It may outlive the bulkhead, and then gives [`ShutDown`](crate::BulkheadError::ShutDown).
+    ///
+    /// ```
+    /// use bulkman::{BulkheadConfig, SemaphoreBulkhead};
+    ///
+    /// let bulkhead = SemaphoreBulkhead::new(BulkheadConfig::new("prices"))?;
+    /// let prices = vec![3, 5];
+    /// let price = bulkhead.wrap(|item: usize| prices.get(item).copied().ok_or("no such item"));
+    /// assert_eq!(price(1).value(), Some(&5));
+    /// assert!(price(2).error().is_some());
+    /// # Ok::<(), bulkman::BuildError>(())
+    /// ```
+    pub fn wrap<A, T, E, F>(
+        &self,
+        f: F,
+    ) -> impl Fn(A) -> ExecutionResult<T, E> + Clone + use<A, T, E, F>
+    where
+        F: Fn(A) -> Result<T, E>,
+    {
+        let inner = Arc::clone(&self.inner);
+        let f = Arc::new(f);
+        move |args| SemaphoreCall::new(&inner).execute(|| f(args))
+    }
+
+    /// The name given in the configuration.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.inner.gate.name
+    }
+
+    /// The configuration that it was built from.
+    #[must_use]
+    pub fn config(&self) -> &BulkheadConfig {
+        &self.inner.gate.config
+    }
+
+    /// As [`Bulkhead::state`](crate::Bulkhead::state).
+    #[must_use]
+    pub fn state(&self) -> BulkheadState {
+        self.inner.gate.state()
+    }
+
+    /// As [`Bulkhead::is_healthy`](crate::Bulkhead::is_healthy).
+    #[must_use]
+    pub fn is_healthy(&self) -> bool {
+        self.inner.gate.is_healthy()
+    }
+
+    /// How many more calls would be admitted at this moment, of N + Q in all; 0 after a shutdown.
+    #[must_use]
+    pub fn available_capacity(&self) -> usize {
+        self.inner.gate.available_capacity()
+    }
+
+    /// The circuit breaker, if the configuration asked for one: to look at it, reset it or open it by hand.
+    #[must_use]
+    pub fn circuit_breaker(&self) -> Option<&CircuitBreaker> {
+        self.inner.gate.breaker.as_ref()
+    }
+
+    /// As [`Bulkhead::stats`](crate::Bulkhead::stats), with callers in place of workers.
+    #[must_use]
+    pub fn stats(&self) -> BulkheadStats {
+        self.inner.gate.stats()
+    }
+
+    /// As [`Bulkhead::reset_stats`](crate::Bulkhead::reset_stats).
+    pub fn reset_stats(&self) {
+        self.inner.gate.reset_stats();
+    }
+
+    /// Refuses new calls, lets those in it run and those in line have their turns, and waits until all have ended.
+    ///
+    /// Called again, or by several threads at once, each call waits for the same end. In one of its own tasks it refuses
+    /// new calls and returns at once, since it cannot wait for itself. A circuit that is kept in a storage gets up to two
+    /// seconds to store its last change, unless the storage is known not to answer.
+    pub fn shutdown(&self) -> ShutdownReport {
+        shut_down(&*self.inner, Patience::Unlimited)
+    }
+
+    /// As [`shutdown`](Self::shutdown), but when `limit` is over it cancels those in line, leaves running what runs, and
+    /// returns. A limit beyond what the clock can hold means for ever. In one of its own tasks it does not wait, so
+    /// nothing is cancelled either.
+    pub fn shutdown_timeout(&self, limit: Duration) -> ShutdownReport {
+        shut_down(&*self.inner, Patience::limited(limit))
+    }
+
+    /// Refuses new calls, cancels those in line, leaves running what runs, and returns at once.
+    pub fn shutdown_now(&self) -> ShutdownReport {
+        shut_down(&*self.inner, Patience::None)
+    }
+}
+
+// As for a `Bulkhead`.
+impl UnwindSafe for SemaphoreBulkhead {}
+impl RefUnwindSafe for SemaphoreBulkhead {}
+
+impl Drop for SemaphoreBulkhead {
+    fn drop(&mut self) {
+        let patience = if self.inner.gate.is_discarding() {
+            // An earlier shutdown has waited as long as it was told to.
+            Patience::None
+        } else {
+            Patience::Unlimited
+        };
+        shut_down(&*self.inner, patience);
+    }
+}
+
+impl fmt::Debug for SemaphoreBulkhead {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.inner.gate.fmt_as("SemaphoreBulkhead", f)
+    }
+}
+
+/// Builds a [`SemaphoreBulkhead`] with collaborators, see [`SemaphoreBulkhead::builder`].
+#[must_use = "a builder does nothing until `build`"]
+pub struct SemaphoreBulkheadBuilder {
+    plan: Plan,
+}
+
+impl SemaphoreBulkheadBuilder {
+    /// Adds a listener. They are told in the order in which they were added.
+    pub fn listener(mut self, listener: impl BulkheadListener + 'static) -> Self {
+        self.plan.listeners.0.push(Box::new(listener));
+        self
+    }
+
+    /// Keeps the circuit in a storage, where all bulkheads of this name share its state: see [`CircuitStorage`].
+    /// Without a circuit breaker in the configuration it is an error.
+    pub fn circuit_storage(mut self, storage: impl CircuitStorage + 'static) -> Self {
+        self.plan.circuit_storage = Some(Arc::new(storage));
+        self
+    }
+
+    /// Sets the clock that timeouts and the circuit breaker go by, as
+    /// [`BulkheadBuilder::clock`](crate::BulkheadBuilder::clock).
+    pub fn clock(mut self, clock: impl Into<Clock>) -> Self {
+        self.plan.clock = clock.into();
+        self
+    }
+
+    /// Checks the configuration.
+    ///
+    /// # Errors
+    ///
+    /// [`BuildError::InvalidValue`], see [`BulkheadConfig::validate`]; [`BuildError::CircuitStorage`] if the circuit cannot
+    /// be kept in its storage.
+    pub fn build(self) -> Result<SemaphoreBulkhead, BuildError> {
+        let Self { plan } = self;
+        plan.config.validate()?;
+        let turns = Turns::new(plan.config.max_concurrent_calls);
+        // The calls in it are one crew, which has ended with the last of them.
+        let crew = Arc::new(Crew::default());
+        crew.one_begins();
+        let drained = {
+            let crew = Arc::clone(&crew);
+            move || crew.one_ends()
+        };
+        let gate = Gate::new(plan, crew, drained)?;
+        Ok(SemaphoreBulkhead {
+            inner: Arc::new(Inner { gate, turns }),
+        })
+    }
+}
+
+impl fmt::Debug for SemaphoreBulkheadBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SemaphoreBulkheadBuilder")
+            .field("config", &self.plan.config)
+            .field("clock", &self.plan.clock)
+            .field("listeners", &self.plan.listeners.0.len())
+            .finish_non_exhaustive()
+    }
+}
+
+/// One call with settings of its own, over the configured ones. From [`SemaphoreBulkhead::call`].
+///
+/// ```
+/// use bulkman::{BulkheadConfig, SemaphoreBulkhead};
+/// use std::time::Duration;
+///
+/// let bulkhead = SemaphoreBulkhead::new(BulkheadConfig::new("users"))?;
+/// let name = bulkhead
+///     .call()
+///     .operation("get_user")
+///     .queue_timeout(Duration::from_millis(50)) // the wait for its turn
+///     .run(|| "Ada")
+///     .into_result()?;
+/// assert_eq!(name, "Ada");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[must_use = "a call does nothing until `execute`, `run` or `try_execute`"]
+pub struct SemaphoreCall<'a, C = EveryError> {
+    inner: &'a Arc<Inner>,
+    terms: Terms,
+    classifier: C,
+}
+
+impl<'a> SemaphoreCall<'a> {
+    fn new(inner: &'a Arc<Inner>) -> Self {
+        Self {
+            inner,
+            terms: Terms::new(&inner.gate.config),
+            classifier: EveryError,
+        }
+    }
+
+    /// As [`Call::failure_if`](crate::Call::failure_if).
+    pub fn failure_if<E, P>(self, is_failure: P) -> SemaphoreCall<'a, FailureIf<P>>
+    where
+        P: Fn(&E) -> bool + Send + 'static,
+    {
+        SemaphoreCall {
+            inner: self.inner,
+            terms: self.terms,
+            classifier: FailureIf::new(is_failure),
+        }
+    }
+}
+
+impl<C> fmt::Debug for SemaphoreCall<'_, C> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.terms.fmt_as("SemaphoreCall", &self.inner.gate.name, f)
+    }
+}
+
+impl<C> SemaphoreCall<'_, C> {
+    /// Names what the call does, for listeners, shutdown reports and the task itself.
+    pub fn operation(mut self, name: impl Into<Cow<'static, str>>) -> Self {
+        self.terms.operation = Some(name.into());
+        self
+    }
+
+    /// Sets how long this call may wait for its turn. With zero it never has one.
+    pub fn queue_timeout(mut self, limit: Duration) -> Self {
+        self.terms.queue_timeout = Some(limit);
+        self
+    }
+
+    /// If the bulkhead is full, waits up to `limit` for a place instead of failing fast, in no particular order with
+    /// other callers; as [`Call::wait_for_capacity`](crate::Call::wait_for_capacity). With a place it then waits for its
+    /// turn.
+    pub fn wait_for_capacity(mut self, limit: Duration) -> Self {
+        self.terms.wait_for_capacity = Some(limit);
+        self
+    }
+
+    /// Sets how long the call may take in all: the waits for a place and for its turn, and the run, which
+    /// [`current()`](crate::current()) then tells that it is cancelled. It is not interrupted, see
+    /// [`execute_with_timeout`](SemaphoreBulkhead::execute_with_timeout).
+    pub fn timeout(mut self, limit: Duration) -> Self {
+        self.terms.timeout = Some(limit);
+        self
+    }
+
+    /// Makes the call. As [`SemaphoreBulkhead::execute`].
+    pub fn execute<T, E, F>(self, f: F) -> ExecutionResult<T, E>
+    where
+        F: FnOnce() -> Result<T, E>,
+        C: FailureClassifier<E>,
+    {
+        self.try_execute(f).unwrap_or_else(refused)
+    }
+
+    /// Makes a call that cannot fail by itself. As [`SemaphoreBulkhead::run`].
+    pub fn run<T, F>(self, f: F) -> ExecutionResult<T, Infallible>
+    where
+        F: FnOnce() -> T,
+    {
+        self.try_run(f).unwrap_or_else(refused)
+    }
+
+    /// Makes the call, or gives the closure back if it is refused. As [`SemaphoreBulkhead::try_execute`].
+    ///
+    /// # Errors
+    ///
+    /// [`Rejected`] with the reason and the closure.
+    #[inline]
+    pub fn try_execute<T, E, F>(self, f: F) -> Result<ExecutionResult<T, E>, Rejected<F>>
+    where
+        F: FnOnce() -> Result<T, E>,
+        C: FailureClassifier<E>,
+    {
+        let has_breaker = self.inner.gate.breaker.is_some();
+        self.submit(f, |f, classifier| judged(f, classifier, has_breaker)())
+    }
+
+    /// Makes a call that cannot fail by itself, or gives the closure back if it is refused. As
+    /// [`SemaphoreBulkhead::try_run`].
+    ///
+    /// # Errors
+    ///
+    /// [`Rejected`] with the reason and the closure.
+    #[inline]
+    pub fn try_run<T, F>(self, f: F) -> Result<ExecutionResult<T, Infallible>, Rejected<F>>
+    where
+        F: FnOnce() -> T,
+    {
+        self.submit(f, |f, _| (Ok(f()), Verdict::Success))
+    }
+
+    #[inline]
+    fn submit<T, E, F>(
+        self,
+        f: F,
+        task: impl FnOnce(F, C) -> Judged<T, E>,
+    ) -> Result<ExecutionResult<T, E>, Rejected<F>> {
+        match self.inner.gate.enter(&self.terms) {
+            Ok(place) => self.accept(place, f, task),
+            Err(refusal) => Err(self.inner.gate.reject(refusal, &self.terms, f)),
+        }
+    }
+
+    #[inline(never)]
+    fn accept<T, E, F>(
+        self,
+        Place { permit, begun }: Place<'_>,
+        f: F,
+        task: impl FnOnce(F, C) -> Judged<T, E>,
+    ) -> Result<ExecutionResult<T, E>, Rejected<F>> {
+        let Self {
+            inner,
+            terms,
+            classifier,
+        } = self;
+        let gate = &inner.gate;
+        let ticket = match gate.ask_the_circuit() {
+            Ok(ticket) => ticket,
+            Err(refusal) => {
+                drop(permit);
+                return Err(gate.reject(refusal, &terms, f));
+            }
+        };
+        let head = terms.into_head(&gate.clock, begun);
+        let outcome = match inner.turn(&head, ticket, permit) {
+            Ok(turn) => inner.run(turn, &head, ticket, || task(f, classifier)),
+            Err(why) => {
+                let queued_time = head.queued_for(gate.clock.now());
+                gate.has_left(f, &head, &why, queued_time);
+                Outcome::new(Err(why), queued_time, Duration::ZERO)
+            }
+        };
+        Ok(outcome.in_words(&head, &gate.name))
+    }
+}
+
+/// A result in place of the closure that nobody wants back.
+fn refused<T, E, F>(rejected: Rejected<F>) -> ExecutionResult<T, E> {
+    ExecutionResult::refused(rejected.reason, new_execution_id())
+}
+
+/// The right to run a task now.
+struct Turn<'a> {
+    permit: Permit<'a>,
+    since: Instant,
+    queued_time: Duration,
+    seat: usize,
+    /// Whether the seat is this call's own, rather than that of the call that makes it.
+    own: bool,
+}
+
+impl Inner {
+    /// Waits for a turn. Without one, the call has left.
+    #[inline(always)]
+    fn turn<'a, E>(
+        &'a self,
+        head: &Head,
+        ticket: Option<Ticket>,
+        permit: Permit<'a>,
+    ) -> Result<Turn<'a>, Why<E>> {
+        let gate = &self.gate;
+        let visited = visited_seat(gate.serial);
+        if let Some(seat) = visited.or_else(|| self.turns.try_take()) {
+            let turn = Turn {
+                permit,
+                since: head.admitted_at,
+                queued_time: Duration::ZERO,
+                seat,
+                own: visited.is_none(),
+            };
+            return self.in_time(turn, head, ticket);
+        }
+        self.wait_for_turn(head, ticket, permit)
+    }
+
+    #[cold]
+    fn wait_for_turn<'a, E>(
+        &'a self,
+        head: &Head,
+        ticket: Option<Ticket>,
+        permit: Permit<'a>,
+    ) -> Result<Turn<'a>, Why<E>> {
+        let gate = &self.gate;
+        let mut mine = Some(permit);
+        let park = || mine.take().into_iter().for_each(Permit::park);
+        let waited = self
+            .turns
+            .wait(&gate.clock, head.start_deadline(), ticket, park);
+        let over = Why::Cancelled { by_shutdown: true };
+        if waited == Waited::TakenOut {
+            return Err(over);
+        }
+        let permit = mine.unwrap_or_else(|| gate.admission.unpark());
+        let now = gate.clock.now();
+        if let Waited::Turn(seat) = waited {
+            let turn = Turn {
+                permit,
+                since: now,
+                queued_time: head.queued_for(now),
+                seat,
+                own: true,
+            };
+            return self.in_time(turn, head, ticket);
+        }
+        let why = Why::too_late(head, now).unwrap_or(over);
+        gate.leave(permit, ticket, &why);
+        Err(why)
+    }
+
+    /// A turn that has come too late is no turn.
+    #[inline(always)]
+    fn in_time<'a, E>(
+        &self,
+        turn: Turn<'a>,
+        head: &Head,
+        ticket: Option<Ticket>,
+    ) -> Result<Turn<'a>, Why<E>> {
+        let Some(why) = Why::too_late(head, turn.since) else {
+            return Ok(turn);
+        };
+        let permit = self.end(turn);
+        self.gate.leave(permit, ticket, &why);
+        Err(why)
+    }
+
+    /// Gives the seat back; the place is still taken.
+    #[inline(always)]
+    fn end<'a>(&self, turn: Turn<'a>) -> Permit<'a> {
+        if turn.own {
+            self.turns.give_back(turn.seat);
+        }
+        turn.permit
+    }
+
+    #[inline(always)]
+    fn run<T, E>(
+        self: &Arc<Self>,
+        turn: Turn<'_>,
+        head: &Head,
+        ticket: Option<Ticket>,
+        task: impl FnOnce() -> Judged<T, E>,
+    ) -> Outcome<T, E> {
+        let gate = &self.gate;
+        let call = Run {
+            head,
+            ticket,
+            since: turn.since,
+            queued_time: turn.queued_time,
+            seat: turn.seat,
+            in_turn: turn.own,
+        };
+        let body = || gate.run(call, || gate.run_task(task));
+        let (outcome, _) = while_visiting(gate.serial, self, turn.seat, body);
+        drop(self.end(turn));
+        outcome
+    }
+}
+
+impl Ends for Inner {
+    fn gate(&self) -> &Gate {
+        &self.gate
+    }
+
+    fn cancel_queued(&self) {
+        let gate = &self.gate;
+        self.turns.take_all_out(|waiter| {
+            let why = Why::<Infallible>::Cancelled { by_shutdown: true };
+            gate.leave(gate.admission.unpark(), waiter.ticket, &why);
+        });
+    }
+
+    fn join(&self) {}
+}
+
+impl Host for Inner {
+    fn name(&self) -> &str {
+        self.gate.name()
+    }
+
+    fn is_closed(&self) -> bool {
+        self.gate.is_closed()
+    }
+
+    fn now(&self) -> Instant {
+        self.gate.now()
+    }
+
+    fn innermost(&self, seat: usize) -> Option<Running> {
+        self.gate.innermost(seat)
+    }
+}

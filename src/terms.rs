@@ -1,0 +1,67 @@
+//! What one call asks for, over what is configured.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::time::{Duration, Instant};
+
+use crate::clock::{Clock, Limit, after, earlier};
+use crate::config::BulkheadConfig;
+use crate::head::{Head, new_execution_id};
+use crate::sync::AtomicBool;
+
+pub(crate) struct Terms {
+    pub(crate) operation: Option<Cow<'static, str>>,
+    pub(crate) queue_timeout: Option<Duration>,
+    pub(crate) wait_for_capacity: Option<Duration>,
+    pub(crate) timeout: Option<Duration>,
+}
+
+impl Terms {
+    pub(crate) fn new(config: &BulkheadConfig) -> Self {
+        Self {
+            operation: None,
+            queue_timeout: config.queue_timeout,
+            wait_for_capacity: None,
+            timeout: config.execution_timeout,
+        }
+    }
+
+    /// Until when a caller that has come at `begun` waits `limit` for a place; `None`: for ever.
+    pub(crate) fn place_deadline(&self, begun: Instant, limit: Duration) -> Option<Instant> {
+        let in_all = self.timeout.and_then(|limit| after(begun, limit));
+        earlier(after(begun, limit), in_all)
+    }
+
+    /// The call, admitted now; `begun`: since when it had waited for its place, if it did.
+    #[inline]
+    pub(crate) fn into_head(self, clock: &Clock, begun: Option<Instant>) -> Head {
+        let admitted_at = clock.now();
+        Head {
+            execution_id: new_execution_id(),
+            operation: self.operation,
+            admitted_at,
+            queue_timeout: Limit::new(self.queue_timeout),
+            timeout: Limit::new(self.timeout),
+            timeout_left: Limit::new(self.timeout.map(|limit| match begun {
+                Some(begun) => limit.saturating_sub(admitted_at - begun),
+                None => limit,
+            })),
+            cancel_requested: AtomicBool::new(false),
+        }
+    }
+
+    pub(crate) fn fmt_as(
+        &self,
+        what: &str,
+        bulkhead: &str,
+        f: &mut fmt::Formatter<'_>,
+    ) -> fmt::Result {
+        f.debug_struct(what)
+            .field("bulkhead", &bulkhead)
+            .field("operation", &self.operation)
+            .field("queue_timeout", &self.queue_timeout)
+            .field("wait_for_capacity", &self.wait_for_capacity)
+            .field("timeout", &self.timeout)
+            .finish_non_exhaustive()
+    }
+}
