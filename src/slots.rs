@@ -1,7 +1,6 @@
 //! One thing for each of N seats, made when it is first needed: of many seats, most are never taken.
 
-// Not from `sync`: whoever sits in a seat makes its thing, so nobody ever waits for another here.
-use std::sync::OnceLock;
+use crate::sync::OnceLock;
 
 pub(crate) struct Slots<T>(Box<[OnceLock<Box<T>>]>);
 
@@ -10,7 +9,7 @@ impl<T> Slots<T> {
         Self((0..count).map(|_| OnceLock::new()).collect())
     }
 
-    /// For the one who sits there.
+    /// For the one who sits there: so nobody ever waits for another to make it.
     #[inline]
     pub(crate) fn get_or_make(&self, seat: usize, make: impl FnOnce() -> T) -> &T {
         self.0[seat].get_or_init(|| Box::new(make()))

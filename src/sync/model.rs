@@ -7,7 +7,7 @@
 use std::collections::VecDeque;
 use std::io;
 use std::ops::{Deref, DerefMut};
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use super::checker;
@@ -123,7 +123,7 @@ pub(crate) fn wall_now() -> SystemTime {
 }
 
 pub(crate) fn both_clocks() -> (Instant, SystemTime) {
-    static START: OnceLock<Instant> = OnceLock::new();
+    static START: std::sync::OnceLock<Instant> = std::sync::OnceLock::new();
     #[allow(clippy::disallowed_methods, reason = "only a point to count from")]
     let start = *START.get_or_init(Instant::now);
     let passed = Duration::from_nanos(world().nanos.load(Ordering::Acquire));
@@ -186,6 +186,38 @@ impl Condvar {
 
     pub(crate) fn notify_all(&self) {
         self.0.notify_all();
+    }
+}
+
+/// The standard one, with a flag in front of it by which the checker sees who made the value before whom.
+pub(crate) struct OnceLock<T> {
+    made: AtomicBool,
+    value: std::sync::OnceLock<T>,
+}
+
+impl<T> OnceLock<T> {
+    pub(crate) fn new() -> Self {
+        Self {
+            made: AtomicBool::new(false),
+            value: std::sync::OnceLock::new(),
+        }
+    }
+
+    pub(crate) fn get(&self) -> Option<&T> {
+        self.made
+            .load(Ordering::Acquire)
+            .then(|| self.value.get())
+            .flatten()
+    }
+
+    /// For a caller who knows that nobody else does the same at this moment.
+    pub(crate) fn get_or_init(&self, make: impl FnOnce() -> T) -> &T {
+        if let Some(value) = self.get() {
+            return value;
+        }
+        let value = self.value.get_or_init(make);
+        self.made.store(true, Ordering::Release);
+        value
     }
 }
 
