@@ -228,9 +228,9 @@ pub enum BulkheadError<E> {
         /// The bulkhead's name.
         bulkhead: Arc<str>,
     },
-    /// No worker was free within the queue timeout. The task never started.
+    /// No worker was free, or its turn did not come, within the queue timeout. The task never started.
     #[error(
-        "bulkhead `{bulkhead}` had no free worker in time: queued for {queued_for:.1?}, the limit is {limit:.1?}"
+        "bulkhead `{bulkhead}` had no free place to run in time: queued for {queued_for:.1?}, the limit is {limit:.1?}"
     )]
     QueueTimeout {
         /// The bulkhead's name.

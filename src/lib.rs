@@ -49,6 +49,12 @@
 //! | the task panicked | [`Panicked`](BulkheadError::Panicked) | yes | yes |
 //! | the task returned `Err` | [`Failed`](BulkheadError::Failed) | yes | yes, unless [`failure_if`](Call::failure_if) says no |
 //!
+//! # Do I need threads for it?
+//!
+//! Where the client has timeouts of its own that can be relied on, or the work is short, a [`SemaphoreBulkhead`] does: it
+//! runs calls in their callers' threads, at most N at a time. They cost a fraction, and may borrow. But a task that
+//! hangs then takes its caller with it.
+//!
 //! # What can a task know about itself?
 //!
 //! [`current()`](current()): whether it is cancelled, its deadline, its id, the operation's name.
@@ -75,7 +81,8 @@
 //! * For work that must be killed at a deadline: a thread cannot be. The caller gets away in time, the task
 //!   runs on and keeps its worker. Give the client inside it a timeout of its own
 //!   ([`CurrentExecution::remaining`] is a good one).
-//! * For work of less than a microsecond, where handing it to another thread costs more than doing it.
+//! * For work of less than a microsecond, where handing it to another thread costs more than doing it: take a
+//!   [`SemaphoreBulkhead`].
 //! * For splitting one computation over all cores: that is a work-stealing pool's job.
 
 mod bulkhead;
@@ -178,6 +185,15 @@ struct Readme;
 /// # let bulkhead = bulkman::Bulkhead::new(bulkman::BulkheadConfig::new("doc")).unwrap();
 /// let text = String::from("owned");
 /// bulkhead.run(|| text.len()).wait();
+/// ```
+///
+/// But not where they run in their caller's thread, from which they may borrow:
+/// ```
+/// # use std::rc::Rc;
+/// # let bulkhead = bulkman::SemaphoreBulkhead::new(bulkman::BulkheadConfig::new("doc")).unwrap();
+/// let text = Rc::new(String::from("borrowed"));
+/// let same = bulkhead.run(|| Rc::clone(&text)).into_result().unwrap();
+/// assert!(Rc::ptr_eq(&text, &same));
 /// ```
 ///
 /// One outcome, once:

@@ -3,7 +3,7 @@
 mod support;
 
 use allocation_counter::measure;
-use bulkman::{Bulkhead, CircuitBreakerConfig};
+use bulkman::{Bulkhead, CircuitBreakerConfig, SemaphoreBulkhead};
 use std::time::Duration;
 use support::{bulkhead, config, occupy};
 
@@ -67,6 +67,25 @@ fn a_queued_call_is_small() {
     let queued = measure(|| drop(bulkhead.run(|| ())));
     assert!(queued.bytes_total <= 208, "{} bytes", queued.bytes_total);
     busy.finish();
+}
+
+#[test]
+fn a_call_in_its_callers_thread_allocates_nothing() {
+    let bulkhead = SemaphoreBulkhead::new(config(1, 1)).unwrap();
+    // What a thread needs once, and a seat.
+    let _ = bulkhead.call().operation("first").run(|| ());
+    let allocated = blocks(|| {
+        for _ in 0..100 {
+            let result = bulkhead.call().operation("static").run(|| [7; 100]);
+            assert!(result.is_success());
+            assert!(bulkhead.execute(|| Err::<(), _>(())).error().is_some());
+        }
+        bulkhead.shutdown();
+        for _ in 0..100 {
+            assert!(bulkhead.try_run(|| ()).is_err());
+        }
+    });
+    assert_eq!(allocated, 0);
 }
 
 #[test]

@@ -397,7 +397,7 @@ fn every_error_says_who_and_how_much() {
                 queued_for: Duration::from_millis(2_003),
                 limit: Duration::from_secs(2),
             },
-            "bulkhead `db` had no free worker in time: queued for 2.0s, the limit is 2.0s",
+            "bulkhead `db` had no free place to run in time: queued for 2.0s, the limit is 2.0s",
         ),
         (cancelled(false), "bulkhead `db` cancelled the queued task"),
         (
