@@ -9,7 +9,7 @@ use crate::run::Judged;
 
 /// Decides which of a task's errors count against the circuit.
 ///
-/// [`EveryError`] is the default; [`Call::failure_if`] sets another.
+/// [`EveryError`] is the default; [`Call::failure_if`](crate::Call::failure_if) sets another.
 pub trait FailureClassifier<E>: Send + 'static {
     /// Whether this error says that the dependency is in trouble.
     fn is_failure(&self, error: &E) -> bool;
@@ -25,7 +25,8 @@ impl<E> FailureClassifier<E> for EveryError {
     }
 }
 
-/// Those errors count for which the closure says so, see [`Call::failure_if`].
+/// Those errors count for which the closure says so, see
+/// [`Call::failure_if`](crate::Call::failure_if).
 #[derive(Clone, Copy)]
 pub struct FailureIf<P>(P);
 
