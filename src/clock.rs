@@ -33,6 +33,7 @@ impl Clock {
 
     /// The time now.
     #[must_use]
+    #[inline]
     pub fn now(&self) -> Instant {
         match &self.0 {
             None => sync::now(),
@@ -173,6 +174,7 @@ pub(crate) struct Limit(u64);
 impl Limit {
     pub(crate) const NONE: Self = Self(u64::MAX);
 
+    #[inline]
     pub(crate) fn new(limit: Option<Duration>) -> Self {
         limit.map_or(Self::NONE, |limit| Self(nanos(limit)))
     }
@@ -190,6 +192,7 @@ impl Limit {
     }
 
     /// When a limit that counts from `start` is over; `None`: never.
+    #[inline]
     pub(crate) fn from(self, start: Instant) -> Option<Instant> {
         if self == Self::NONE {
             None
@@ -200,6 +203,7 @@ impl Limit {
 }
 
 /// A duration in 8 bytes: nanoseconds, held at 584 years.
+#[inline]
 pub(crate) fn nanos(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }

@@ -247,6 +247,7 @@ impl Gate {
     }
 
     /// For a caller that holds a place.
+    #[inline]
     pub(crate) fn ask_the_circuit(&self) -> Result<Option<Ticket>, Refusal> {
         let Some(breaker) = &self.breaker else {
             return Ok(None);

@@ -74,6 +74,7 @@ impl Permit<'_> {
 }
 
 impl Drop for Permit<'_> {
+    #[inline]
     fn drop(&mut self) {
         self.0.give_back();
     }
@@ -99,6 +100,7 @@ impl Admission {
     }
 
     /// The decision itself.
+    #[inline]
     fn count_in(&self) -> Result<(), Denied> {
         // ORDERING: Acquire, here and in the compare-and-swap: who sees the last admission also sees the
         // returns that made room for it. With less, a fresh `admitted` beside a stale `returned` would
@@ -171,6 +173,7 @@ impl Admission {
         Permit(self)
     }
 
+    #[inline]
     fn give_back(&self) {
         // ORDERING: Release, the next owner of the place sees what this call did. Acquire, a set
         // bit comes with what was done before it was set: the close, the waiter's place in line.

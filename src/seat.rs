@@ -92,6 +92,7 @@ impl Seat {
         }
     }
 
+    #[inline]
     fn pass(&self) {
         // ORDERING: the load is of the last store of those who sat here, which each leaves to the next.
         let turn = self.turn.load(Ordering::Relaxed);

@@ -33,7 +33,7 @@ impl Terms {
     }
 
     /// The call, admitted now; `begun`: since when it had waited for its place, if it did.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn into_head(self, clock: &Clock, begun: Option<Instant>) -> Head {
         let admitted_at = clock.now();
         Head {
