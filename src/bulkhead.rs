@@ -26,7 +26,8 @@ use crate::sync::{Mutex, Padded};
 /// A fixed pool of worker threads behind a bounded queue, for one dependency.
 ///
 /// At most N calls run and Q wait; one more is refused at once. So a dependency that hangs takes its own
-/// N threads and nothing else. Share it as `Arc<Bulkhead>`.
+/// N threads and nothing else. Share it as `Arc<Bulkhead>`. Where tasks are short or cannot hang, a
+/// [`SemaphoreBulkhead`](crate::SemaphoreBulkhead) does without threads.
 ///
 /// ```
 /// use bulkman::{Bulkhead, BulkheadConfig, BulkheadError};

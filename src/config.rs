@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use crate::error::BuildError;
 
-/// What a [`Bulkhead`](crate::Bulkhead) is to be: how many calls run, how many wait, and for how long.
+/// What a [`Bulkhead`](crate::Bulkhead), or a [`SemaphoreBulkhead`](crate::SemaphoreBulkhead), is to be: how many calls run,
+/// how many wait, and for how long.
 ///
 /// Plain data with chainable setters: it can be cloned, compared and kept. Values are checked when a
 /// bulkhead is built, see [`validate`](Self::validate).
@@ -25,11 +26,11 @@ use crate::error::BuildError;
 pub struct BulkheadConfig {
     /// Appears in errors, logs, results and thread names. Not empty, no NUL.
     pub name: String,
-    /// N: how many calls run at the same time, which is also the number of worker threads. At least 1.
+    /// N: how many calls run at the same time. A `Bulkhead` has as many worker threads. At least 1.
     pub max_concurrent_calls: usize,
     /// Q: how many calls may wait beyond those that run. 0 means: run at once or be refused.
     pub max_queue_size: usize,
-    /// How long a call may wait for a worker. A call that waited longer never starts.
+    /// How long a call may wait for a worker, or for its turn. A call that waited longer never starts.
     pub queue_timeout: Option<Duration>,
     /// How long a caller waits in all, over queue and run, where a call sets no limit of its own.
     pub execution_timeout: Option<Duration>,
@@ -38,11 +39,11 @@ pub struct BulkheadConfig {
 }
 
 impl BulkheadConfig {
-    /// The most worker threads that a bulkhead can have.
+    /// The most calls that can run at a time, and so the most worker threads that a bulkhead can have.
     pub const MAX_WORKERS: usize = 1 << 16;
 
-    /// The most calls that a bulkhead can hold, running and waiting together: N + Q. The queue's
-    /// memory is set aside when the bulkhead is built, 48 bytes a place.
+    /// The most calls that a bulkhead can hold, running and waiting together: N + Q. The queue of a `Bulkhead` takes its
+    /// memory when it is built, 48 bytes a place.
     pub const MAX_CAPACITY: usize = 1 << 24;
 
     /// 10 concurrent calls, 100 waiting, no timeouts, no circuit breaker.
@@ -58,7 +59,7 @@ impl BulkheadConfig {
         }
     }
 
-    /// Sets N, the number of calls that run at the same time, each on its own worker thread. Default 10.
+    /// Sets N, the number of calls that run at the same time. Default 10.
     #[must_use]
     pub fn max_concurrent_calls(mut self, calls: usize) -> Self {
         self.max_concurrent_calls = calls;
@@ -72,7 +73,7 @@ impl BulkheadConfig {
         self
     }
 
-    /// Sets how long a call may wait for a worker. Default: for ever.
+    /// Sets how long a call may wait for a worker, or for its turn. Default: for ever.
     ///
     /// Zero is an error; a duration beyond what the clock can hold means for ever.
     #[must_use]
@@ -86,7 +87,8 @@ impl BulkheadConfig {
     /// It is the limit of every call that sets none of its own, with
     /// [`Call::timeout`](crate::Call::timeout) or
     /// [`execute_with_timeout`](crate::Bulkhead::execute_with_timeout). It ends the waiting, not the
-    /// task: see [`BulkheadError::Timeout`](crate::BulkheadError::Timeout).
+    /// task: see [`BulkheadError::Timeout`](crate::BulkheadError::Timeout). (With a
+    /// [`SemaphoreBulkhead`](crate::SemaphoreBulkhead#limits-in-time) it ends the wait for a turn only.)
     #[must_use]
     pub fn execution_timeout(mut self, limit: Duration) -> Self {
         self.execution_timeout = Some(limit);

@@ -63,7 +63,7 @@ pub enum BulkheadEvent<'a> {
     Started {
         /// Which call, of which bulkhead.
         call: CallInfo<'a>,
-        /// How long it had waited for a worker.
+        /// How long it had waited for a worker, or for its turn.
         queued_time: Duration,
     },
     /// A task has ended, in this thread.
@@ -73,7 +73,7 @@ pub enum BulkheadEvent<'a> {
         call: CallInfo<'a>,
         /// How it ended.
         outcome: FinishedOutcome,
-        /// How long it had waited for a worker.
+        /// How long it had waited for a worker, or for its turn.
         queued_time: Duration,
         /// How long it ran.
         execution_time: Duration,

@@ -61,7 +61,7 @@ impl Gate {
             seat,
             in_turn,
         } = call;
-        let tally = self.ledger.worker(seat);
+        let tally = self.ledger.seat(seat);
         let seat = self.seat(seat);
         let info = head.info(&self.name);
 

@@ -56,7 +56,7 @@ use crate::turns::{Turns, Waited};
 /// | the caller | goes on, waits, cancels, awaits, or leaves at a limit | is in the call until it ends |
 /// | a task that hangs | takes a worker; callers with a limit get away | takes its caller, and N callers at the most |
 /// | closures | `Send + 'static` | may borrow |
-/// | a call costs | a hand-over to another thread and back | about as much as reading the clock four times |
+/// | a call costs | a hand-over to another thread and back | as much as reading the clock six times |
 ///
 /// Take this one where the client that it guards has timeouts of its own that can be relied on, or the work is short.
 ///

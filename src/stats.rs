@@ -1,14 +1,14 @@
 //! The ledger: counters that cost next to nothing to keep, and a snapshot of them that balances.
 //!
-//! Each worker counts its own calls in lines that nobody else writes; what happens outside the workers
-//! is rarer and counted in shared ones. There is no lock, and no moment at which everything stands
+//! Each of the N seats has counters in lines that only the one writes who sits there: a worker for its whole life, or one
+//! caller after the other, who hand the seat on. What happens elsewhere is rarer and counted in shared ones. There is no lock, and no moment at which everything stands
 //! still. A snapshot balances all the same:
 //!
 //! * Every counter only grows, and a call's later event is never visible without its earlier one:
 //!   admitted, then started, then finished (or cancelled, or expired), and only then its place back.
 //! * A snapshot reads the ends first, then the starts, then the admissions. What began in between
 //!   reads as begun, what ended in between as not yet ended. So each call is in exactly one column.
-//! * Between those readings many calls may pass through. A worker runs one call at a time, so
+//! * Between those readings many calls may pass through. A seat runs one call at a time, so
 //!   `started` is cut to `finished + 1`; at most N + Q calls are in flight, so `admitted` is cut to
 //!   `finished + N + Q`. Neither cut goes below what was true when the snapshot began.
 //!
@@ -91,10 +91,10 @@ pub struct BulkheadStats {
     /// Calls cancelled in the queue, by their handle or by a shutdown.
     pub cancelled_executions: u64,
 
-    /// Calls admitted whose task is not being run: they wait for a worker, or for a call that they
-    /// have made themselves on the same bulkhead and that their worker runs for them. At most N + Q.
+    /// Calls admitted whose task is not being run: they wait for a worker or for their turn, or for a call that they
+    /// have made themselves on the same bulkhead and that runs in their stead. At most N + Q.
     pub queued_tasks: u64,
-    /// Workers that run a task. At most N.
+    /// Tasks being run, but for those that wait for a call of the same bulkhead in their stead. At most N.
     pub active_tasks: u64,
     /// Running tasks whose caller is gone: the handle was dropped, or its time limit passed.
     pub abandoned_tasks: u64,
@@ -111,7 +111,7 @@ pub struct BulkheadStats {
     /// The circuit's state, if there is a breaker.
     pub circuit_state: Option<CircuitState>,
 
-    /// How long started calls had waited for a worker.
+    /// How long started calls had waited for a worker, or for their turn.
     pub queue_wait: Distribution,
     /// How long tasks ran.
     pub run_time: Distribution,
@@ -146,15 +146,15 @@ pub(crate) enum Ending {
     Panicked,
 }
 
-/// The counters of one worker, written by its thread alone.
-pub(crate) struct WorkerTally {
+/// The counters of one seat, written by the one who sits there.
+pub(crate) struct SeatTally {
     started: AtomicU64,
     ended: [AtomicU64; 3],
     pub(crate) queue_wait: Recorder,
     pub(crate) run_time: Recorder,
 }
 
-impl WorkerTally {
+impl SeatTally {
     fn new() -> Self {
         Self {
             started: AtomicU64::new(0),
@@ -191,7 +191,7 @@ pub(crate) struct SharedTally {
     /// How many of the cancelled ones a shutdown has cancelled.
     cancelled_by_shutdown: AtomicU64,
     timed_out: AtomicU64,
-    /// Calls that a waiting worker runs for itself, on top of the one it is in.
+    /// Calls that run on top of the one that has made them, in its seat.
     helped_started: AtomicU64,
     helped_ended: [AtomicU64; 3],
     abandoned: AtomicU64,
@@ -245,7 +245,7 @@ impl SharedTally {
 }
 
 pub(crate) struct Ledger {
-    workers: Slots<Padded<WorkerTally>>,
+    seats: Slots<Padded<SeatTally>>,
     pub(crate) shared: Padded<SharedTally>,
     /// The numbers at the last reset.
     base: Mutex<Option<(Totals, Times)>>,
@@ -265,7 +265,7 @@ pub(crate) struct Totals {
     pub(crate) active: u64,
     pub(crate) in_flight: u64,
     pub(crate) abandoned: u64,
-    /// Calls being run by a worker that helps itself.
+    /// Calls being run on top of another.
     helped: u64,
 }
 
@@ -282,24 +282,23 @@ impl Totals {
         self.ended.iter().sum()
     }
 
-    /// Calls admitted that no worker has begun and nobody has ended.
+    /// Calls admitted that nobody has begun and nobody has ended.
     pub(crate) fn waiting(&self) -> u64 {
         self.in_flight - self.active - self.helped
     }
 }
 
 impl Ledger {
-    pub(crate) fn new(workers: usize) -> Self {
+    pub(crate) fn new(seats: usize) -> Self {
         Self {
-            workers: Slots::new(workers),
+            seats: Slots::new(seats),
             shared: Padded::default(),
             base: Mutex::new(None),
         }
     }
 
-    pub(crate) fn worker(&self, index: usize) -> &WorkerTally {
-        self.workers
-            .get_or_make(index, || Padded(WorkerTally::new()))
+    pub(crate) fn seat(&self, index: usize) -> &SeatTally {
+        self.seats.get_or_make(index, || Padded(SeatTally::new()))
     }
 
     /// `admitted` is called last; at most `capacity` calls are in flight.
@@ -307,14 +306,14 @@ impl Ledger {
         let load = |counter: &AtomicU64| counter.load(Ordering::Acquire);
         let mut ended = [0; 3];
         let mut active = 0;
-        for worker in self.workers.made() {
+        for seat in self.seats.made() {
             let mut ended_here = 0;
-            for (sum, counter) in ended.iter_mut().zip(&worker.ended) {
+            for (sum, counter) in ended.iter_mut().zip(&seat.ended) {
                 let value = load(counter);
                 ended_here += value;
                 *sum += value;
             }
-            active += load(&worker.started).saturating_sub(ended_here).min(1);
+            active += load(&seat.started).saturating_sub(ended_here).min(1);
         }
         let shared = &self.shared;
         let mut helped_ended = 0;
@@ -355,9 +354,9 @@ impl Ledger {
             queue_wait: Distribution::empty(),
             run_time: Distribution::empty(),
         };
-        for worker in self.workers.made() {
-            worker.queue_wait.add_to(&mut times.queue_wait);
-            worker.run_time.add_to(&mut times.run_time);
+        for seat in self.seats.made() {
+            seat.queue_wait.add_to(&mut times.queue_wait);
+            seat.run_time.add_to(&mut times.run_time);
         }
         times
     }
@@ -388,9 +387,9 @@ impl Ledger {
     pub(crate) fn reset(&self, read: impl FnOnce() -> Totals) {
         let mut base = self.base.lock();
         // First, so that a maximum is never forgotten whose call counts.
-        for worker in self.workers.made() {
-            worker.queue_wait.forget_max();
-            worker.run_time.forget_max();
+        for seat in self.seats.made() {
+            seat.queue_wait.forget_max();
+            seat.run_time.forget_max();
         }
         *base = Some((read(), self.times()));
     }
