@@ -98,7 +98,7 @@ fn in_time<R: Send + 'static>(what: &str, body: impl FnOnce() -> R + Send + 'sta
 #[test]
 fn a_task_runs_in_its_callers_thread_and_may_borrow() {
     let bulkhead = semaphore(1, 0);
-    let words = vec![String::from("not"), String::from("sent")];
+    let words = [String::from("not"), String::from("sent")];
     let shared = Rc::new(Cell::new(0));
     let mut longest = "";
     let result = bulkhead.execute(|| {
@@ -897,9 +897,8 @@ fn both_kinds_share_a_circuit() {
 fn listeners_hear_of_everything_in_the_callers_thread() {
     let heard = Arc::new(Mutex::new(Vec::new()));
     let ear = Arc::clone(&heard);
-    let clock = ManualClock::new();
     let bulkhead = SemaphoreBulkhead::builder(config(1, 1))
-        .clock(clock.clone())
+        .clock(ManualClock::new())
         .listener(move |event: &BulkheadEvent<'_>| {
             let name = match event {
                 BulkheadEvent::Rejected { operation, .. } => format!("rejected {operation:?}"),
