@@ -253,3 +253,63 @@ impl Waiter {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Mutex, mpsc};
+    use std::thread;
+
+    use super::*;
+
+    fn take(turns: &Turns) -> usize {
+        turns.try_take().expect("a seat is free")
+    }
+
+    #[test]
+    fn every_seat_is_there_once() {
+        for seats in [1, 2, 65_536] {
+            let turns = Turns::new(seats);
+            for _ in 0..2 {
+                let mut taken: Vec<_> = (0..seats).map(|_| take(&turns)).collect();
+                assert_eq!(turns.try_take(), None);
+                taken.iter().rev().for_each(|seat| turns.give_back(*seat));
+                taken.sort_unstable();
+                assert!(taken.into_iter().eq(0..seats));
+            }
+        }
+    }
+
+    #[test]
+    fn the_seat_given_back_last_is_taken_first() {
+        let turns = Turns::new(3);
+        let seats = [take(&turns), take(&turns), take(&turns)];
+        turns.give_back(seats[1]);
+        turns.give_back(seats[0]);
+        assert_eq!([take(&turns), take(&turns)], [seats[0], seats[1]]);
+    }
+
+    #[test]
+    fn turns_go_in_the_order_of_the_line() {
+        let turns = Turns::new(1);
+        let order = Mutex::new(Vec::new());
+        let seat = take(&turns);
+        thread::scope(|scope| {
+            let (turns, order) = (&turns, &order);
+            for number in 0..8 {
+                let (in_line, is_in_line) = mpsc::channel();
+                scope.spawn(move || {
+                    let on_the_way = || in_line.send(()).expect("somebody listens");
+                    let waited = turns.wait(&Clock::system(), None, None, on_the_way);
+                    assert_eq!(waited, Waited::Turn(seat));
+                    order.lock().unwrap().push(number);
+                    turns.give_back(seat);
+                });
+                is_in_line.recv().expect("it comes to the line");
+            }
+            assert_eq!(turns.try_take(), None, "past the line");
+            turns.give_back(seat);
+        });
+        assert_eq!(order.into_inner().unwrap(), [0, 1, 2, 3, 4, 5, 6, 7]);
+        assert_eq!(turns.try_take(), Some(seat));
+    }
+}
