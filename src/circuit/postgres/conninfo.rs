@@ -417,32 +417,19 @@ fn pairs(text: &str) -> Result<Vec<(String, String)>, StorageError> {
     while !rest.is_empty() {
         let (option, after) = rest.split_once('=').ok_or_else(malformed)?;
         let option = option.trim_end_matches(is_space);
-        if option.is_empty() || option.contains(is_space) {
-            return Err(malformed());
-        }
         let after = after.trim_start_matches(is_space);
         let quoted = after.strip_prefix('\'');
         let mut value = String::new();
         let mut characters = quoted.unwrap_or(after).chars();
-        let mut closed = quoted.is_none();
         loop {
-            let before = characters.as_str();
             match characters.next() {
                 Some('\\') => value.push(characters.next().ok_or_else(malformed)?),
-                Some('\'') if quoted.is_some() => {
-                    closed = true;
-                    break;
-                }
+                Some('\'') if quoted.is_some() => break,
                 Some(space) if quoted.is_none() && is_space(space) => break,
                 Some(other) => value.push(other),
-                None => {
-                    debug_assert!(before.is_empty());
-                    break;
-                }
+                None if quoted.is_none() => break,
+                None => return Err(malformed()),
             }
-        }
-        if !closed {
-            return Err(malformed());
         }
         pairs.push((option.to_owned(), value));
         rest = characters.as_str().trim_start_matches(is_space);
@@ -493,6 +480,7 @@ mod tests {
             (r"host=h password='a b\'c\\d'", r"a b'c\d"),
             (r"host=h password=a\ b", "a b"),
             (r"host=h password=''", ""),
+            ("host=h password=it's user=app", "it's"),
         ] {
             let conninfo = Conninfo::parse(text).expect(text);
             assert_eq!(
@@ -541,6 +529,20 @@ mod tests {
             assert_eq!(conninfo.needs_tls, None, "{text}");
             assert_eq!(conninfo.config.get_ssl_mode(), SslMode::Disable);
         }
+        for text in ["host=h", "host=h sslmode=allow", "host=h sslmode=prefer"] {
+            let conninfo = Conninfo::parse(text).expect(text);
+            assert_eq!(conninfo.needs_tls, None, "{text}");
+            assert_eq!(conninfo.config.get_ssl_mode(), SslMode::Prefer, "{text}");
+        }
+    }
+
+    #[test]
+    fn what_changes_nothing_is_passed_over() {
+        let without = Conninfo::parse("host=h").unwrap().config;
+        for option in HARMLESS {
+            let with = Conninfo::parse(&format!("host=h {option}=x")).expect(option);
+            assert_eq!(with.config, without, "{option}");
+        }
     }
 
     #[test]
@@ -556,6 +558,9 @@ mod tests {
             "postgres://app:s3cret@h:notaport/db",
             "postgres://app@h/db?s3cret=1",
             "postgres://app@h/db?s3cret",
+            "host=h s3cret =1",
+            "='s3cret' host=h",
+            "host=h host s3cret=1",
             "s3cret",
         ] {
             assert!(
@@ -565,6 +570,7 @@ mod tests {
             );
         }
         assert!(refusal("host=h service=prod").contains("service"));
+        assert!(refusal("host=h s3cret=1").contains("an option that is not known"));
     }
 
     #[test]
@@ -647,6 +653,11 @@ mod tests {
             assert_eq!(*server, Conninfo::parse(text).unwrap().config);
         }
         assert_eq!(servers.len(), 2);
+        let one_port = Conninfo::parse("host=a,b port=1").unwrap().servers;
+        for (server, text) in one_port.iter().zip(["host=a port=1", "host=b port=1"]) {
+            assert_eq!(*server, Conninfo::parse(text).unwrap().config);
+        }
+        assert_eq!(one_port.len(), 2);
         let bytes = Conninfo::parse("postgres://app:%FF%fe@h/db").unwrap();
         assert_eq!(bytes.config.get_password(), Some(&[0xff, 0xfe][..]));
     }
