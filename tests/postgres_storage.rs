@@ -144,13 +144,18 @@ fn a_role_with_few_rights() {
     storage.ensure_schema().expect("there is nothing to make");
     assert!(is_applied(&storage, &record(CircuitState::Closed), now()));
 
-    server.sql("alter role app set search_path = elsewhere");
-    let other = PostgresStorage::builder(&dsn).build().unwrap();
-    assert!(
-        text(other.check()).contains("search_path"),
-        "{}",
-        text(other.check())
-    );
+    for (setting, problem) in [
+        (
+            "default_transaction_read_only = on",
+            "let nothing be written",
+        ),
+        ("search_path = elsewhere", "the search_path of role app"),
+    ] {
+        server.sql(&format!("alter role app set {setting}"));
+        let other = PostgresStorage::builder(&dsn).build().unwrap();
+        let said = text(other.check());
+        assert!(said.contains(problem), "{setting}: {said}");
+    }
 }
 
 #[test]
@@ -614,9 +619,21 @@ fn a_host_that_says_nothing_does_not_stand_before_the_others() {
     let dsn = server.dsn_with(&[("host", &hosts), ("port", &ports)]);
     let storage = PostgresStorage::builder(dsn).deadline(Duration::from_secs(3));
     let storage = storage.build().unwrap();
-    eventually("the second answers", || storage.check().is_ok());
+    let mut before = 0;
+    eventually("the second answers", || {
+        before = later.connections();
+        match storage.check() {
+            Ok(()) => true,
+            // Its share is too short for a machine that is very busy.
+            Err(error) => {
+                let error = error.to_string();
+                assert!(error.contains("no answer within 3s"), "{error}");
+                false
+            }
+        }
+    });
     assert!(silent.connections() > 0, "the first was asked before");
-    assert_eq!(later.connections(), 0);
+    assert_eq!(later.connections(), before, "the third was not");
 }
 
 #[test]
