@@ -12,7 +12,7 @@ use bulkman::{
     BuildError, CircuitBreaker, CircuitBreakerConfig, CircuitRecord, CircuitState, CircuitStorage,
     PostgresStorage, PostgresStorageBuilder, StorageError, StoredCircuit, WriteGuard, WriteOutcome,
 };
-use support::postgres::{Server, Silent};
+use support::postgres::{Link, Server, Silent};
 use support::{PATIENCE, eventually};
 
 const NAME: &str = "payments";
@@ -180,6 +180,20 @@ fn many_may_make_the_table_at_once() {
     builder(&server).strict(true).build().expect("it is there");
 }
 
+#[test]
+fn a_connection_makes_the_table_if_told_to() {
+    let server = Server::start();
+    let storage = builder(&server).auto_create(true).build().unwrap();
+    assert_eq!(storage.load(NAME).unwrap(), None);
+    server.sql("drop table rc_circuit_breakers");
+    assert!(storage.load(NAME).is_err(), "it does not look each time");
+    assert_eq!(
+        storage.load(NAME).unwrap(),
+        None,
+        "the next connection does"
+    );
+}
+
 // ---- rows
 
 #[test]
@@ -314,6 +328,33 @@ fn one_of_many_openers_wins() {
         });
         assert_eq!(applied, 1);
     }
+}
+
+#[test]
+fn an_opener_that_waits_for_a_faster_one_under_a_stricter_isolation() {
+    let server = Server::start();
+    server.create_table();
+    server.sql("alter role bulkman set default_transaction_isolation = 'repeatable read'");
+    let storage = builder(&server).build().unwrap();
+    assert!(is_applied(&storage, &record(CircuitState::Closed), now()));
+    let mut session = postgres::Client::connect(&server.dsn(), postgres::NoTls).unwrap();
+    let mut faster = session.transaction().unwrap();
+    let open =
+        "update rc_circuit_breakers set state = 'OPEN', open_until = now() + interval '1 hour'";
+    faster.execute(open, &[]).unwrap();
+    thread::scope(|scope| {
+        let write = || is_applied(&storage, &open_until(SystemTime::now() + 2 * HOUR), now());
+        let opener = scope.spawn(write);
+        eventually("the other waits", || {
+            let waiting = server.sql(
+                "select count(*) from pg_stat_activity
+                 where application_name = 'bulkman' and wait_event_type = 'Lock'",
+            );
+            waiting[0][0].as_deref() == Some("1")
+        });
+        faster.commit().unwrap();
+        assert!(!opener.join().unwrap(), "it is told of the other");
+    });
 }
 
 #[test]
@@ -634,6 +675,66 @@ fn a_host_that_says_nothing_does_not_stand_before_the_others() {
     });
     assert!(silent.connections() > 0, "the first was asked before");
     assert_eq!(later.connections(), before, "the third was not");
+}
+
+#[test]
+fn a_connection_is_made_anew_only_if_it_ended_while_nobody_used_it() {
+    let server = Server::start();
+    server.create_table();
+    let link = Link::to(server.address());
+    let port = link.address().port().to_string();
+    let storage = PostgresStorage::builder(server.dsn_with(&[("port", &port)]));
+    let storage = storage.deadline(PATIENCE).build().unwrap();
+    storage.check().unwrap();
+    storage.check().unwrap();
+    assert_eq!(link.connections(), 1);
+    // With a word of the server's, and without.
+    server.sql(
+        "select pg_terminate_backend(pid, 60000) from pg_stat_activity
+         where application_name = 'bulkman'",
+    );
+    storage.check().unwrap();
+    assert_eq!(link.connections(), 2);
+    link.cut();
+    link.resume();
+    storage.check().unwrap();
+    assert_eq!(link.connections(), 3);
+
+    server.sql("drop table rc_circuit_breakers");
+    let stored = storage.store(NAME, &record(CircuitState::Closed), now());
+    let error = text(stored.map(drop));
+    assert!(error.contains("does not exist"), "{error}");
+    assert_eq!(link.connections(), 3, "nothing else would be heard");
+
+    link.cut();
+    assert!(storage.load(NAME).is_err());
+    assert_eq!(link.connections(), 4, "one attempt");
+}
+
+#[test]
+fn a_connection_that_is_given_up_ends() {
+    let mut server = Server::start();
+    server.create_table();
+    let storage = PostgresStorage::builder(server.dsn()).deadline(Duration::from_millis(300));
+    let storage = storage.build().unwrap();
+    eventually("a connection", || storage.check().is_ok());
+    server.freeze();
+    assert!(storage.check().is_err());
+    server.thaw();
+    // Nobody uses the storage meanwhile.
+    eventually("no session of its is left", || {
+        let sessions =
+            server.sql("select count(*) from pg_stat_activity where application_name = 'bulkman'");
+        sessions[0][0].as_deref() == Some("0")
+    });
+}
+
+#[test]
+fn clones_are_the_same_storage() {
+    let storage = PostgresStorage::builder("host=h").refresh_interval(HOUR);
+    let storage = storage.build().unwrap();
+    assert_eq!(storage.sync().refresh_interval(), HOUR);
+    assert!(std::ptr::eq(storage.sync(), storage.clone().sync()));
 }
 
 #[test]
