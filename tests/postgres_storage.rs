@@ -715,8 +715,7 @@ fn a_connection_is_made_anew_only_if_it_ended_while_nobody_used_it() {
 fn a_connection_that_is_given_up_ends() {
     let mut server = Server::start();
     server.create_table();
-    let storage = PostgresStorage::builder(server.dsn()).deadline(Duration::from_millis(300));
-    let storage = storage.build().unwrap();
+    let storage = PostgresStorage::builder(server.dsn()).build().unwrap();
     eventually("a connection", || storage.check().is_ok());
     server.freeze();
     assert!(storage.check().is_err());
