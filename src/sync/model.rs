@@ -83,6 +83,32 @@ pub mod __model {
         }
     }
 
+    /// The seats of a semaphore bulkhead by themselves.
+    pub struct Seats(crate::turns::Turns);
+
+    impl Seats {
+        pub fn new(seats: usize) -> Self {
+            Self(crate::turns::Turns::new(seats))
+        }
+
+        pub fn try_take(&self) -> Option<usize> {
+            self.0.try_take()
+        }
+
+        pub fn give_back(&self, seat: usize) {
+            self.0.give_back(seat);
+        }
+
+        /// Waits for ever. `in_line` is called while nobody else comes to the line.
+        pub fn take(&self, in_line: impl FnOnce()) -> usize {
+            let clock = crate::clock::Clock::system();
+            match self.0.wait(&clock, None, None, in_line) {
+                crate::turns::Waited::Turn(seat) => seat,
+                other => unreachable!("{other:?}"),
+            }
+        }
+    }
+
     /// Lets the next `n` waits of this execution end without a reason.
     pub fn spurious_wake_ups(n: usize) {
         super::world().spurious.store(n, super::Ordering::Relaxed);
