@@ -255,7 +255,7 @@ fn turns_in_the_order_of_the_line() {
 /// however often it comes.
 #[test]
 fn two_callers_and_one_turn() {
-    explore("two callers, one turn", 3, || {
+    explore("two callers, one turn", 2, || {
         let world = World::new(1, 1);
         let twice = |world: &World| {
             assert!(is_success(&world.call()), "a sequential caller was refused");
@@ -488,7 +488,7 @@ fn deadline_in_line_against_a_seat() {
 /// has it.
 #[test]
 fn limit_of_the_first_in_line_against_the_next() {
-    explore("limit of the first in line", 2, || {
+    explore("limit of the first in line", 1, || {
         let world = World::new(1, 2);
         let limited = world.beside(|world| {
             let call = world.bulkhead.call().timeout(SECOND);

@@ -12,9 +12,12 @@ use std::time::Duration;
 
 use bulkman::{
     Bulkhead, BulkheadConfig, BulkheadError, CircuitBreaker, CircuitBreakerConfig, ExecutionResult,
+    SemaphoreBulkhead,
 };
 use shuttle::thread;
-use support::{Counts, Running, assert_balanced, assert_grown, chance, check, finally};
+use support::{
+    AnyBulkhead, Counts, Running, assert_balanced, assert_grown, chance, check, finally,
+};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -40,7 +43,7 @@ fn clock(over: &Arc<AtomicBool>) -> thread::JoinHandle<()> {
 }
 
 /// Looks at the ledger until it is told to stop, and finds it balanced and never going back.
-fn watcher(bulkhead: &Arc<Bulkhead>, over: &Arc<AtomicBool>) -> thread::JoinHandle<()> {
+fn watcher<B: AnyBulkhead>(bulkhead: &Arc<B>, over: &Arc<AtomicBool>) -> thread::JoinHandle<()> {
     let (bulkhead, over) = (Arc::clone(bulkhead), Arc::clone(over));
     thread::spawn(move || {
         let mut before = bulkhead.stats();
@@ -146,7 +149,7 @@ fn everything_against(how: fn(Arc<Bulkhead>, &Counts)) -> impl Fn() + Send + Syn
             helper.join().unwrap();
         }
         // Whatever the shutdown did not wait for.
-        finally(&bulkhead);
+        finally(&*bulkhead);
         running.assert_over();
         counts.assert_are(&bulkhead.stats());
     }
@@ -254,7 +257,7 @@ fn cancels_and_sweeps_refuse_nobody() {
             caller.join().unwrap();
         }
         assert_eq!(bulkhead.available_capacity(), 3);
-        finally(&bulkhead);
+        finally(&*bulkhead);
         running.assert_over();
     });
 }
@@ -288,7 +291,7 @@ fn waiting_for_a_place() {
         }
         over.store(true, Ordering::Relaxed);
         time.join().unwrap();
-        finally(&bulkhead);
+        finally(&*bulkhead);
         running.assert_over();
     });
 }
@@ -321,9 +324,195 @@ fn nested_waits() {
         for caller in callers {
             caller.join().unwrap();
         }
-        finally(&bulkhead);
+        finally(&*bulkhead);
     });
 }
+
+// ---- calls in their callers' threads
+
+/// One call of a random kind in this thread.
+fn any_call_here(bulkhead: &SemaphoreBulkhead, running: &Arc<Running>, counts: &Counts) {
+    let task = running.task();
+    match chance(9) {
+        0 => counts.add(&bulkhead.execute(task)),
+        1 => counts.add(&bulkhead.execute(|| task().and(Err::<(), _>(())))),
+        2 => {
+            // Without the panic hook, which would report a failure of the schedule.
+            let panicking = || {
+                task()?;
+                std::panic::resume_unwind(Box::new("storm"))
+            };
+            let result: ExecutionResult<(), ()> = bulkhead.execute(panicking);
+            counts.add(&result);
+        }
+        3 => counts.add(&bulkhead.execute_with_timeout(SECOND, task)),
+        4 => {
+            let call = bulkhead.call().queue_timeout(SECOND / 2);
+            counts.add(&call.execute(task));
+        }
+        5 => {
+            let call = bulkhead.call().wait_for_capacity(SECOND);
+            counts.add(&call.execute(task));
+        }
+        6 => {
+            let nested = || counts.add(&bulkhead.execute(running.nested_task()));
+            let result = bulkhead.execute(|| {
+                task()?;
+                nested();
+                counts.add(&bulkhead.run(nested));
+                Ok::<_, ()>(())
+            });
+            counts.add(&result);
+        }
+        7 => match bulkhead.try_execute(task) {
+            Ok(result) => counts.add(&result),
+            Err(rejected) => drop(rejected.task),
+        },
+        _ => {
+            let told = bulkhead.call().operation("storm").execute(|| {
+                task()?;
+                let current = bulkman::current().expect("it runs");
+                Ok::<_, ()>((current.execution_id(), current.operation() == Some("storm")))
+            });
+            counts.add(&told);
+            let id = told.execution_id;
+            assert!(told.value().is_none_or(|told| *told == (id, true)));
+        }
+    }
+}
+
+/// G1 to G10: four callers of everything for two seats and two places in line, a clock, a watcher, and a shutdown that
+/// comes while they are at it.
+fn everything_here_against(how: fn(&Arc<SemaphoreBulkhead>, &Counts)) -> impl Fn() + Send + Sync {
+    move || {
+        let rules = CircuitBreakerConfig::default()
+            .failure_threshold(2)
+            .success_threshold(1)
+            .isolation_duration(SECOND);
+        let config = config(2, 2).circuit_breaker(rules);
+        let bulkhead = Arc::new(SemaphoreBulkhead::new(config).unwrap());
+        let running = Running::new(2);
+        let counts = Counts::default();
+        let over = Arc::new(AtomicBool::new(false));
+        let helpers = [clock(&over), watcher(&bulkhead, &over)];
+        let callers: Vec<_> = (0..4)
+            .map(|_| {
+                let (bulkhead, running) = (Arc::clone(&bulkhead), Arc::clone(&running));
+                let counts = counts.clone();
+                thread::spawn(move || {
+                    for _ in 0..3 {
+                        any_call_here(&bulkhead, &running, &counts);
+                    }
+                })
+            })
+            .collect();
+        how(&bulkhead, &counts);
+        for caller in callers {
+            caller.join().unwrap();
+        }
+        over.store(true, Ordering::Relaxed);
+        for helper in helpers {
+            helper.join().unwrap();
+        }
+        // Whatever the shutdown did not wait for.
+        finally(&*bulkhead);
+        running.assert_over();
+        counts.assert_are(&bulkhead.stats());
+    }
+}
+
+#[test]
+fn everything_here_against_shutdown() {
+    check(
+        "everything here, shutdown",
+        2_000,
+        everything_here_against(|bulkhead, _| {
+            assert!(bulkhead.shutdown().is_clean());
+            assert_eq!(bulkhead.stats().in_flight, 0);
+        }),
+    );
+}
+
+#[test]
+fn everything_here_against_shutdown_now() {
+    check(
+        "everything here, shutdown_now",
+        2_000,
+        everything_here_against(|bulkhead, _| drop(bulkhead.shutdown_now())),
+    );
+}
+
+#[test]
+fn everything_here_against_shutdown_timeout() {
+    check(
+        "everything here, shutdown_timeout",
+        2_000,
+        everything_here_against(|bulkhead, _| drop(bulkhead.shutdown_timeout(SECOND))),
+    );
+}
+
+#[test]
+fn everything_here_against_shutdowns_by_a_task_and_by_two_threads() {
+    check(
+        "everything here, several shutdowns",
+        2_000,
+        everything_here_against(|bulkhead, counts| {
+            let other = Arc::clone(bulkhead);
+            let beside = thread::spawn(move || drop(other.shutdown_now()));
+            counts.add(&bulkhead.run(|| drop(bulkhead.shutdown())));
+            drop(bulkhead.shutdown());
+            beside.join().unwrap();
+        }),
+    );
+}
+
+/// G1, G3, G5: as many callers as there are places, some of which go at a deadline: no call is refused, and in the end
+/// both seats are there for two calls that wait for each other.
+#[test]
+fn deadlines_in_line_lose_no_seat() {
+    check("deadlines in line", 5_000, || {
+        let bulkhead = Arc::new(SemaphoreBulkhead::new(config(2, 2)).unwrap());
+        let running = Running::new(2);
+        let over = Arc::new(AtomicBool::new(false));
+        let time = clock(&over);
+        let present = Arc::new(AtomicUsize::new(0));
+        let callers: Vec<_> = (0..4)
+            .map(|caller| {
+                let (bulkhead, running) = (Arc::clone(&bulkhead), Arc::clone(&running));
+                let present = Arc::clone(&present);
+                thread::spawn(move || {
+                    for _ in 0..4 {
+                        let call = match chance(2) {
+                            0 => bulkhead.call().queue_timeout(SECOND / 4),
+                            _ => bulkhead.call(),
+                        };
+                        let result = call.execute(running.task());
+                        assert!(!result.error().is_some_and(BulkheadError::is_rejected));
+                    }
+                    if caller < 2 {
+                        let meet = || {
+                            present.fetch_add(1, Ordering::Relaxed);
+                            while present.load(Ordering::Relaxed) < 2 {
+                                thread::yield_now();
+                            }
+                        };
+                        assert!(bulkhead.run(meet).is_success());
+                    }
+                })
+            })
+            .collect();
+        for caller in callers {
+            caller.join().unwrap();
+        }
+        over.store(true, Ordering::Relaxed);
+        time.join().unwrap();
+        assert_eq!(bulkhead.available_capacity(), 4);
+        finally(&*bulkhead);
+        running.assert_over();
+    });
+}
+
+// ---- the circuit
 
 /// A breaker that needs two successes to close, and has its isolation behind it.
 fn probing_breaker() -> Arc<CircuitBreaker> {

@@ -6,7 +6,7 @@ use std::hash::{BuildHasher, RandomState};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
-use bulkman::{Bulkhead, BulkheadError, BulkheadStats, ExecutionResult};
+use bulkman::{Bulkhead, BulkheadError, BulkheadStats, ExecutionResult, SemaphoreBulkhead};
 use shuttle::rand::Rng;
 use shuttle::scheduler::{PctScheduler, RandomScheduler, Scheduler};
 
@@ -51,9 +51,44 @@ pub fn chance(n: u32) -> u32 {
     shuttle::rand::thread_rng().gen_range(0..n)
 }
 
+/// A bulkhead, wherever its tasks run.
+pub trait AnyBulkhead: Send + Sync + 'static {
+    fn stats(&self) -> BulkheadStats;
+    fn available_capacity(&self) -> usize;
+    fn end(&self);
+}
+
+impl AnyBulkhead for Bulkhead {
+    fn stats(&self) -> BulkheadStats {
+        self.stats()
+    }
+
+    fn available_capacity(&self) -> usize {
+        self.available_capacity()
+    }
+
+    fn end(&self) {
+        self.shutdown();
+    }
+}
+
+impl AnyBulkhead for SemaphoreBulkhead {
+    fn stats(&self) -> BulkheadStats {
+        self.stats()
+    }
+
+    fn available_capacity(&self) -> usize {
+        self.available_capacity()
+    }
+
+    fn end(&self) {
+        self.shutdown();
+    }
+}
+
 /// Waits for the end, and finds nothing left behind.
-pub fn finally(bulkhead: &Bulkhead) {
-    bulkhead.shutdown();
+pub fn finally(bulkhead: &impl AnyBulkhead) {
+    bulkhead.end();
     let stats = bulkhead.stats();
     assert_balanced(&stats);
     assert_eq!(
@@ -87,10 +122,7 @@ impl Running {
         let running = Arc::clone(self);
         move || {
             let before = running.now.fetch_add(1, Ordering::Relaxed);
-            assert!(
-                before < running.limit,
-                "more tasks run than there are workers"
-            );
+            assert!(before < running.limit, "more tasks run at once than may");
             let result = task();
             running.now.fetch_sub(1, Ordering::Relaxed);
             result
