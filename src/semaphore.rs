@@ -591,7 +591,7 @@ impl Inner {
         Err(why)
     }
 
-    /// A turn that has come too late is no turn.
+    /// A turn that has come too late is no turn, nor is one after a shutdown that cancels.
     #[inline(always)]
     fn in_time<'a, E>(
         &self,
@@ -599,7 +599,11 @@ impl Inner {
         head: &Head,
         ticket: Option<Ticket>,
     ) -> Result<Turn<'a>, Why<E>> {
-        let Some(why) = Why::too_late(head, turn.since) else {
+        let why = if self.gate.is_discarding() {
+            Why::Cancelled { by_shutdown: true }
+        } else if let Some(why) = Why::too_late(head, turn.since) {
+            why
+        } else {
             return Ok(turn);
         };
         let permit = self.end(turn);

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use bulkman::{
     BuildError, Bulkhead, BulkheadConfig, BulkheadError, BulkheadEvent, BulkheadState,
-    CircuitBreakerConfig, ExecutionResult, ManualClock, MemoryStorage, RejectReason,
+    CircuitBreakerConfig, CircuitState, ExecutionResult, ManualClock, MemoryStorage, RejectReason,
     SemaphoreBulkhead,
 };
 use support::{Bomb, Gate, OpenOnDrop, PATIENCE, assert_balanced, config, eventually};
@@ -656,6 +656,53 @@ fn shutdown_with_a_limit_cancels_those_in_line() {
             assert_eq!(result.execution_id, left.execution_id);
         });
         assert_eq!(bulkhead.stats().cancelled_executions, 2);
+        assert_idle(&bulkhead);
+    }
+}
+
+/// G8: it had a place, and its turn was free, but it came to it after the shutdown, which could not name it.
+#[test]
+fn a_call_on_its_way_to_a_free_turn_never_starts_after_a_shutdown_that_cancels() {
+    for at_once in [true, false] {
+        let gate = Gate::new();
+        let at_the_circuit = gate.clone();
+        let clock = ManualClock::new();
+        let breaker = CircuitBreakerConfig::default();
+        let isolation = breaker.isolation_duration;
+        let bulkhead = SemaphoreBulkhead::builder(config(1, 0).circuit_breaker(breaker))
+            .clock(clock.clone())
+            .listener(move |event: &BulkheadEvent<'_>| {
+                if let BulkheadEvent::CircuitChanged { change, .. } = event {
+                    if change.to == CircuitState::HalfOpen {
+                        at_the_circuit.pass();
+                    }
+                }
+            })
+            .build()
+            .unwrap();
+        bulkhead.circuit_breaker().unwrap().force_open();
+        clock.advance(isolation);
+        thread::scope(|scope| {
+            let _opener = OpenOnDrop(gate.clone());
+            let late = scope.spawn(|| bulkhead.run(|| ()));
+            gate.wait_for_arrivals(1);
+            let report = if at_once {
+                bulkhead.shutdown_now()
+            } else {
+                bulkhead.shutdown_timeout(Duration::ZERO)
+            };
+            assert!(report.is_clean(), "{report:?}");
+            gate.open();
+            assert!(matches!(
+                late.join().unwrap().error(),
+                Some(BulkheadError::Cancelled {
+                    by_shutdown: true,
+                    ..
+                })
+            ));
+        });
+        let stats = bulkhead.stats();
+        assert_eq!((stats.cancelled_executions, stats.total_executions), (1, 0));
         assert_idle(&bulkhead);
     }
 }
