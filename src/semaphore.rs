@@ -510,7 +510,7 @@ impl<C> SemaphoreCall<'_, C> {
             Ok(turn) => inner.run(turn, &head, ticket, || task(f, classifier)),
             Err(why) => {
                 let queued_time = head.queued_for(gate.clock.now());
-                gate.has_left(f, &head, &why, queued_time);
+                gate.has_left((f, classifier), &head, &why, queued_time);
                 Outcome::new(Err(why), queued_time, Duration::ZERO)
             }
         };

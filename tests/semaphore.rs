@@ -155,6 +155,30 @@ fn a_panic_stays_in_its_call() {
     assert_idle(&bulkhead);
 }
 
+/// G7: nor does one in the drop of what a call brings along that never starts.
+#[test]
+fn drops_that_panic_without_a_turn_stay_in_their_call() {
+    let bulkhead = semaphore(1, 0);
+    for in_the_closure in [true, false] {
+        let (bomb, dud) = (Bomb, Arc::new(()));
+        let (mine, judges) = if in_the_closure {
+            (Some(bomb), None)
+        } else {
+            (None, Some(bomb))
+        };
+        let goes_too = Arc::clone(&dud);
+        let call = bulkhead.call().queue_timeout(Duration::ZERO);
+        let call = call.failure_if(move |_: &()| judges.is_none());
+        let result = call.execute(move || {
+            let _brought_along = (&mine, &goes_too);
+            Ok(())
+        });
+        assert!(result.error().is_some_and(BulkheadError::is_timeout));
+        assert_eq!(Arc::strong_count(&dud), 1);
+        assert_idle(&bulkhead);
+    }
+}
+
 /// G1, G3.
 #[test]
 fn a_sequential_caller_is_never_refused() {
