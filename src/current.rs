@@ -166,9 +166,18 @@ pub(crate) fn while_visiting<H: Host + 'static, R>(
     });
     let value = while_last(Visit { serial, seat }, body);
     if let Ok(Some(before)) = before {
-        let _ = HOST.try_with(|known| known.replace(Some(before)));
+        end_of_visit(before);
     }
     value
+}
+
+/// The bulkhead of a visit that is over stays known for the next one, which is most likely to the same. Only if a visit
+/// around this one needs it, what was known `before` comes back.
+#[cold]
+fn end_of_visit(before: (u64, Weak<dyn Host>)) {
+    if visited_seat(before.0).is_some() {
+        let _ = HOST.try_with(|known| known.replace(Some(before)));
+    }
 }
 
 /// Runs `body` with this as the last visit, or without one.

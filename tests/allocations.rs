@@ -4,6 +4,7 @@ mod support;
 
 use allocation_counter::measure;
 use bulkman::{Bulkhead, CircuitBreakerConfig, SemaphoreBulkhead};
+use std::thread;
 use std::time::Duration;
 use support::{bulkhead, config, occupy};
 
@@ -86,6 +87,28 @@ fn a_call_in_its_callers_thread_allocates_nothing() {
         }
     });
     assert_eq!(allocated, 0);
+}
+
+/// A thread remembers the bulkhead of its last call, not those of earlier ones.
+#[test]
+fn a_thread_holds_no_memory_of_a_bulkhead_that_it_has_left() {
+    let lasting = SemaphoreBulkhead::new(config(1, 1)).unwrap();
+    let _ = lasting.run(|| ());
+    let shut_down = SemaphoreBulkhead::new(config(1, 1)).unwrap();
+    shut_down.shutdown();
+    let here = || {
+        // What a thread needs once.
+        let _ = shut_down.run(|| ());
+        measure(|| {
+            let gone = SemaphoreBulkhead::new(config(1, 1)).unwrap();
+            let _ = gone.run(|| ());
+            drop(gone);
+            let _ = lasting.run(|| ());
+        })
+    };
+    // In a thread that has made no call yet.
+    let held = thread::scope(|scope| scope.spawn(here).join().unwrap());
+    assert_eq!(held.bytes_current, 0);
 }
 
 #[test]
