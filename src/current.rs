@@ -275,7 +275,8 @@ pub(crate) fn while_holding_a_place<R>(serial: u64, body: impl FnOnce() -> R) ->
     value
 }
 
-/// The call that this thread is running, asked from inside its task; `None` on any other thread.
+/// The call that this thread is running, asked from inside its task; `None` on any other thread. Of calls inside each
+/// other in one thread it is the innermost, with its own limit.
 ///
 /// ```
 /// use bulkman::{Bulkhead, BulkheadConfig};

@@ -54,7 +54,7 @@ use crate::turns::{Turns, Waited};
 /// |---|---|---|
 /// | tasks run | on N threads of its own | in their callers' threads |
 /// | the caller | goes on, waits, cancels, awaits, or leaves at a limit | is in the call until it ends |
-/// | a task that hangs | takes a worker; callers with a limit get away | takes its caller, and N callers at the most |
+/// | a task that hangs | takes a worker; callers with a limit get away | takes its caller; N of them take with them those in line, until their limits |
 /// | closures | `Send + 'static` | may borrow |
 /// | a call costs | a hand-over to another thread and back | as much as reading the clock six times |
 ///
@@ -71,11 +71,13 @@ use crate::turns::{Turns, Waited};
 ///
 /// A task that makes a call on its own bulkhead would wait for a turn while it has one. So such a call takes a place as
 /// any other, and is refused if there is none, but has its turn at once: the task that makes it does not run meanwhile.
+/// A call from another thread, which the task waits for, does wait for a turn, and where N is 1 for ever: give such calls
+/// a queue timeout.
 ///
 /// # What dropping it does
 ///
-/// The same as [`shutdown`](Self::shutdown). Nothing can be in it then but calls through a function from
-/// [`wrap`](Self::wrap).
+/// The same as [`shutdown`](Self::shutdown); but once another form of it has given up on something that runs, dropping
+/// does not wait for it again. Nothing can be in it then but calls through a function from [`wrap`](Self::wrap).
 ///
 /// # Panics in user code
 ///
@@ -126,8 +128,8 @@ impl SemaphoreBulkhead {
     }
 
     /// Runs a task, or gives the closure back untouched if the call is refused. It waits for its turn as
-    /// [`execute`](Self::execute) does; to be refused rather than wait, set
-    /// [`max_queue_size`](BulkheadConfig::max_queue_size) to 0.
+    /// [`execute`](Self::execute) does, and a call that leaves the line without one is no refusal: its closure is dropped.
+    /// To be refused rather than wait, set [`max_queue_size`](BulkheadConfig::max_queue_size) to 0.
     ///
     /// # Errors
     ///
@@ -413,14 +415,15 @@ impl<C> SemaphoreCall<'_, C> {
 
     /// If the bulkhead is full, waits up to `limit` for a place instead of failing fast, in no particular order with
     /// other callers; as [`Call::wait_for_capacity`](crate::Call::wait_for_capacity). With a place it then waits for its
-    /// turn.
+    /// turn. In one of the bulkhead's own tasks it does not wait, since the place that it waited for might be that task's.
     pub fn wait_for_capacity(mut self, limit: Duration) -> Self {
         self.terms.wait_for_capacity = Some(limit);
         self
     }
 
-    /// Sets how long the call may take in all: the waits for a place and for its turn, and the run, which
-    /// [`current()`](crate::current()) then tells that it is cancelled. It is not interrupted, see
+    /// Sets how long the call may take in all: the wait for a place, which then ends with
+    /// [`Full`](crate::BulkheadError::Full), the wait for its turn, and the run, which [`current()`](crate::current()) then
+    /// tells that it is cancelled. It is not interrupted, see
     /// [`execute_with_timeout`](SemaphoreBulkhead::execute_with_timeout).
     pub fn timeout(mut self, limit: Duration) -> Self {
         self.terms.timeout = Some(limit);
