@@ -10,6 +10,7 @@
 mod support;
 
 mod calls;
+mod in_their_threads;
 mod model;
 mod one_caller;
 mod script;
@@ -46,5 +47,14 @@ proptest! {
     ) {
         let mode = several_callers::Mode { manual, resets };
         watched(move || several_callers::play(n, q, mode, &scripts));
+    }
+
+    #[test]
+    fn callers_in_their_own_threads_find_every_call_accounted_for(
+        n in 1_usize..=3,
+        q in 0_usize..=4,
+        scripts in prop::collection::vec(in_their_threads::script(25), 1..=4),
+    ) {
+        watched(move || in_their_threads::play(n, q, &scripts));
     }
 }
