@@ -1,11 +1,12 @@
 //! Calls that run in their callers' threads: several callers at the same time, each with a script of its own.
 
 use std::panic::resume_unwind;
+use std::sync::Barrier;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::SeqCst};
 use std::thread;
 use std::time::Duration;
 
-use bulkman::{BulkheadError, BulkheadStats, ManualClock, SemaphoreBulkhead};
+use bulkman::{BulkheadError, BulkheadState, BulkheadStats, ManualClock, SemaphoreBulkhead};
 use proptest::prelude::*;
 
 use crate::script::End;
@@ -84,8 +85,9 @@ struct Told {
 struct Site {
     bulkhead: SemaphoreBulkhead,
     clock: ManualClock,
-    /// Tasks that run, and of which none waits for one inside it.
+    /// Tasks that run, and of which none waits for one inside it; and how many there ever were.
     running: AtomicUsize,
+    most: AtomicUsize,
     told: Told,
 }
 
@@ -114,7 +116,11 @@ impl Site {
         let (counter, is_to_have_run) = match result.error() {
             None => (&told.succeeded, true),
             Some(BulkheadError::Failed(())) => (&told.failed, true),
-            Some(BulkheadError::Panicked(_)) => (&told.panicked, true),
+            Some(BulkheadError::Panicked(panic)) => {
+                // Also what a task has found.
+                assert_eq!(panic.message(), "on purpose");
+                (&told.panicked, true)
+            }
             Some(BulkheadError::Full { .. }) => (&told.full, false),
             Some(BulkheadError::ShutDown { .. }) => (&told.shut_down, false),
             Some(BulkheadError::Cancelled {
@@ -132,27 +138,36 @@ impl Site {
 
     fn task(&self, visit: &Visit) -> Result<(), ()> {
         self.told.bodies.fetch_add(1, SeqCst);
-        let now = self.running.fetch_add(1, SeqCst) + 1;
-        assert!(now <= self.bulkhead.config().max_concurrent_calls);
         let me = bulkman::current().expect("in a task");
-        assert_eq!(me.operation(), visit.named.then_some("named"));
-        assert_eq!(me.deadline().is_some(), visit.timeout.is_some());
-        self.clock.advance(visit.takes * UNIT);
+        self.one_runs(|| {
+            assert_eq!(me.operation(), visit.named.then_some("named"));
+            assert_eq!(me.deadline().is_some(), visit.timeout.is_some());
+            self.clock.advance(visit.takes * UNIT);
+        });
         // It does not run while a call inside it does.
-        self.running.fetch_sub(1, SeqCst);
         if visit.levels > 0 {
             self.visit(&Visit {
                 levels: visit.levels - 1,
                 ..visit.clone()
             });
         }
-        let still = bulkman::current().expect("in a task");
-        assert_eq!(still.execution_id(), me.execution_id());
+        self.one_runs(|| {
+            let still = bulkman::current().expect("in a task");
+            assert_eq!(still.execution_id(), me.execution_id());
+        });
         match visit.end {
             End::Succeed => Ok(()),
             End::Fail => Err(()),
             End::Panic => resume_unwind(Box::new("on purpose")),
         }
+    }
+
+    fn one_runs(&self, body: impl FnOnce()) {
+        let now = self.running.fetch_add(1, SeqCst) + 1;
+        self.most.fetch_max(now, SeqCst);
+        thread::yield_now();
+        body();
+        self.running.fetch_sub(1, SeqCst);
     }
 
     fn step(&self, step: &Step, before: &mut BulkheadStats) {
@@ -187,6 +202,7 @@ pub fn play(n: usize, q: usize, scripts: &[Vec<Step>]) {
         bulkhead: bulkhead.build().expect("a valid configuration"),
         clock,
         running: AtomicUsize::new(0),
+        most: AtomicUsize::new(0),
         told: Told::default(),
     };
     thread::scope(|scope| {
@@ -226,10 +242,17 @@ pub fn play(n: usize, q: usize, scripts: &[Vec<Step>]) {
     ];
     assert_eq!(counted, told.map(|count| count.load(SeqCst)), "{stats}");
     assert_eq!(stats.run_time.count(), stats.total_executions);
-    if stats.rejected_shut_down == 0 && site.bulkhead.available_capacity() > 0 {
-        // All turns are there.
+    assert!(site.most.load(SeqCst) <= n, "more than {n} at a time");
+    let shut_down = stats.state == BulkheadState::ShutDown;
+    if !shut_down {
         assert_eq!(site.bulkhead.available_capacity(), n + q);
-        assert!(site.bulkhead.run(|| ()).is_success());
+        // All turns are there.
+        let all = Barrier::new(n);
+        thread::scope(|scope| {
+            for _ in 0..n {
+                scope.spawn(|| site.bulkhead.run(|| all.wait()));
+            }
+        });
     }
     assert!(site.bulkhead.shutdown().is_clean());
 }
