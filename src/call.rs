@@ -121,7 +121,7 @@ impl<'a, C> Call<'a, C> {
         F: FnOnce() -> Result<T, E> + Send + 'static,
         T: Send + 'static,
         E: Send + 'static,
-        C: FailureClassifier<E>,
+        C: FailureClassifier<E> + Send + 'static,
     {
         self.try_execute(f)
             .unwrap_or_else(|rejected| ExecutionHandle::refused(rejected.reason))
@@ -149,7 +149,7 @@ impl<'a, C> Call<'a, C> {
         F: FnOnce() -> Result<T, E> + Send + 'static,
         T: Send + 'static,
         E: Send + 'static,
-        C: FailureClassifier<E>,
+        C: FailureClassifier<E> + Send + 'static,
     {
         let has_breaker = self.shared.breaker.is_some();
         self.submit(f, |f, classifier| judged(f, classifier, has_breaker))

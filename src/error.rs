@@ -248,8 +248,9 @@ pub enum BulkheadError<E> {
         /// Whether a shutdown cancelled it, rather than its handle.
         by_shutdown: bool,
     },
-    /// The caller's own limit passed. Unless `started` is false, the task may still be running; it
-    /// keeps its worker until it ends, and can read that it is no longer wanted from
+    /// The caller's own limit passed. Unless `started` is false, which it always is from a
+    /// [`SemaphoreBulkhead`](crate::SemaphoreBulkhead), the task may still be running; it keeps its worker until it ends,
+    /// and can read that it is no longer wanted from
     /// [`CurrentExecution::is_cancelled`](crate::CurrentExecution::is_cancelled).
     #[error("bulkhead `{bulkhead}` gave no result within {limit:.1?}; the task {}", if *.started { "may still be running" } else { "never started" })]
     Timeout {

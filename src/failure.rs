@@ -9,8 +9,9 @@ use crate::run::Judged;
 
 /// Decides which of a task's errors count against the circuit.
 ///
-/// [`EveryError`] is the default; [`Call::failure_if`](crate::Call::failure_if) sets another.
-pub trait FailureClassifier<E>: Send + 'static {
+/// [`EveryError`] is the default; [`Call::failure_if`](crate::Call::failure_if) and
+/// [`SemaphoreCall::failure_if`](crate::SemaphoreCall::failure_if) set another.
+pub trait FailureClassifier<E> {
     /// Whether this error says that the dependency is in trouble.
     fn is_failure(&self, error: &E) -> bool;
 }
@@ -42,7 +43,7 @@ impl<P> fmt::Debug for FailureIf<P> {
     }
 }
 
-impl<E, P: Fn(&E) -> bool + Send + 'static> FailureClassifier<E> for FailureIf<P> {
+impl<E, P: Fn(&E) -> bool> FailureClassifier<E> for FailureIf<P> {
     fn is_failure(&self, error: &E) -> bool {
         (self.0)(error)
     }

@@ -10,7 +10,8 @@ use crate::panics::contain;
 
 /// Is told what happens in a bulkhead: for metrics, logs and alerts.
 ///
-/// Given to [`BulkheadBuilder::listener`](crate::BulkheadBuilder::listener); any
+/// Given to [`BulkheadBuilder::listener`](crate::BulkheadBuilder::listener) or
+/// [`SemaphoreBulkheadBuilder::listener`](crate::SemaphoreBulkheadBuilder::listener); any
 /// `Fn(&BulkheadEvent<'_>) + Send + Sync` is one. It is called in the thread in which the thing
 /// happens, under no lock, and before the outcome of the call can be seen; so it should be quick.
 /// A panic in it is contained and logged.

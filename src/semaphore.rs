@@ -381,10 +381,10 @@ impl<'a> SemaphoreCall<'a> {
         }
     }
 
-    /// As [`Call::failure_if`](crate::Call::failure_if).
+    /// As [`Call::failure_if`](crate::Call::failure_if); the closure may borrow.
     pub fn failure_if<E, P>(self, is_failure: P) -> SemaphoreCall<'a, FailureIf<P>>
     where
-        P: Fn(&E) -> bool + Send + 'static,
+        P: Fn(&E) -> bool,
     {
         SemaphoreCall {
             inner: self.inner,
