@@ -406,6 +406,9 @@ fn everything_here_against(how: fn(&Arc<SemaphoreBulkhead>, &Counts)) -> impl Fn
                 })
             })
             .collect();
+        for _ in 0..chance(200) {
+            thread::yield_now();
+        }
         how(&bulkhead, &counts);
         for caller in callers {
             caller.join().unwrap();
