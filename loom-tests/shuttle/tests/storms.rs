@@ -140,6 +140,9 @@ fn everything_against(how: fn(Arc<Bulkhead>, &Counts)) -> impl Fn() + Send + Syn
                 })
             })
             .collect();
+        for _ in 0..chance(200) {
+            thread::yield_now();
+        }
         how(Arc::clone(&bulkhead), &counts);
         for submitter in submitters {
             submitter.join().unwrap();
