@@ -12,12 +12,11 @@
 
 mod common;
 
-use std::sync::Barrier;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use bulkman::Bulkhead;
-use common::{PATIENCE, Place, bulkhead, config, settings, task};
+use common::{PATIENCE, Place, bulkhead, config, from_threads, settings, task};
 use criterion::{
     BenchmarkId, Criterion, SamplingMode, Throughput, criterion_group, criterion_main,
 };
@@ -97,31 +96,10 @@ fn submitters(c: &mut Criterion) {
     let bulkhead = bulkhead(2, 100);
     for threads in [1, 2, 4, 16] {
         group.bench_function(BenchmarkId::new("threads", threads), |b| {
-            b.iter_custom(|calls| from_threads(&bulkhead, threads, calls));
+            b.iter_custom(|calls| from_threads(threads, calls, || drop(bulkhead.run(task).wait())));
         });
     }
     group.finish();
-}
-
-fn from_threads(bulkhead: &Bulkhead, threads: u64, calls: u64) -> Duration {
-    let gate = Barrier::new(threads as usize + 1);
-    thread::scope(|scope| {
-        for thread in 0..threads {
-            let share = calls / threads + u64::from(thread < calls % threads);
-            let gate = &gate;
-            scope.spawn(move || {
-                gate.wait();
-                for _ in 0..share {
-                    drop(bulkhead.run(task).wait());
-                }
-                gate.wait();
-            });
-        }
-        gate.wait();
-        let began = Instant::now();
-        gate.wait();
-        began.elapsed()
-    })
 }
 
 /// `wait_for_capacity`: what it adds when there is room, and a caller that is always one call ahead of its

@@ -10,13 +10,12 @@
 mod common;
 
 use std::hint::black_box;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Barrier};
-use std::thread;
 use std::time::{Duration, Instant};
 
 use bulkman::{BulkheadConfig, CircuitBreakerConfig, SemaphoreBulkhead};
-use common::{config, settings, task};
+use common::{config, from_threads, settings, task};
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 
 fn build(config: BulkheadConfig) -> SemaphoreBulkhead {
@@ -95,32 +94,12 @@ fn callers(c: &mut Criterion) {
         for (turns, n) in [("a turn each", threads as usize), ("one turn", 1)] {
             let bulkhead = build(config(n, threads as usize));
             group.bench_function(BenchmarkId::new(turns, threads), |b| {
-                b.iter_custom(|calls| from_threads(&bulkhead, threads, calls));
+                let call = || assert!(bulkhead.run(task).is_success());
+                b.iter_custom(|calls| from_threads(threads, calls, call));
             });
         }
     }
     group.finish();
-}
-
-fn from_threads(bulkhead: &SemaphoreBulkhead, threads: u64, calls: u64) -> Duration {
-    let gate = Barrier::new(threads as usize + 1);
-    thread::scope(|scope| {
-        for thread in 0..threads {
-            let share = calls / threads + u64::from(thread < calls % threads);
-            let gate = &gate;
-            scope.spawn(move || {
-                gate.wait();
-                for _ in 0..share {
-                    assert!(bulkhead.run(task).is_success());
-                }
-                gate.wait();
-            });
-        }
-        gate.wait();
-        let began = Instant::now();
-        gate.wait();
-        began.elapsed()
-    })
 }
 
 /// Has to be flat.

@@ -8,8 +8,9 @@
 
 use std::hint::black_box;
 use std::process::{Command, Stdio};
-use std::sync::{OnceLock, mpsc};
-use std::time::Duration;
+use std::sync::{Barrier, OnceLock, mpsc};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use bulkman::{Bulkhead, BulkheadConfig};
 use criterion::Criterion;
@@ -54,6 +55,28 @@ pub fn occupy(bulkhead: &Bulkhead) -> mpsc::Sender<()> {
     }));
     has_started.recv().expect("the worker starts");
     release
+}
+
+/// How long `calls` calls take, from several threads that each make one after another.
+pub fn from_threads(threads: u64, calls: u64, call: impl Fn() + Sync) -> Duration {
+    let gate = Barrier::new(threads as usize + 1);
+    thread::scope(|scope| {
+        for thread in 0..threads {
+            let share = calls / threads + u64::from(thread < calls % threads);
+            let (gate, call) = (&gate, &call);
+            scope.spawn(move || {
+                gate.wait();
+                for _ in 0..share {
+                    call();
+                }
+                gate.wait();
+            });
+        }
+        gate.wait();
+        let began = Instant::now();
+        gate.wait();
+        began.elapsed()
+    })
 }
 
 /// Where the threads of a bench run. A hand-off between two threads costs many times more on two idle
