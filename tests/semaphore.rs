@@ -535,6 +535,30 @@ fn a_call_from_inside_runs_in_the_turn_of_the_outer_one() {
     });
 }
 
+/// G4: what a thread has been in, it is not in any more.
+#[test]
+fn a_call_after_nested_ones_waits_for_its_turn_as_any_other() {
+    let (bulkhead, other) = (semaphore(1, 2), semaphore(1, 2));
+    let nested = bulkhead.run(|| {
+        let inside = other.run(|| bulkhead.run(|| ()).is_success());
+        inside.into_result().unwrap() && bulkhead.run(|| ()).is_success()
+    });
+    assert_eq!(nested.value(), Some(&true));
+    for taken in [&bulkhead, &other] {
+        thread::scope(|scope| {
+            let inside = Inside::new(scope, taken, 1);
+            let call = taken.call().queue_timeout(Duration::from_millis(1));
+            let result = call.run(|| ());
+            assert!(matches!(
+                result.error(),
+                Some(BulkheadError::QueueTimeout { .. })
+            ));
+            inside.finish();
+        });
+        assert_idle(taken);
+    }
+}
+
 /// G9, with another bulkhead in between, and while others wait.
 #[test]
 fn a_call_from_inside_does_not_wait_in_line() {
