@@ -8,10 +8,14 @@
 
 mod common;
 
+use std::convert::Infallible;
 use std::time::Duration;
 
 use allocation_counter::measure;
-use bulkman::{Bulkhead, BulkheadConfig, CircuitBreakerConfig};
+use bulkman::{
+    Bulkhead, BulkheadConfig, CircuitBreakerConfig, ExecutionHandle, ExecutionResult,
+    SemaphoreBulkhead,
+};
 use common::{PATIENCE, bulkhead, config, occupy, task};
 
 const CALLS: usize = 1_000;
@@ -46,27 +50,38 @@ fn built(config: BulkheadConfig) {
 fn main() {
     println!("{:<44} {:>8} {:>10}", "", "blocks", "bytes");
     let calls = bulkhead(1, 100);
-    row("run, wait", || drop(calls.run(task).wait()));
+    let succeeds = |handle: ExecutionHandle<_, _>| {
+        let result: ExecutionResult<_, Infallible> = handle.wait();
+        assert!(result.is_success());
+    };
+    row("run, wait", || succeeds(calls.run(task)));
     row("execute, wait", || {
         drop(calls.execute(|| Err::<u64, u64>(task())).wait());
     });
+    let detached = bulkhead(1, 100);
     row("run, detached", || {
-        drop(calls.call().wait_for_capacity(PATIENCE).run(task));
+        drop(detached.call().wait_for_capacity(PATIENCE).run(task));
     });
     row("run, wait, captures 64 bytes", || {
         let captured = [7_u64; 8];
-        drop(calls.run(move || captured.len()).wait());
+        succeeds(calls.run(move || captured.len() as u64));
     });
     row("run, wait, with a name that is static", || {
-        drop(calls.call().operation("get_user").run(task).wait());
+        succeeds(calls.call().operation("get_user").run(task));
     });
     row("run, wait, with a limit", || {
-        drop(calls.call().timeout(PATIENCE).run(task).wait());
+        succeeds(calls.call().timeout(PATIENCE).run(task));
     });
     let with_breaker = config(1, 100).circuit_breaker(CircuitBreakerConfig::default());
     let with_breaker = Bulkhead::new(with_breaker).expect("a valid configuration");
     row("run, wait, with a circuit breaker", || {
-        drop(with_breaker.run(task).wait());
+        succeeds(with_breaker.run(task));
+    });
+
+    let here = SemaphoreBulkhead::new(config(1, 100)).expect("a valid configuration");
+    row("in the caller's thread", || drop(here.run(task)));
+    row("in the caller's thread, inside another", || {
+        drop(here.run(|| drop(here.run(task))));
     });
 
     let queued = bulkhead(1, 100);

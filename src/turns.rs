@@ -14,7 +14,8 @@
 //!   from `below` still holds when it succeeds. (The count comes round after 2^46 turns, which take months.)
 //! * While somebody waits in line, nobody takes a seat past it and no seat is put on the stack: who gives one back sees
 //!   the bit, in the same word, and hands it to the first in line. So turns go in the order in which callers came
-//!   to the line, and whoever waits was there before the bit was set or is seen.
+//!   to the line. And nobody waits in vain: who comes to an empty line sets the bit first, and then looks once more
+//!   whether a seat is free.
 //! * Who waits leaves the line in one of three ways, each under its lock, and only once: it is given a seat, it gives up
 //!   at its deadline, or a shutdown takes it out. The two parties never both believe that they did it.
 
