@@ -110,6 +110,7 @@ mod result;
 mod run;
 mod seat;
 mod semaphore;
+mod semaphore_call;
 mod shared;
 mod shutdown;
 mod slots;
@@ -118,6 +119,7 @@ mod sync;
 mod task;
 mod terms;
 mod turns;
+mod turnstile;
 
 pub use bulkhead::{Bulkhead, BulkheadBuilder};
 pub use call::Call;
@@ -139,7 +141,8 @@ pub use handle::{CancelOnDrop, ExecutionHandle};
 pub use listener::{BulkheadEvent, BulkheadListener, CallInfo, FinishedOutcome};
 pub use panics::Panic;
 pub use result::ExecutionResult;
-pub use semaphore::{SemaphoreBulkhead, SemaphoreBulkheadBuilder, SemaphoreCall};
+pub use semaphore::{SemaphoreBulkhead, SemaphoreBulkheadBuilder};
+pub use semaphore_call::SemaphoreCall;
 pub use shutdown::{RunningTask, ShutdownReport};
 pub use stats::{BulkheadState, BulkheadStats};
 

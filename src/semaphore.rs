@@ -1,30 +1,24 @@
 //! The bulkhead whose tasks run in their callers' threads.
 
-use std::borrow::Cow;
 use std::convert::Infallible;
 use std::fmt;
 use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use crate::circuit::{CircuitBreaker, CircuitStorage, Ticket, Verdict};
+use crate::circuit::{CircuitBreaker, CircuitStorage};
 use crate::clock::Clock;
 use crate::config::BulkheadConfig;
 use crate::crew::Crew;
-use crate::current::{visited_seat, while_visiting};
 use crate::error::{BuildError, Rejected};
-use crate::failure::{EveryError, FailureClassifier, FailureIf, judged};
-use crate::gate::{Gate, Place, Plan};
-use crate::head::{Head, Host, Running, new_execution_id};
+use crate::gate::{Gate, Plan};
 use crate::listener::BulkheadListener;
-use crate::outcome::{Outcome, Why};
-use crate::permit::Permit;
 use crate::result::ExecutionResult;
-use crate::run::{Judged, Run};
-use crate::shutdown::{Ends, Patience, ShutdownReport, shut_down};
+use crate::semaphore_call::SemaphoreCall;
+use crate::shutdown::{Patience, ShutdownReport, shut_down};
 use crate::stats::{BulkheadState, BulkheadStats};
-use crate::terms::Terms;
-use crate::turns::{Turns, Waited};
+use crate::turns::Turns;
+use crate::turnstile::Turnstile;
 
 /// Limits how many calls run at a time, each in its caller's own thread: a bulkhead without threads of its own.
 ///
@@ -84,13 +78,7 @@ use crate::turns::{Turns, Waited};
 /// As for [`Bulkhead`](crate::Bulkhead#panics-in-user-code): a panic in a task is the call's outcome, and does not go on in
 /// the caller's thread unless that [resumes](crate::Panic::resume) it.
 pub struct SemaphoreBulkhead {
-    inner: Arc<Inner>,
-}
-
-/// A gate, and turns behind it.
-struct Inner {
-    gate: Gate,
-    turns: Turns,
+    turnstile: Arc<Turnstile>,
 }
 
 impl SemaphoreBulkhead {
@@ -167,7 +155,7 @@ impl SemaphoreBulkhead {
 
     /// Begins a call with settings of its own.
     pub fn call(&self) -> SemaphoreCall<'_> {
-        SemaphoreCall::new(&self.inner)
+        SemaphoreCall::new(&self.turnstile)
     }
 
     /// The decorator: a reusable closure that sends each call of `f` through the bulkhead.
@@ -192,56 +180,56 @@ impl SemaphoreBulkhead {
     where
         F: Fn(A) -> Result<T, E>,
     {
-        let inner = Arc::clone(&self.inner);
+        let turnstile = Arc::clone(&self.turnstile);
         let f = Arc::new(f);
-        move |args| SemaphoreCall::new(&inner).execute(|| f(args))
+        move |args| SemaphoreCall::new(&turnstile).execute(|| f(args))
     }
 
     /// The name given in the configuration.
     #[must_use]
     pub fn name(&self) -> &str {
-        &self.inner.gate.name
+        &self.turnstile.gate.name
     }
 
     /// The configuration that it was built from.
     #[must_use]
     pub fn config(&self) -> &BulkheadConfig {
-        &self.inner.gate.config
+        &self.turnstile.gate.config
     }
 
     /// As [`Bulkhead::state`](crate::Bulkhead::state).
     #[must_use]
     pub fn state(&self) -> BulkheadState {
-        self.inner.gate.state()
+        self.turnstile.gate.state()
     }
 
     /// As [`Bulkhead::is_healthy`](crate::Bulkhead::is_healthy).
     #[must_use]
     pub fn is_healthy(&self) -> bool {
-        self.inner.gate.is_healthy()
+        self.turnstile.gate.is_healthy()
     }
 
     /// How many more calls would be admitted at this moment, of N + Q in all; 0 after a shutdown.
     #[must_use]
     pub fn available_capacity(&self) -> usize {
-        self.inner.gate.available_capacity()
+        self.turnstile.gate.available_capacity()
     }
 
     /// The circuit breaker, if the configuration asked for one: to look at it, reset it or open it by hand.
     #[must_use]
     pub fn circuit_breaker(&self) -> Option<&CircuitBreaker> {
-        self.inner.gate.breaker.as_ref()
+        self.turnstile.gate.breaker.as_ref()
     }
 
     /// As [`Bulkhead::stats`](crate::Bulkhead::stats), with callers in place of workers.
     #[must_use]
     pub fn stats(&self) -> BulkheadStats {
-        self.inner.gate.stats()
+        self.turnstile.gate.stats()
     }
 
     /// As [`Bulkhead::reset_stats`](crate::Bulkhead::reset_stats).
     pub fn reset_stats(&self) {
-        self.inner.gate.reset_stats();
+        self.turnstile.gate.reset_stats();
     }
 
     /// Refuses new calls, lets those in it run and those in line have their turns, and waits until all have ended.
@@ -250,19 +238,19 @@ impl SemaphoreBulkhead {
     /// new calls and returns at once, since it cannot wait for itself. A circuit that is kept in a storage gets up to two
     /// seconds to store its last change, unless the storage is known not to answer.
     pub fn shutdown(&self) -> ShutdownReport {
-        shut_down(&*self.inner, Patience::Unlimited)
+        shut_down(&*self.turnstile, Patience::Unlimited)
     }
 
     /// As [`shutdown`](Self::shutdown), but when `limit` is over it cancels those in line, leaves running what runs, and
     /// returns. A limit beyond what the clock can hold means for ever. In one of its own tasks it does not wait, so
     /// nothing is cancelled either.
     pub fn shutdown_timeout(&self, limit: Duration) -> ShutdownReport {
-        shut_down(&*self.inner, Patience::limited(limit))
+        shut_down(&*self.turnstile, Patience::limited(limit))
     }
 
     /// Refuses new calls, cancels those in line, leaves running what runs, and returns at once.
     pub fn shutdown_now(&self) -> ShutdownReport {
-        shut_down(&*self.inner, Patience::None)
+        shut_down(&*self.turnstile, Patience::None)
     }
 }
 
@@ -272,19 +260,19 @@ impl RefUnwindSafe for SemaphoreBulkhead {}
 
 impl Drop for SemaphoreBulkhead {
     fn drop(&mut self) {
-        let patience = if self.inner.gate.is_discarding() {
+        let patience = if self.turnstile.gate.is_discarding() {
             // An earlier shutdown has waited as long as it was told to.
             Patience::None
         } else {
             Patience::Unlimited
         };
-        shut_down(&*self.inner, patience);
+        shut_down(&*self.turnstile, patience);
     }
 }
 
 impl fmt::Debug for SemaphoreBulkhead {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.inner.gate.fmt_as("SemaphoreBulkhead", f)
+        self.turnstile.gate.fmt_as("SemaphoreBulkhead", f)
     }
 }
 
@@ -334,7 +322,7 @@ impl SemaphoreBulkheadBuilder {
         };
         let gate = Gate::new(plan, crew, drained)?;
         Ok(SemaphoreBulkhead {
-            inner: Arc::new(Inner { gate, turns }),
+            turnstile: Arc::new(Turnstile { gate, turns }),
         })
     }
 }
@@ -346,337 +334,5 @@ impl fmt::Debug for SemaphoreBulkheadBuilder {
             .field("clock", &self.plan.clock)
             .field("listeners", &self.plan.listeners.0.len())
             .finish_non_exhaustive()
-    }
-}
-
-/// One call with settings of its own, over the configured ones. From [`SemaphoreBulkhead::call`].
-///
-/// ```
-/// use bulkman::{BulkheadConfig, SemaphoreBulkhead};
-/// use std::time::Duration;
-///
-/// let bulkhead = SemaphoreBulkhead::new(BulkheadConfig::new("users"))?;
-/// let name = bulkhead
-///     .call()
-///     .operation("get_user")
-///     .queue_timeout(Duration::from_millis(50)) // the wait for its turn
-///     .run(|| "Ada")
-///     .into_result()?;
-/// assert_eq!(name, "Ada");
-/// # Ok::<(), Box<dyn std::error::Error>>(())
-/// ```
-#[must_use = "a call does nothing until `execute`, `run` or `try_execute`"]
-pub struct SemaphoreCall<'a, C = EveryError> {
-    inner: &'a Arc<Inner>,
-    terms: Terms,
-    classifier: C,
-}
-
-impl<'a> SemaphoreCall<'a> {
-    fn new(inner: &'a Arc<Inner>) -> Self {
-        Self {
-            inner,
-            terms: Terms::new(&inner.gate.config),
-            classifier: EveryError,
-        }
-    }
-
-    /// As [`Call::failure_if`](crate::Call::failure_if); the closure may borrow.
-    pub fn failure_if<E, P>(self, is_failure: P) -> SemaphoreCall<'a, FailureIf<P>>
-    where
-        P: Fn(&E) -> bool,
-    {
-        SemaphoreCall {
-            inner: self.inner,
-            terms: self.terms,
-            classifier: FailureIf::new(is_failure),
-        }
-    }
-}
-
-impl<C> fmt::Debug for SemaphoreCall<'_, C> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.terms.fmt_as("SemaphoreCall", &self.inner.gate.name, f)
-    }
-}
-
-impl<C> SemaphoreCall<'_, C> {
-    /// Names what the call does, for listeners, shutdown reports and the task itself.
-    pub fn operation(mut self, name: impl Into<Cow<'static, str>>) -> Self {
-        self.terms.operation = Some(name.into());
-        self
-    }
-
-    /// Sets how long this call may wait for its turn. With zero it never has one.
-    pub fn queue_timeout(mut self, limit: Duration) -> Self {
-        self.terms.queue_timeout = Some(limit);
-        self
-    }
-
-    /// If the bulkhead is full, waits up to `limit` for a place instead of failing fast, in no particular order with
-    /// other callers; as [`Call::wait_for_capacity`](crate::Call::wait_for_capacity). With a place it then waits for its
-    /// turn. In one of the bulkhead's own tasks it does not wait, since the place that it waited for might be that task's.
-    pub fn wait_for_capacity(mut self, limit: Duration) -> Self {
-        self.terms.wait_for_capacity = Some(limit);
-        self
-    }
-
-    /// Sets how long the call may take in all: the wait for a place, which then ends with
-    /// [`Full`](crate::BulkheadError::Full), the wait for its turn, and the run, which [`current()`](crate::current()) then
-    /// tells that it is cancelled. It is not interrupted, see
-    /// [`execute_with_timeout`](SemaphoreBulkhead::execute_with_timeout).
-    pub fn timeout(mut self, limit: Duration) -> Self {
-        self.terms.timeout = Some(limit);
-        self
-    }
-
-    /// Makes the call. As [`SemaphoreBulkhead::execute`].
-    pub fn execute<T, E, F>(self, f: F) -> ExecutionResult<T, E>
-    where
-        F: FnOnce() -> Result<T, E>,
-        C: FailureClassifier<E>,
-    {
-        self.try_execute(f).unwrap_or_else(refused)
-    }
-
-    /// Makes a call that cannot fail by itself. As [`SemaphoreBulkhead::run`].
-    pub fn run<T, F>(self, f: F) -> ExecutionResult<T, Infallible>
-    where
-        F: FnOnce() -> T,
-    {
-        self.try_run(f).unwrap_or_else(refused)
-    }
-
-    /// Makes the call, or gives the closure back if it is refused. As [`SemaphoreBulkhead::try_execute`].
-    ///
-    /// # Errors
-    ///
-    /// [`Rejected`] with the reason and the closure.
-    #[inline]
-    pub fn try_execute<T, E, F>(self, f: F) -> Result<ExecutionResult<T, E>, Rejected<F>>
-    where
-        F: FnOnce() -> Result<T, E>,
-        C: FailureClassifier<E>,
-    {
-        let has_breaker = self.inner.gate.breaker.is_some();
-        self.submit(f, |f, classifier| judged(f, classifier, has_breaker)())
-    }
-
-    /// Makes a call that cannot fail by itself, or gives the closure back if it is refused. As
-    /// [`SemaphoreBulkhead::try_run`].
-    ///
-    /// # Errors
-    ///
-    /// [`Rejected`] with the reason and the closure.
-    #[inline]
-    pub fn try_run<T, F>(self, f: F) -> Result<ExecutionResult<T, Infallible>, Rejected<F>>
-    where
-        F: FnOnce() -> T,
-    {
-        self.submit(f, |f, _| (Ok(f()), Verdict::Success))
-    }
-
-    #[inline]
-    fn submit<T, E, F>(
-        self,
-        f: F,
-        task: impl FnOnce(F, C) -> Judged<T, E>,
-    ) -> Result<ExecutionResult<T, E>, Rejected<F>> {
-        match self.inner.gate.enter(&self.terms) {
-            Ok(place) => self.accept(place, f, task),
-            Err(refusal) => Err(self.inner.gate.reject(refusal, &self.terms, f)),
-        }
-    }
-
-    #[inline(never)]
-    fn accept<T, E, F>(
-        self,
-        Place { permit, begun }: Place<'_>,
-        f: F,
-        task: impl FnOnce(F, C) -> Judged<T, E>,
-    ) -> Result<ExecutionResult<T, E>, Rejected<F>> {
-        let Self {
-            inner,
-            terms,
-            classifier,
-        } = self;
-        let gate = &inner.gate;
-        let ticket = match gate.ask_the_circuit() {
-            Ok(ticket) => ticket,
-            Err(refusal) => {
-                drop(permit);
-                return Err(gate.reject(refusal, &terms, f));
-            }
-        };
-        let head = terms.into_head(&gate.clock, begun);
-        let outcome = match inner.turn(&head, ticket, permit) {
-            Ok(turn) => inner.run(turn, &head, ticket, || task(f, classifier)),
-            Err(why) => {
-                let queued_time = head.queued_for(gate.clock.now());
-                gate.has_left((f, classifier), &head, &why, queued_time);
-                Outcome::new(Err(why), queued_time, Duration::ZERO)
-            }
-        };
-        Ok(outcome.in_words(&head, &gate.name))
-    }
-}
-
-/// A result in place of the closure that nobody wants back.
-fn refused<T, E, F>(rejected: Rejected<F>) -> ExecutionResult<T, E> {
-    ExecutionResult::refused(rejected.reason, new_execution_id())
-}
-
-/// The right to run a task now.
-struct Turn<'a> {
-    permit: Permit<'a>,
-    since: Instant,
-    queued_time: Duration,
-    seat: usize,
-    /// Whether the seat is this call's own, rather than that of the call that makes it.
-    own: bool,
-}
-
-impl Inner {
-    /// Waits for a turn. Without one, the call has left.
-    #[inline(always)]
-    fn turn<'a, E>(
-        &'a self,
-        head: &Head,
-        ticket: Option<Ticket>,
-        permit: Permit<'a>,
-    ) -> Result<Turn<'a>, Why<E>> {
-        let gate = &self.gate;
-        let visited = visited_seat(gate.serial);
-        if let Some(seat) = visited.or_else(|| self.turns.try_take()) {
-            let turn = Turn {
-                permit,
-                since: head.admitted_at,
-                queued_time: Duration::ZERO,
-                seat,
-                own: visited.is_none(),
-            };
-            return self.in_time(turn, head, ticket);
-        }
-        self.wait_for_turn(head, ticket, permit)
-    }
-
-    #[cold]
-    fn wait_for_turn<'a, E>(
-        &'a self,
-        head: &Head,
-        ticket: Option<Ticket>,
-        permit: Permit<'a>,
-    ) -> Result<Turn<'a>, Why<E>> {
-        let gate = &self.gate;
-        let mut mine = Some(permit);
-        let park = || mine.take().into_iter().for_each(Permit::park);
-        let waited = self
-            .turns
-            .wait(&gate.clock, head.start_deadline(), ticket, park);
-        let over = Why::Cancelled { by_shutdown: true };
-        if waited == Waited::TakenOut {
-            return Err(over);
-        }
-        let permit = mine.unwrap_or_else(|| gate.admission.unpark());
-        let now = gate.clock.now();
-        if let Waited::Turn(seat) = waited {
-            let turn = Turn {
-                permit,
-                since: now,
-                queued_time: head.queued_for(now),
-                seat,
-                own: true,
-            };
-            return self.in_time(turn, head, ticket);
-        }
-        let why = Why::too_late(head, now).unwrap_or(over);
-        gate.leave(permit, ticket, &why);
-        Err(why)
-    }
-
-    /// A turn that has come too late is no turn, nor is one after a shutdown that cancels.
-    #[inline(always)]
-    fn in_time<'a, E>(
-        &self,
-        turn: Turn<'a>,
-        head: &Head,
-        ticket: Option<Ticket>,
-    ) -> Result<Turn<'a>, Why<E>> {
-        let why = if self.gate.is_discarding() {
-            Why::Cancelled { by_shutdown: true }
-        } else if let Some(why) = Why::too_late(head, turn.since) {
-            why
-        } else {
-            return Ok(turn);
-        };
-        let permit = self.end(turn);
-        self.gate.leave(permit, ticket, &why);
-        Err(why)
-    }
-
-    /// Gives the seat back; the place is still taken.
-    #[inline(always)]
-    fn end<'a>(&self, turn: Turn<'a>) -> Permit<'a> {
-        if turn.own {
-            self.turns.give_back(turn.seat);
-        }
-        turn.permit
-    }
-
-    #[inline(always)]
-    fn run<T, E>(
-        self: &Arc<Self>,
-        turn: Turn<'_>,
-        head: &Head,
-        ticket: Option<Ticket>,
-        task: impl FnOnce() -> Judged<T, E>,
-    ) -> Outcome<T, E> {
-        let gate = &self.gate;
-        let call = Run {
-            head,
-            ticket,
-            since: turn.since,
-            queued_time: turn.queued_time,
-            seat: turn.seat,
-            in_turn: turn.own,
-        };
-        let body = || gate.run(call, || gate.run_task(task));
-        let (outcome, _) = while_visiting(gate.serial, self, turn.seat, body);
-        drop(self.end(turn));
-        outcome
-    }
-}
-
-impl Ends for Inner {
-    fn gate(&self) -> &Gate {
-        &self.gate
-    }
-
-    fn cancel_queued(&self) {
-        let gate = &self.gate;
-        self.turns.take_all_out(|waiter| {
-            let why = Why::<Infallible>::Cancelled { by_shutdown: true };
-            gate.leave(gate.admission.unpark(), waiter.ticket, &why);
-        });
-    }
-
-    fn join(&self) {}
-}
-
-impl Host for Inner {
-    fn name(&self) -> &str {
-        self.gate.name()
-    }
-
-    fn is_closed(&self) -> bool {
-        self.gate.is_closed()
-    }
-
-    fn now(&self) -> Instant {
-        self.gate.now()
-    }
-
-    fn innermost(&self, seat: usize) -> Option<Running> {
-        self.gate.innermost(seat)
     }
 }
