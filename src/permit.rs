@@ -61,8 +61,8 @@ pub(crate) enum Denied {
 
 /// One of the N + Q places. Dropping it gives the place back.
 ///
-/// While a call is queued, its cell stands in for the permit: `park` hands the place over to the
-/// cell, and whoever takes the task out of the cell takes the place back with [`Admission::unpark`].
+/// While a call is queued, its cell, or its caller's entry in line, stands in for the permit: `park` hands the place over
+/// to that, and whoever takes the call out of there takes the place back with [`Admission::unpark`].
 #[must_use = "dropping a permit gives its place back"]
 pub(crate) struct Permit<'a>(&'a Admission);
 
@@ -168,7 +168,7 @@ impl Admission {
         decided
     }
 
-    /// The permit of a queued call, for the one who took the task out of its cell.
+    /// The permit of a queued call, for the one who took it out of its cell, or of the line.
     pub(crate) fn unpark(&self) -> Permit<'_> {
         Permit(self)
     }

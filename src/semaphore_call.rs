@@ -116,7 +116,8 @@ impl<C> SemaphoreCall<'_, C> {
         self.try_run(f).unwrap_or_else(refused)
     }
 
-    /// Makes the call, or gives the closure back if it is refused. As [`SemaphoreBulkhead::try_execute`](crate::SemaphoreBulkhead::try_execute).
+    /// Makes the call, or gives the closure back if it is refused. As
+    /// [`SemaphoreBulkhead::try_execute`](crate::SemaphoreBulkhead::try_execute).
     ///
     /// # Errors
     ///

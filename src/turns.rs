@@ -94,9 +94,6 @@ impl Turns {
     pub(crate) fn try_take(&self) -> Option<usize> {
         // ORDERING: Acquire, here and in `pop`: who takes a seat sees what its last owners wrote there.
         let word = self.top.load(Ordering::Acquire);
-        if word & WAITED_FOR != 0 {
-            return None;
-        }
         self.pop(word, |word| word & WAITED_FOR != 0)
     }
 
@@ -158,7 +155,7 @@ impl Turns {
     /// Under the lock, after somebody has left the line.
     fn mind_the_end(&self, line: &Line) {
         if line.waiting.is_empty() {
-            // ORDERING: Relaxed, here and where it is set: the bit says no more than to look under the lock.
+            // ORDERING: Relaxed, the bit says no more than to look under the lock.
             self.top.fetch_and(!WAITED_FOR, Ordering::Relaxed);
         }
     }
@@ -187,6 +184,7 @@ impl Turns {
         }
         if line.waiting.is_empty() {
             // From here on, who gives a seat back comes to the lock. One that came back before is on the stack.
+            // ORDERING: Acquire, as in `try_take`.
             let word = self.top.fetch_or(WAITED_FOR, Ordering::Acquire) | WAITED_FOR;
             if let Some(seat) = self.pop(word, |_| false) {
                 self.mind_the_end(&line);
