@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use crate::sync::{self, AtomicU64, Condvar, MutexGuard, Ordering};
+use crate::sync::{self, AtomicU64, Condvar, MutexGuard, Ordering, nanos};
 
 /// Where a bulkhead or a [`CircuitBreaker`](crate::CircuitBreaker) reads the time.
 ///
@@ -64,7 +64,7 @@ impl Clock {
     pub(crate) fn look_at(&self, deadline: Instant) -> Instant {
         match &self.0 {
             None => deadline,
-            // Nobody can tell how long a manual clock takes to get there.
+            // A manual clock may get there at any moment.
             Some(_) => sync::now() + Duration::from_millis(1),
         }
     }
@@ -78,7 +78,7 @@ impl Clock {
         deadline: Option<Instant>,
     ) {
         match (&self.0, deadline) {
-            // Nobody can tell how long a manual clock takes to get there: look every millisecond.
+            // A manual clock may get there at any moment: look every millisecond.
             (Some(_), Some(_)) => sync::wait_for(condvar, guard, Duration::from_millis(1)),
             _ => sync::wait_until(condvar, guard, deadline),
         }
@@ -111,8 +111,8 @@ impl From<ManualClock> for Clock {
 
 /// A clock that stands still until it is told to move, for tests.
 ///
-/// Clones share one time. Where a wall clock is needed, for a circuit in a storage, it moves along. A waiter whose deadline a manual clock passes notices within about a
-/// millisecond of real time.
+/// Clones share one time. The wall clock, which a circuit in a storage needs, moves along. A waiter notices within about a
+/// millisecond of real time that a manual clock has passed its deadline.
 #[derive(Clone)]
 pub struct ManualClock {
     start: Instant,
@@ -138,8 +138,8 @@ impl ManualClock {
     }
 
     fn passed(&self) -> Duration {
-        // ORDERING: Acquire pairs with `advance`: who sees the later time also sees what happened
-        // before the clock was moved.
+        // ORDERING: Acquire pairs with `advance`: a thread that sees the later time also sees what happened before the
+        // clock was moved.
         Duration::from_nanos(self.passed_nanos.load(Ordering::Acquire))
     }
 
@@ -164,59 +164,5 @@ impl Default for ManualClock {
 impl fmt::Debug for ManualClock {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ManualClock").finish_non_exhaustive()
-    }
-}
-
-/// A time limit in 8 bytes: nanoseconds, of which the largest number means none.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Limit(u64);
-
-impl Limit {
-    pub(crate) const NONE: Self = Self(u64::MAX);
-
-    #[inline]
-    pub(crate) fn new(limit: Option<Duration>) -> Self {
-        limit.map_or(Self::NONE, |limit| Self(nanos(limit)))
-    }
-
-    pub(crate) fn of_nanos(nanos: u64) -> Self {
-        Self(nanos)
-    }
-
-    pub(crate) fn in_nanos(self) -> u64 {
-        self.0
-    }
-
-    pub(crate) fn duration(self) -> Duration {
-        Duration::from_nanos(self.0)
-    }
-
-    /// When a limit that counts from `start` is over; `None`: never.
-    #[inline]
-    pub(crate) fn from(self, start: Instant) -> Option<Instant> {
-        if self == Self::NONE {
-            None
-        } else {
-            after(start, self.duration())
-        }
-    }
-}
-
-/// A duration in 8 bytes: nanoseconds, held at 584 years.
-#[inline]
-pub(crate) fn nanos(duration: Duration) -> u64 {
-    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
-}
-
-/// `start + duration`, or `None`, which means never, if no `Instant` can hold it.
-pub(crate) fn after(start: Instant, duration: Duration) -> Option<Instant> {
-    start.checked_add(duration)
-}
-
-/// The earlier of two deadlines, where `None` means never.
-pub(crate) fn earlier(a: Option<Instant>, b: Option<Instant>) -> Option<Instant> {
-    match (a, b) {
-        (Some(a), Some(b)) => Some(a.min(b)),
-        (a, b) => a.or(b),
     }
 }

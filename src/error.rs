@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use thiserror::Error as ThisError;
 
-use crate::panics::Panic;
+use crate::panic::Panic;
 
 /// Why a [`Bulkhead`](crate::Bulkhead), or a circuit breaker, could not be built. No thread is left behind.
 #[derive(Debug, ThisError)]
@@ -49,6 +49,32 @@ pub enum BuildError {
         #[source]
         source: Box<dyn Error + Send + Sync>,
     },
+}
+
+impl BuildError {
+    /// An error unless the rule `holds` for the value of a field.
+    pub(crate) fn check(
+        holds: bool,
+        field: &'static str,
+        value: impl fmt::Display,
+        rule: &'static str,
+    ) -> Result<(), Self> {
+        if holds {
+            Ok(())
+        } else {
+            Err(Self::InvalidValue {
+                field,
+                value: value.to_string(),
+                rule,
+            })
+        }
+    }
+
+    pub(crate) fn check_name(field: &'static str, name: &str) -> Result<(), Self> {
+        let value = format_args!("{name:?}");
+        Self::check(!name.is_empty(), field, value, "must not be empty")?;
+        Self::check(!name.contains('\0'), field, value, "must not contain a NUL")
+    }
 }
 
 /// Why a call was refused: it was never queued, and nothing of it ran.

@@ -1,4 +1,4 @@
-//! Telling others what happens.
+//! What a listener is told of a bulkhead.
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use uuid::Uuid;
 
 use crate::circuit::CircuitChange;
 use crate::error::RejectReason;
-use crate::panics::contain;
+use crate::panic::contain;
 
 /// Is told what happens in a bulkhead: for metrics, logs and alerts.
 ///

@@ -85,70 +85,49 @@
 //!   [`SemaphoreBulkhead`].
 //! * For splitting one computation over all cores: that is a work-stealing pool's job.
 
-mod bulkhead;
-mod call;
-mod channel;
 mod circuit;
 mod clock;
 mod config;
 mod context;
-mod crew;
-mod current;
-mod distribution;
+mod core;
 mod error;
-mod failure;
-mod gate;
-mod handle;
-mod head;
-mod listener;
-mod outcome;
-mod panics;
-mod permit;
-mod pool;
-mod queue;
+mod event;
+#[cfg(any(bulkman_loom, bulkman_shuttle))]
+#[doc(hidden)]
+#[allow(
+    missing_docs,
+    missing_debug_implementations,
+    reason = "for the model tests alone"
+)]
+pub mod model;
+mod panic;
 mod result;
-mod run;
-mod seat;
 mod semaphore;
-mod semaphore_call;
-mod shared;
-mod shutdown;
-mod slots;
 mod stats;
 mod sync;
-mod task;
-mod terms;
-mod turns;
-mod turnstile;
+mod thread_pool;
 
-pub use bulkhead::{Bulkhead, BulkheadBuilder};
-pub use call::Call;
 pub use circuit::{
-    CircuitBreaker, CircuitBreakerBuilder, CircuitChange, CircuitError, CircuitOpen, CircuitPermit,
-    CircuitRecord, CircuitState, CircuitStorage, CircuitSync, MemoryStorage, StorageError,
-    StoredCircuit, WriteGuard, WriteOutcome,
+    CircuitBreaker, CircuitBreakerBuilder, CircuitBreakerConfig, CircuitChange, CircuitError,
+    CircuitOpen, CircuitPermit, CircuitRecord, CircuitState, CircuitStorage, CircuitSync,
+    MemoryStorage, StorageError, StoredCircuit, WriteGuard, WriteOutcome,
 };
 #[cfg(feature = "postgres")]
 pub use circuit::{PostgresStorage, PostgresStorageBuilder};
 pub use clock::{Clock, ManualClock};
-pub use config::{BulkheadConfig, CircuitBreakerConfig};
+pub use config::BulkheadConfig;
 pub use context::{CapturedContext, ContextPropagator};
-pub use current::{CurrentExecution, current};
-pub use distribution::Distribution;
+pub use core::{
+    BulkheadBuilder, Call, CurrentExecution, EveryError, FailureClassifier, FailureIf, RunningTask,
+    SemaphoreKind, ShutdownReport, ThreadPoolKind, current,
+};
 pub use error::{BuildError, BulkheadError, RejectReason, Rejected};
-pub use failure::{EveryError, FailureClassifier, FailureIf};
-pub use handle::{CancelOnDrop, ExecutionHandle};
-pub use listener::{BulkheadEvent, BulkheadListener, CallInfo, FinishedOutcome};
-pub use panics::Panic;
+pub use event::{BulkheadEvent, BulkheadListener, CallInfo, FinishedOutcome};
+pub use panic::Panic;
 pub use result::ExecutionResult;
-pub use semaphore::{SemaphoreBulkhead, SemaphoreBulkheadBuilder};
-pub use semaphore_call::SemaphoreCall;
-pub use shutdown::{RunningTask, ShutdownReport};
-pub use stats::{BulkheadState, BulkheadStats};
-
-#[cfg(any(bulkman_loom, bulkman_shuttle))]
-#[doc(hidden)]
-pub use sync::__model;
+pub use semaphore::{SemaphoreBulkhead, SemaphoreBulkheadBuilder, SemaphoreCall};
+pub use stats::{BulkheadState, BulkheadStats, Distribution};
+pub use thread_pool::{Bulkhead, CancelOnDrop, ExecutionHandle};
 
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]

@@ -87,7 +87,7 @@ fn expiry_by_the_waiter_against_dequeue() {
         let ran = Arc::new(AtomicUsize::new(0));
         let counter = Arc::clone(&ran);
         let handle = bulkhead.run(move || counter.fetch_add(1, Ordering::Relaxed));
-        bulkman::__model::advance(Duration::from_secs(1));
+        bulkman::model::advance(Duration::from_secs(1));
         let result = handle.wait();
         match result.error() {
             None => assert_eq!(ran.load(Ordering::Relaxed), 1),
@@ -110,7 +110,7 @@ fn limit_of_the_caller_against_completion() {
         let handle = bulkhead
             .call()
             .timeout(Duration::from_secs(1))
-            .run(|| bulkman::__model::advance(Duration::from_secs(1)));
+            .run(|| bulkman::model::advance(Duration::from_secs(1)));
         match handle.wait().error() {
             None | Some(BulkheadError::Timeout { .. }) => {}
             Some(other) => panic!("{other}"),

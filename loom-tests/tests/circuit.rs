@@ -27,7 +27,7 @@ fn two_callers_for_one_probe() {
     explore("two callers, one probe", 3, || {
         let breaker = breaker();
         breaker.force_open();
-        bulkman::__model::advance(Duration::from_secs(1));
+        bulkman::model::advance(Duration::from_secs(1));
         let out = Arc::new(AtomicUsize::new(0));
         let ask = {
             let (breaker, out) = (Arc::clone(&breaker), Arc::clone(&out));
@@ -79,7 +79,7 @@ fn late_failure_against_a_probe() {
             }
         });
         breaker.force_open();
-        bulkman::__model::advance(Duration::from_secs(1));
+        bulkman::model::advance(Duration::from_secs(1));
         let probe = breaker.try_acquire();
         late.join().unwrap();
         if let Ok(probe) = probe {
@@ -169,7 +169,7 @@ fn trip_against_news_of_an_open_circuit() {
         let peer = thread::spawn(move || {
             peer_writes(&peers, CircuitState::Open, 99);
             // The next refresh is due.
-            bulkman::__model::advance(Duration::from_secs(1));
+            bulkman::model::advance(Duration::from_secs(1));
         });
         breaker.record_failure();
         assert!(breaker.is_open(), "undone by an older row");
@@ -193,7 +193,7 @@ fn trip_against_news_of_a_closed_circuit() {
         peer_writes(&world.storage, CircuitState::HalfOpen, 0);
         let breaker = world.breaker("model");
         peer_writes(&world.storage, CircuitState::Closed, 0);
-        let failing = thread::spawn(|| bulkman::__model::advance(Duration::from_secs(1)));
+        let failing = thread::spawn(|| bulkman::model::advance(Duration::from_secs(1)));
         breaker.force_open();
         assert!(breaker.is_open());
         failing.join().unwrap();
@@ -212,7 +212,7 @@ fn half_opening_against_reset() {
         let world = World::new();
         let breaker = world.breaker("model");
         breaker.force_open();
-        let time = thread::spawn(|| bulkman::__model::advance(Duration::from_secs(10)));
+        let time = thread::spawn(|| bulkman::model::advance(Duration::from_secs(10)));
         breaker.reset();
         time.join().unwrap();
         assert!(breaker.flush(Duration::MAX));

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use bulkman::__model::{Seats, advance};
+use bulkman::model::{ModelSlots, advance};
 use bulkman::{
     BulkheadError, BulkheadStats, CircuitBreakerConfig, ExecutionResult, SemaphoreBulkhead,
     ShutdownReport,
@@ -83,14 +83,14 @@ impl World {
 
 /// Seats that are marked while somebody has them: nobody else may have the same one.
 struct Marked {
-    seats: Seats,
+    seats: ModelSlots,
     taken: [AtomicBool; 2],
 }
 
 impl Marked {
     fn new(seats: usize) -> Arc<Self> {
         Arc::new(Self {
-            seats: Seats::new(seats),
+            seats: ModelSlots::new(seats),
             taken: Default::default(),
         })
     }
@@ -212,7 +212,7 @@ fn getting_into_line_against_the_only_seat() {
 #[test]
 fn turns_in_the_order_of_the_line() {
     explore("order of the line", 3, || {
-        let seats = Arc::new(Seats::new(1));
+        let seats = Arc::new(ModelSlots::new(1));
         let came = Arc::new(Mutex::new(Vec::new()));
         let had = Arc::new(Mutex::new(Vec::new()));
         let seat = seats.try_take().expect("it is free");

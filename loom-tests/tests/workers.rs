@@ -6,7 +6,7 @@ mod support;
 
 use std::sync::Arc;
 
-use bulkman::__model::{Line, Taker};
+use bulkman::model::{ModelChannel, ModelWorker};
 use loom::sync::{Condvar, Mutex};
 use loom::thread::{self, JoinHandle};
 use support::explore;
@@ -14,7 +14,7 @@ use support::explore;
 /// A line, and the hall where those meet who have taken from it: tasks that end only when all of them run, which
 /// takes a worker for each.
 struct Hall {
-    line: Line,
+    line: ModelChannel,
     present: Mutex<usize>,
     changed: Condvar,
 }
@@ -22,7 +22,7 @@ struct Hall {
 impl Hall {
     fn new() -> Arc<Self> {
         Arc::new(Self {
-            line: Line::new(4),
+            line: ModelChannel::new(4),
             present: Mutex::new(0),
             changed: Condvar::new(),
         })
@@ -32,7 +32,7 @@ impl Hall {
     fn worker(self: &Arc<Self>, entries: usize) -> JoinHandle<()> {
         let hall = Arc::clone(self);
         thread::spawn(move || {
-            let me = Taker::here();
+            let me = ModelWorker::this_thread();
             for _ in 0..entries {
                 hall.line.take(&me);
             }
@@ -138,7 +138,7 @@ fn the_stop_token_against_two_workers() {
         let workers = [(), ()].map(|()| {
             let hall = Arc::clone(&hall);
             thread::spawn(move || {
-                let me = Taker::here();
+                let me = ModelWorker::this_thread();
                 while hall.line.take(&me) == MEET {
                     hall.meet();
                 }

@@ -7,14 +7,14 @@ use std::time::Duration;
 
 use thiserror::Error;
 
-use super::core::{ChangeCallback, Circuit};
-use super::keeper::Attachment;
+use super::config::CircuitBreakerConfig;
+use super::locked::{ChangeCallback, Circuit};
 use super::machine::{CircuitChange, CircuitState, Ticket, Verdict};
 use super::storage::CircuitStorage;
+use super::synchronizer::Attachment;
 use crate::clock::Clock;
-use crate::config::{CircuitBreakerConfig, check_name};
 use crate::error::{BuildError, RetryAfter};
-use crate::panics::catch;
+use crate::panic::catch;
 
 /// Stops calls to a dependency that keeps failing, and finds out when it is back.
 ///
@@ -54,7 +54,7 @@ use crate::panics::catch;
 /// A circuit that is kept in a [`CircuitStorage`] leaves it. Its last change is still written, if the storage answers
 /// and the process goes on for so long; [`flush`](Self::flush) waits for that, and so does the end of a bulkhead.
 pub struct CircuitBreaker {
-    // Goes first, so that the keeper of a shared circuit has the last reference, and drops the callbacks.
+    // Goes first, so that the synchronizer of a shared circuit has the last reference, and drops the callbacks.
     circuit: Arc<Circuit>,
     /// Where the circuit is kept, if it is shared.
     attachment: Option<Attachment>,
@@ -267,15 +267,15 @@ impl CircuitBreakerBuilder {
     /// As [`CircuitBreaker::new`]; and [`BuildError::CircuitStorage`] if the storage does not take this name, or its
     /// thread could not be started.
     pub fn build(self) -> Result<CircuitBreaker, BuildError> {
-        check_name("name", &self.name)?;
+        BuildError::check_name("name", &self.name)?;
         self.config.validate()?;
-        let circuit = |bell| {
+        let circuit = |signal| {
             Arc::new(Circuit::new(
                 self.name.into(),
                 self.config,
                 self.clock,
                 self.on_change,
-                bell,
+                signal,
             ))
         };
         let Some(storage) = self.storage else {
@@ -284,7 +284,7 @@ impl CircuitBreakerBuilder {
                 attachment: None,
             });
         };
-        let circuit = circuit(Some(storage.sync().bell()));
+        let circuit = circuit(Some(Arc::clone(storage.sync().signal())));
         let attachment = Attachment::new(storage, Arc::clone(&circuit))?;
         Ok(CircuitBreaker {
             circuit,

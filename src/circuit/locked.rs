@@ -1,21 +1,22 @@
-//! The machine behind a lock, with a hint in front of the lock.
+//! The machine behind a lock, and a hint in front of the lock.
 //!
-//! The hint is one word, generation and kind, rewritten under the lock after every event. It lets the
-//! common cases go without the lock: a call through a closed circuit, a success that changes nothing,
-//! and every refusal, so that no refused caller ever waits for a thread that is settling a call.
+//! The hint is one word, generation and kind, rewritten under the lock after every event. With it the common cases take
+//! no lock: a call through a closed circuit, a success that changes nothing, and every refusal. So a refused caller
+//! never waits for a thread that settles a call.
 
 use std::num::NonZeroU64;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::config::CircuitBreakerConfig;
 use super::machine::{
     Admit, Adopted, CircuitChange, CircuitState, HalfOpening, Machine, Snapshot, Ticket,
     Transition, Verdict,
 };
-use super::roster::Bell;
+use super::signal::Signal;
 use crate::clock::Clock;
-use crate::config::CircuitBreakerConfig;
-use crate::panics::{contain, note};
+
+use crate::panic::{contain, note};
 use crate::sync::{AtomicU64, Mutex, Ordering};
 
 pub(crate) struct Circuit {
@@ -29,9 +30,9 @@ pub(crate) struct Circuit {
     open_until: AtomicU64,
     epoch: Instant,
     on_change: Vec<ChangeCallback>,
-    /// Rung with each new generation, if a keeper waits for it and does not know.
-    bell: Option<Bell>,
-    /// The generation that the storage knows of; 0: none. Written by the keeper alone.
+    /// Raised with each new generation that the synchronizer has not made itself.
+    signal: Option<Arc<Signal>>,
+    /// The generation that the storage knows of; 0: none. Written by the synchronizer alone.
     settled: AtomicU64,
 }
 
@@ -54,10 +55,10 @@ impl Circuit {
         rules: CircuitBreakerConfig,
         clock: Clock,
         on_change: Vec<ChangeCallback>,
-        bell: Option<Bell>,
+        signal: Option<Arc<Signal>>,
     ) -> Self {
-        let half_opening = if bell.is_some() {
-            HalfOpening::ByKeeper
+        let half_opening = if signal.is_some() {
+            HalfOpening::BySynchronizer
         } else {
             HalfOpening::ByCall
         };
@@ -70,7 +71,7 @@ impl Circuit {
             machine: Mutex::new(machine),
             open_until: AtomicU64::new(0),
             on_change,
-            bell,
+            signal,
             settled: AtomicU64::new(0),
         }
     }
@@ -174,7 +175,7 @@ impl Circuit {
         self.settled.load(Ordering::Acquire)
     }
 
-    /// The keeper says that the storage knows of this generation.
+    /// The synchronizer says that the storage knows of this generation.
     pub(crate) fn settle_generation(&self, generation: u64) {
         self.settled.store(generation, Ordering::Release);
     }
@@ -184,7 +185,7 @@ impl Circuit {
         self.settled() == self.generation()
     }
 
-    /// When the keeper has to end the isolation; `None`: not open, or open for ever.
+    /// When the synchronizer has to end the isolation; `None`: not open, or open for ever.
     pub(crate) fn isolated_until(&self) -> Option<Instant> {
         self.machine.lock().open_until().flatten()
     }
@@ -225,7 +226,7 @@ impl Circuit {
         });
     }
 
-    /// What the keeper changes.
+    /// A change that the synchronizer makes.
     fn at(
         &self,
         generation: u64,
@@ -245,14 +246,14 @@ impl Circuit {
         &self,
         event: impl FnOnce(&mut Machine) -> (R, Option<Transition>),
     ) -> R {
-        self.change(event, self.bell.as_ref())
+        self.change(event, self.signal.as_deref())
     }
 
-    /// The one place that changes the machine: event, hint, unlock, then the bell and the callbacks.
+    /// The one place that changes the machine: event, hint, unlock, then the signal and the callbacks.
     fn change<R>(
         &self,
         event: impl FnOnce(&mut Machine) -> (R, Option<Transition>),
-        bell: Option<&Bell>,
+        signal: Option<&Signal>,
     ) -> R {
         let (answer, transition, has_moved) = {
             let mut machine = self.machine.lock();
@@ -262,13 +263,13 @@ impl Circuit {
                 let nanos = until.map_or(u64::MAX, |until| self.nanos(until));
                 self.open_until.store(nanos, Ordering::Release);
             }
-            // ORDERING: Release, who sees "open" also sees until when.
+            // ORDERING: Release, so that a reader that sees "open" also sees until when.
             self.hint.store(hint(&machine), Ordering::Release);
             (answer, transition, machine.generation() != before)
         };
-        // Also for what is nobody else's business: a reset of a closed circuit closes it for peers that have it open.
-        if let (true, Some(bell)) = (has_moved, bell) {
-            bell.ring();
+        // Also without a transition: a reset of a closed circuit closes it for peers that have it open.
+        if let (true, Some(signal)) = (has_moved, signal) {
+            signal.raise();
         }
         if let Some((from, to, sequence)) = transition {
             self.tell(from, to, sequence);

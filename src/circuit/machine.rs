@@ -10,9 +10,9 @@
 //! of an earlier generation says nothing about the present and is dropped. A ticket that comes back
 //! without a verdict (cancelled, expired, refused later) gives its probe's turn back.
 //!
-//! A circuit that is shared through a storage differs in one thing: its keeper moves it from open to half-open
+//! A circuit that is shared through a storage differs in one thing: its synchronizer moves it from open to half-open
 //! ([`half_open`](Machine::half_open)), after it has asked the storage, and calls are refused until then. Only when the
-//! keeper is long overdue, since its storage hangs, a call does it after all. What peers have stored comes in through
+//! synchronizer is long overdue, since its storage hangs, a call does it after all. What peers have stored comes in through
 //! [`adopt`](Machine::adopt).
 
 use std::collections::VecDeque;
@@ -20,8 +20,8 @@ use std::num::NonZeroU64;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::clock::after;
-use crate::config::CircuitBreakerConfig;
+use super::config::CircuitBreakerConfig;
+use crate::sync::after;
 
 /// What a circuit does with calls.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -85,8 +85,8 @@ pub(crate) type Transition = (CircuitState, CircuitState, u64);
 pub(crate) enum HalfOpening {
     /// The first call after it.
     ByCall,
-    /// The keeper of a shared circuit, unless it hangs.
-    ByKeeper,
+    /// The synchronizer of a shared circuit, unless it hangs.
+    BySynchronizer,
 }
 
 impl HalfOpening {
@@ -94,7 +94,7 @@ impl HalfOpening {
     fn grace(self) -> Duration {
         match self {
             Self::ByCall => Duration::ZERO,
-            Self::ByKeeper => Duration::from_secs(10),
+            Self::BySynchronizer => Duration::from_secs(10),
         }
     }
 }
@@ -319,7 +319,7 @@ impl Machine {
         transition
     }
 
-    /// The keeper ends the isolation of an open circuit.
+    /// The synchronizer ends the isolation of an open circuit.
     pub(crate) fn half_open(&mut self) -> Option<Transition> {
         if matches!(self.phase, Phase::Open { .. }) {
             self.move_to(Phase::HalfOpen {

@@ -1,6 +1,8 @@
-//! What the circuits of one storage and the thread that keeps them have in common: who comes, who goes, and a bell.
+//! The circuits of one storage, and how they and their synchronizer wait for each other.
 //!
-//! Nothing but this is touched under the lock; no I/O, and no code of the user's.
+//! The lock is held for nothing else: no I/O and no user code runs under it. A circuit is handed over first and the
+//! signal raised after that; the synchronizer lowers the signal first and takes what was handed over after that. So it
+//! misses nothing.
 
 #![allow(
     clippy::missing_const_for_thread_local,
@@ -14,43 +16,42 @@ use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::core::Circuit;
-use crate::sync::{self, Condvar, Mutex, MutexGuard};
+use super::locked::Circuit;
+use super::signal::Signal;
+use crate::sync::{self, Condvar, Mutex};
 
-/// What stands for a time without an end, so that it can be added to any point in time.
+/// Stands for a time without an end: it can be added to any point in time.
 pub(super) const FOR_EVER: Duration = Duration::from_secs(100 * 365 * 86_400);
 
 sync::thread_local! {
-    static IS_KEEPER: Cell<bool> = Cell::new(false);
+    static IS_SYNCHRONIZER: Cell<bool> = Cell::new(false);
 }
 
-/// What ties the circuits of one [`CircuitStorage`](crate::CircuitStorage) to the thread that keeps them in step with
-/// it.
+/// Ties the circuits of one [`CircuitStorage`](crate::CircuitStorage) to the thread that keeps them in step with it.
 ///
-/// A storage owns one and hands it out; its clones share it. The thread, named `bulkman-circuits`, starts with the
+/// A storage owns one and lends it out; clones of the storage share it. The thread, named `bulkman-circuits`, starts with the
 /// first circuit and ends after the last.
 #[derive(Clone)]
-pub struct CircuitSync(Arc<Roster>);
+pub struct CircuitSync(Arc<Members>);
 
-struct Roster {
+struct Members {
     refresh_interval: Duration,
     state: Mutex<State>,
-    /// The keeper waits here for work.
-    work: Condvar,
-    /// Others wait here for the keeper.
+    /// The synchronizer waits for it.
+    signal: Arc<Signal>,
+    /// Other threads wait here for the synchronizer.
     progress: Condvar,
 }
 
 #[derive(Default)]
 struct State {
-    keeper_runs: bool,
-    rung: bool,
+    synchronizer_runs: bool,
     joining: Vec<Arc<Circuit>>,
     leaving: Vec<Arc<Circuit>>,
     trouble: Option<String>,
 }
 
-/// What the keeper finds when it comes back from waiting.
+/// The circuits that were handed over while the synchronizer waited.
 #[derive(Default)]
 pub(super) struct Work {
     pub(super) joining: Vec<Arc<Circuit>>,
@@ -71,10 +72,10 @@ impl CircuitSync {
     /// An own change is written at once, whatever the interval.
     #[must_use]
     pub fn with_refresh_interval(interval: Duration) -> Self {
-        Self(Arc::new(Roster {
+        Self(Arc::new(Members {
             refresh_interval: interval.clamp(Duration::from_millis(1), FOR_EVER),
             state: Mutex::default(),
-            work: Condvar::new(),
+            signal: Arc::default(),
             progress: Condvar::new(),
         }))
     }
@@ -92,43 +93,43 @@ impl CircuitSync {
         self.0.state.lock().trouble.clone()
     }
 
-    pub(super) fn bell(&self) -> Bell {
-        Bell(self.clone())
+    pub(super) fn signal(&self) -> &Arc<Signal> {
+        &self.0.signal
     }
 
-    /// Hands a circuit to the keeper, which `start` starts if there is none.
+    /// Hands a circuit to the synchronizer, which `start` starts if there is none.
     pub(super) fn join(
         &self,
         circuit: &Arc<Circuit>,
         start: impl FnOnce() -> io::Result<()>,
     ) -> io::Result<()> {
         let mut state = self.0.state.lock();
-        if !state.keeper_runs {
+        if !state.synchronizer_runs {
             start()?;
-            state.keeper_runs = true;
+            state.synchronizer_runs = true;
         }
         state.joining.push(Arc::clone(circuit));
-        self.ring(&mut state);
+        drop(state);
+        self.0.signal.raise();
         Ok(())
     }
 
-    /// The keeper lets go of a circuit after it has written its last change.
+    /// The synchronizer drops a circuit after it has written the last change.
     pub(super) fn leave(&self, circuit: Arc<Circuit>) {
-        let mut state = self.0.state.lock();
-        state.leaving.push(circuit);
-        self.ring(&mut state);
+        self.0.state.lock().leaving.push(circuit);
+        self.0.signal.raise();
     }
 
-    /// Waits until `done`, or the storage is in trouble; whether it is done. On a keeper's thread, where callbacks of
-    /// circuits run, it does not wait.
-    pub(super) fn wait_for_keeper(&self, limit: Duration, done: impl Fn() -> bool) -> bool {
+    /// Waits until `done`, or until the storage is in trouble, and tells whether it is done. On the synchronizer's own
+    /// thread, where callbacks of circuits run, it does not wait.
+    pub(super) fn wait_for_progress(&self, limit: Duration, done: impl Fn() -> bool) -> bool {
         let deadline = sync::now().checked_add(limit);
         let mut state = self.0.state.lock();
         loop {
             if done() {
                 return true;
             }
-            if IS_KEEPER.with(Cell::get)
+            if IS_SYNCHRONIZER.with(Cell::get)
                 || state.trouble.is_some()
                 || deadline.is_some_and(|deadline| sync::now() >= deadline)
             {
@@ -138,40 +139,32 @@ impl CircuitSync {
         }
     }
 
-    /// Called once on the keeper's thread.
-    pub(super) fn sit_down() {
-        IS_KEEPER.with(|is_keeper| is_keeper.set(true));
+    /// Makes this thread the one of a synchronizer.
+    pub(super) fn mark_this_thread() {
+        IS_SYNCHRONIZER.with(|is_synchronizer| is_synchronizer.set(true));
     }
 
-    /// The keeper waits until the bell rings or `deadline` comes.
+    /// The synchronizer waits until the signal is raised or `deadline` comes.
     pub(super) fn wait_for_work(&self, deadline: Instant) -> Work {
+        self.0.signal.wait(deadline);
         let mut state = self.0.state.lock();
-        while !state.rung && sync::now() < deadline {
-            sync::wait_until(&self.0.work, &mut state, Some(deadline));
-        }
-        state.rung = false;
         Work {
             joining: std::mem::take(&mut state.joining),
             leaving: std::mem::take(&mut state.leaving),
         }
     }
 
-    /// The keeper has been through all its circuits. `false` tells it to end: it has none left, and none is coming.
+    /// The synchronizer has been through all its circuits. `false` tells it to end: it has none left, and none is coming.
     pub(super) fn report(&self, trouble: Option<String>, has_circuits: bool) -> bool {
         let mut state = self.0.state.lock();
         state.trouble = trouble;
-        state.keeper_runs = has_circuits || !state.joining.is_empty();
-        if !state.keeper_runs {
-            // Whoever comes next finds out for itself.
+        state.synchronizer_runs = has_circuits || !state.joining.is_empty();
+        if !state.synchronizer_runs {
+            // The next synchronizer finds out for itself.
             state.trouble = None;
         }
         self.0.progress.notify_all();
-        state.keeper_runs
-    }
-
-    fn ring(&self, state: &mut MutexGuard<'_, State>) {
-        state.rung = true;
-        self.0.work.notify_one();
+        state.synchronizer_runs
     }
 }
 
@@ -191,15 +184,5 @@ impl fmt::Debug for CircuitSync {
             .field("refresh_interval", &self.0.refresh_interval)
             .field("trouble", &self.trouble())
             .finish_non_exhaustive()
-    }
-}
-
-/// Calls the keeper.
-pub(crate) struct Bell(CircuitSync);
-
-impl Bell {
-    pub(super) fn ring(&self) {
-        let mut state = self.0.0.state.lock();
-        self.0.ring(&mut state);
     }
 }

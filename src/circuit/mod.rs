@@ -1,24 +1,31 @@
-//! The circuit breaker: `machine` decides, `core` serves threads, `keeper` keeps a shared one in step with its storage.
+//! The circuit breaker. It knows nothing of bulkheads.
+//!
+//! `machine` decides, `locked` serves threads, `breaker` is the face. A shared circuit is kept in a `storage`; its
+//! `synchronizer` alone reads and writes there.
 
 mod breaker;
-mod core;
-mod keeper;
+mod config;
+mod locked;
 mod machine;
+mod members;
+mod memory;
 #[cfg(feature = "postgres")]
 mod postgres;
-mod roster;
+mod signal;
 mod storage;
+mod synchronizer;
 
 pub use breaker::{
     CircuitBreaker, CircuitBreakerBuilder, CircuitError, CircuitOpen, CircuitPermit,
 };
+pub use config::CircuitBreakerConfig;
 pub use machine::{CircuitChange, CircuitState};
+pub use members::CircuitSync;
+pub use memory::MemoryStorage;
 #[cfg(feature = "postgres")]
 pub use postgres::{PostgresStorage, PostgresStorageBuilder};
-pub use roster::CircuitSync;
 pub use storage::{
-    CircuitRecord, CircuitStorage, MemoryStorage, StorageError, StoredCircuit, WriteGuard,
-    WriteOutcome,
+    CircuitRecord, CircuitStorage, StorageError, StoredCircuit, WriteGuard, WriteOutcome,
 };
 
 pub(crate) use machine::{Ticket, Verdict};

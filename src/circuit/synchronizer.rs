@@ -1,6 +1,4 @@
-//! Keeps shared circuits in step with their storage, on a thread of its own.
-//!
-//! The rules, for each circuit:
+//! Keeps shared circuits in step with their storage, on a thread of its own. The rules for each circuit:
 //!
 //! - A change of state made here is *unsettled* until the storage has it, or has answered with a peer's open circuit,
 //!   which then holds here too. Unsettled changes are written first, and at once.
@@ -11,7 +9,7 @@
 //!   storage just hangs, a call moves it in the end.
 //! - Outcomes of a circuit whose state does not change are written with the refresh.
 //!
-//! When the storage fails, circuits go on with what this process knows, and the keeper tries again after a pause that
+//! When the storage fails, circuits go on with what this process knows, and the synchronizer tries again after a pause that
 //! grows. A storage that fails for one circuit, since its row is locked, say, is asked for news all the same, without
 //! a growing pause, and tried with another circuit first the next time. It is logged once when the storage goes and
 //! once when it is back.
@@ -19,14 +17,14 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::core::Circuit;
+use super::locked::Circuit;
 use super::machine::{Adopted, CircuitState, Snapshot};
-use super::roster::{CircuitSync, FOR_EVER};
+use super::members::{CircuitSync, FOR_EVER};
 use super::storage::{
     CircuitRecord, CircuitStorage, StorageError, StoredCircuit, WriteGuard, WriteOutcome,
 };
 use crate::error::BuildError;
-use crate::panics::{catch, contain, discard, message, note};
+use crate::panic::{catch, contain, discard, message, note};
 use crate::sync;
 
 /// How long building a breaker waits for what its storage knows.
@@ -37,7 +35,7 @@ const SECOND_LOOK: Duration = Duration::from_millis(50);
 /// The longest pause between two attempts, or the refresh interval if that is longer.
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 
-/// A circuit's place with the keeper of its storage. Dropping it gives the place up.
+/// A circuit's place with the synchronizer of its storage. Dropping it gives the place up.
 pub(crate) struct Attachment {
     sync: CircuitSync,
     /// `None` only while it is dropped.
@@ -58,14 +56,14 @@ impl Attachment {
         storage.check_name(&name).map_err(refused)?;
         let sync = storage.sync().clone();
         let start = || {
-            let keeper = Keeper::new(Arc::clone(&storage), sync.clone());
-            sync::spawn("bulkman-circuits".to_owned(), || keeper.run()).map(drop)
+            let synchronizer = Synchronizer::new(Arc::clone(&storage), sync.clone());
+            sync::spawn("bulkman-circuits".to_owned(), || synchronizer.run()).map(drop)
         };
         sync.join(&circuit, start)
             .map_err(|error| refused(StorageError::new(error)))?;
-        // If a keeper ran already, this may be the last of a storage that is only a handle to the same rows.
+        // If a synchronizer ran already, this may be the last of a storage that is only a handle to the same rows.
         contain(&name, "dropping a storage", || drop(storage));
-        sync.wait_for_keeper(FIRST_ANSWER, || circuit.is_settled());
+        sync.wait_for_progress(FIRST_ANSWER, || circuit.is_settled());
         Ok(Self {
             sync,
             circuit: Some(circuit),
@@ -78,7 +76,7 @@ impl Attachment {
                 .as_ref()
                 .is_none_or(|circuit| circuit.is_settled())
         };
-        self.sync.wait_for_keeper(limit, is_settled)
+        self.sync.wait_for_progress(limit, is_settled)
     }
 }
 
@@ -90,10 +88,10 @@ impl Drop for Attachment {
     }
 }
 
-struct Keeper {
+struct Synchronizer {
     storage: Arc<dyn CircuitStorage>,
     sync: CircuitSync,
-    circuits: Vec<Kept>,
+    circuits: Vec<Member>,
     next_refresh: Instant,
     outage: Option<Outage>,
 }
@@ -111,7 +109,7 @@ struct Outage {
     retry_at: Instant,
 }
 
-impl Keeper {
+impl Synchronizer {
     fn new(storage: Arc<dyn CircuitStorage>, sync: CircuitSync) -> Self {
         Self {
             storage,
@@ -123,15 +121,15 @@ impl Keeper {
     }
 
     fn run(mut self) {
-        CircuitSync::sit_down();
+        CircuitSync::mark_this_thread();
         loop {
             let work = self.sync.wait_for_work(self.next_look());
             self.circuits
-                .extend(work.joining.into_iter().map(Kept::new));
+                .extend(work.joining.into_iter().map(Member::new));
             self.look();
             for circuit in work.leaving {
                 self.circuits
-                    .retain(|kept| !Arc::ptr_eq(&kept.circuit, &circuit));
+                    .retain(|member| !Arc::ptr_eq(&member.circuit, &circuit));
                 let name = Arc::clone(circuit.name());
                 contain(name, "dropping a circuit's callbacks", || drop(circuit));
             }
@@ -143,7 +141,7 @@ impl Keeper {
         contain("of a storage", "dropping it", || drop(self.storage));
     }
 
-    /// When there is something to do even if nobody rings.
+    /// When there is something to do even if the signal is not raised.
     fn next_look(&self) -> Instant {
         let storage = self
             .outage
@@ -151,11 +149,11 @@ impl Keeper {
             .map_or(self.next_refresh, |outage| outage.retry_at);
         self.circuits
             .iter()
-            .filter_map(|kept| {
-                let until = kept.circuit.isolated_until()?;
-                let look_at = kept.circuit.clock().look_at(until);
-                // The storage was asked just now and has not ended it: no use in asking again at once.
-                Some(if kept.is_over && kept.circuit.is_due() {
+            .filter_map(|member| {
+                let until = member.circuit.isolated_until()?;
+                let look_at = member.circuit.clock().look_at(until);
+                // The storage was asked just now and has not ended it: asking again at once is of no use.
+                Some(if member.is_over && member.circuit.is_due() {
                     look_at.max(sync::now() + SECOND_LOOK)
                 } else {
                     look_at
@@ -189,20 +187,20 @@ impl Keeper {
     /// All that is to be done now. After the first write that fails there is no other, but news are still asked for.
     fn step(&mut self, refresh: bool) -> Result<(), Failure> {
         let mut news_wanted = refresh;
-        for kept in &mut self.circuits {
+        for member in &mut self.circuits {
             // Another circuit of this process may have the same name.
-            news_wanted |= kept.is_unsettled();
-            kept.is_over = kept.circuit.is_due();
-            news_wanted |= kept.circuit.settled() == NOTHING || kept.is_over;
+            news_wanted |= member.is_unsettled();
+            member.is_over = member.circuit.is_due();
+            news_wanted |= member.circuit.settled() == NOTHING || member.is_over;
         }
         // In an outage a write would only take its time to fail.
         let asks_first = self.outage.is_some();
         if asks_first {
             self.load()?;
         }
-        let written = self.write(|kept, storage| {
-            if kept.is_unsettled() {
-                kept.write_state(storage)
+        let written = self.write(|member, storage| {
+            if member.is_unsettled() {
+                member.write_state(storage)
             } else {
                 Ok(())
             }
@@ -211,15 +209,15 @@ impl Keeper {
             self.load()?;
         }
         written?;
-        self.write(|kept, storage| {
-            if kept.is_over && kept.circuit.is_due() && !kept.is_unsettled() {
-                kept.end_isolation(storage)
+        self.write(|member, storage| {
+            if member.is_over && member.circuit.is_due() && !member.is_unsettled() {
+                member.end_isolation(storage)
             } else {
                 Ok(())
             }
         })?;
         if refresh {
-            self.write(Kept::write_outcomes)?;
+            self.write(Member::write_outcomes)?;
         }
         Ok(())
     }
@@ -227,11 +225,11 @@ impl Keeper {
     /// Lets each circuit write, up to the first error. The circuit behind that one is the first the next time.
     fn write(
         &mut self,
-        mut write: impl FnMut(&mut Kept, &dyn CircuitStorage) -> Result<(), StorageError>,
+        mut write: impl FnMut(&mut Member, &dyn CircuitStorage) -> Result<(), StorageError>,
     ) -> Result<(), Failure> {
         for i in 0..self.circuits.len() {
-            let kept = &mut self.circuits[i];
-            if let Err(error) = attempt(|| write(kept, &*self.storage)) {
+            let member = &mut self.circuits[i];
+            if let Err(error) = attempt(|| write(member, &*self.storage)) {
                 self.circuits.rotate_left(i + 1);
                 return Err(Failure {
                     error,
@@ -250,7 +248,7 @@ impl Keeper {
     }
 
     fn try_load(&mut self) -> Result<(), StorageError> {
-        let names: Vec<Arc<str>> = self.circuits.iter().map(Kept::name).collect();
+        let names: Vec<Arc<str>> = self.circuits.iter().map(Member::name).collect();
         let names: Vec<&str> = names.iter().map(|name| &**name).collect();
         let rows = self.storage.load_many(&names)?;
         if rows.len() != names.len() {
@@ -260,17 +258,17 @@ impl Keeper {
                 rows.len()
             )));
         }
-        for (kept, row) in self.circuits.iter_mut().zip(rows) {
-            kept.take(row);
+        for (member, row) in self.circuits.iter_mut().zip(rows) {
+            member.take(row);
         }
         Ok(())
     }
 
     /// Isolations end without the storage's consent.
     fn go_on_alone(&mut self) {
-        for kept in &self.circuits {
-            if kept.circuit.is_due() {
-                kept.circuit.half_open(kept.circuit.generation());
+        for member in &self.circuits {
+            if member.circuit.is_due() {
+                member.circuit.half_open(member.circuit.generation());
             }
         }
     }
@@ -317,8 +315,8 @@ const NOTHING: u64 = 0;
 /// The generation in which a circuit begins.
 const FIRST: u64 = 1;
 
-/// A circuit with what the keeper knows about its row.
-struct Kept {
+/// A circuit with what the synchronizer knows about its row.
+struct Member {
     circuit: Arc<Circuit>,
     /// The version of the row that was last written or taken over.
     seen: Option<u64>,
@@ -328,7 +326,7 @@ struct Kept {
     told: Vec<bool>,
 }
 
-impl Kept {
+impl Member {
     fn new(circuit: Arc<Circuit>) -> Self {
         Self {
             circuit,

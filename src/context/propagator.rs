@@ -2,7 +2,7 @@
 
 use std::any::Any;
 
-use crate::panics::contain;
+use crate::panic::contain;
 
 /// Takes something along from the thread that submits a call to the worker that runs it.
 ///
@@ -63,23 +63,23 @@ impl std::fmt::Debug for CapturedContext {
     }
 }
 
-/// What all propagators of a bulkhead captured for one call. Without propagators nothing is allocated.
+/// The contexts that all propagators of a bulkhead captured for one call. Without propagators nothing is allocated.
 #[derive(Default)]
 #[expect(
     clippy::box_collection,
     reason = "a thin pointer: most calls have none, and all carry the room"
 )]
-pub(crate) struct Luggage(Option<Box<Vec<CapturedContext>>>);
+pub(crate) struct CapturedContexts(Option<Box<Vec<CapturedContext>>>);
 
-impl Luggage {
-    pub(crate) fn pack(bulkhead: &str, propagators: &[Box<dyn ContextPropagator>]) -> Self {
+impl CapturedContexts {
+    pub(crate) fn capture(bulkhead: &str, propagators: &[Box<dyn ContextPropagator>]) -> Self {
         let captured = propagators
             .iter()
             .filter_map(|p| contain(bulkhead, "a context propagator", || p.capture()));
         Self(Some(Box::new(captured.collect())))
     }
 
-    /// Drops what was captured for a task that never started.
+    /// Drops the contexts of a task that never started.
     pub(crate) fn discard(self, bulkhead: &str) {
         for captured in self.0.into_iter().flat_map(|all| *all) {
             contain(bulkhead, "the drop of a captured context", || {

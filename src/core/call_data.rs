@@ -1,4 +1,4 @@
-//! A call, whatever its types and wherever it runs: what it has, and what its own task can ask it.
+//! What every admitted call has, whatever its types and wherever it runs, and what its own task can ask it.
 
 use std::borrow::Cow;
 use std::hash::{BuildHasher, Hasher, RandomState};
@@ -6,13 +6,11 @@ use std::time::{Duration, Instant};
 
 use uuid::Uuid;
 
-use crate::clock::{Limit, earlier};
-use crate::listener::CallInfo;
-use crate::panics::{catch, discard};
-use crate::sync::AtomicBool;
+use crate::event::CallInfo;
+use crate::panic::{catch, discard};
+use crate::sync::{AtomicBool, Limit, earlier};
 
-/// What every call has.
-pub(crate) struct Head {
+pub(crate) struct CallData {
     pub(crate) execution_id: Uuid,
     pub(crate) operation: Option<Cow<'static, str>>,
     pub(crate) admitted_at: Instant,
@@ -25,9 +23,9 @@ pub(crate) struct Head {
     pub(crate) cancel_requested: AtomicBool,
 }
 
-/// A call that runs, as others see it.
+/// A running call, as other threads see it.
 #[derive(Clone)]
-pub(crate) struct Running {
+pub(crate) struct RunningCall {
     pub(crate) execution_id: Uuid,
     pub(crate) operation: Option<Cow<'static, str>>,
     pub(crate) since: Instant,
@@ -36,24 +34,24 @@ pub(crate) struct Running {
 }
 
 /// A call, as its own task sees it.
-pub(crate) trait Execution: Send + Sync {
-    fn head(&self) -> &Head;
-    fn host(&self) -> &dyn Host;
+pub(crate) trait CallView: Send + Sync {
+    fn data(&self) -> &CallData;
+    fn bulkhead(&self) -> &dyn BulkheadView;
 }
 
 /// A bulkhead, as its tasks see it.
-pub(crate) trait Host: Send + Sync {
+pub(crate) trait BulkheadView: Send + Sync {
     fn name(&self) -> &str;
     fn is_closed(&self) -> bool;
-    /// By its clock.
+    /// By the bulkhead's clock.
     fn now(&self) -> Instant;
-    /// The innermost call in a seat, for the one who sits there.
-    fn innermost(&self, seat: usize) -> Option<Running>;
+    /// The innermost call in a slot, asked by the thread that owns the slot.
+    fn innermost(&self, slot: usize) -> Option<RunningCall>;
 }
 
-impl Head {
-    /// As much of the head of a running call as its task can ask for. Nobody cancels it.
-    pub(crate) fn of_running(running: Running) -> Self {
+impl CallData {
+    /// What a task that runs in its caller's thread can ask about its call. No handle can cancel such a call.
+    pub(crate) fn of_running(running: RunningCall) -> Self {
         let since = running.since;
         let left = running
             .deadline
@@ -69,7 +67,7 @@ impl Head {
         }
     }
 
-    /// Whether there is a limit to be late for.
+    /// Whether the call can be too late to start.
     #[inline]
     pub(crate) fn is_limited(&self) -> bool {
         self.queue_timeout != Limit::NONE || self.timeout_left != Limit::NONE
@@ -108,8 +106,8 @@ impl Head {
     }
 }
 
-/// A random (v4) UUID, also in a thread-local destructor, where the usual source of random numbers may be gone: then
-/// from the standard library's.
+/// A random (v4) UUID. In a thread-local destructor the usual source of random numbers may be gone: then from the
+/// standard library's.
 pub(crate) fn new_execution_id() -> Uuid {
     catch(Uuid::new_v4).unwrap_or_else(|payload| {
         discard(payload);

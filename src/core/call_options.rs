@@ -4,19 +4,19 @@ use std::borrow::Cow;
 use std::fmt;
 use std::time::{Duration, Instant};
 
-use crate::clock::{Clock, Limit, after, earlier};
+use super::call_data::{CallData, new_execution_id};
+use crate::clock::Clock;
 use crate::config::BulkheadConfig;
-use crate::head::{Head, new_execution_id};
-use crate::sync::AtomicBool;
+use crate::sync::{AtomicBool, Limit, after, earlier};
 
-pub(crate) struct Terms {
+pub(crate) struct CallOptions {
     pub(crate) operation: Option<Cow<'static, str>>,
     pub(crate) queue_timeout: Option<Duration>,
     pub(crate) wait_for_capacity: Option<Duration>,
     pub(crate) timeout: Option<Duration>,
 }
 
-impl Terms {
+impl CallOptions {
     pub(crate) fn new(config: &BulkheadConfig) -> Self {
         Self {
             operation: None,
@@ -26,17 +26,17 @@ impl Terms {
         }
     }
 
-    /// Until when a caller that has come at `begun` waits `limit` for a place; `None`: for ever.
-    pub(crate) fn place_deadline(&self, begun: Instant, limit: Duration) -> Option<Instant> {
+    /// Until when a caller that came at `begun` waits `limit` for a place; `None`: for ever.
+    pub(crate) fn capacity_deadline(&self, begun: Instant, limit: Duration) -> Option<Instant> {
         let in_all = self.timeout.and_then(|limit| after(begun, limit));
         earlier(after(begun, limit), in_all)
     }
 
-    /// The call, admitted now; `begun`: since when it had waited for its place, if it did.
+    /// The call, admitted now. `begun`: since when it had waited for its place, if it did.
     #[inline(always)]
-    pub(crate) fn into_head(self, clock: &Clock, begun: Option<Instant>) -> Head {
+    pub(crate) fn into_data(self, clock: &Clock, begun: Option<Instant>) -> CallData {
         let admitted_at = clock.now();
-        Head {
+        CallData {
             execution_id: new_execution_id(),
             operation: self.operation,
             admitted_at,

@@ -2,15 +2,13 @@
 
 use std::fmt;
 
+use super::current::ThisBulkhead;
 use crate::circuit::Verdict;
-use crate::current::ThisBulkhead;
-use crate::panics::contain;
-use crate::run::Judged;
+use crate::panic::contain;
 
 /// Decides which of a task's errors count against the circuit.
 ///
-/// [`EveryError`] is the default; [`Call::failure_if`](crate::Call::failure_if) and
-/// [`SemaphoreCall::failure_if`](crate::SemaphoreCall::failure_if) set another.
+/// [`EveryError`] is the default; [`Call::failure_if`](crate::Call::failure_if) sets another.
 pub trait FailureClassifier<E> {
     /// Whether this error says that the dependency is in trouble.
     fn is_failure(&self, error: &E) -> bool;
@@ -26,8 +24,7 @@ impl<E> FailureClassifier<E> for EveryError {
     }
 }
 
-/// Those errors count for which the closure says so, see
-/// [`Call::failure_if`](crate::Call::failure_if).
+/// An error counts if the closure says so, see [`Call::failure_if`](crate::Call::failure_if).
 #[derive(Clone, Copy)]
 pub struct FailureIf<P>(P);
 
@@ -49,12 +46,15 @@ impl<E, P: Fn(&E) -> bool> FailureClassifier<E> for FailureIf<P> {
     }
 }
 
-/// The task together with what the circuit breaker is to make of its result.
-pub(crate) fn judged<T, E>(
+/// What a task returned, and what the circuit is to make of it.
+pub(crate) type JudgedResult<T, E> = (Result<T, E>, Verdict);
+
+/// The task, followed by the verdict on its result.
+pub(crate) fn judge<T, E>(
     f: impl FnOnce() -> Result<T, E>,
     classifier: impl FailureClassifier<E>,
     has_breaker: bool,
-) -> impl FnOnce() -> Judged<T, E> {
+) -> impl FnOnce() -> JudgedResult<T, E> {
     move || {
         let result = f();
         let verdict = match &result {

@@ -1,23 +1,23 @@
-//! How a call came to its end, before it is put into words.
+//! How a call ended, in the few words that every call has room for.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::clock::nanos;
+use super::call_data::CallData;
 use crate::error::BulkheadError;
-use crate::head::Head;
-use crate::panics::Panic;
+use crate::panic::Panic;
 use crate::result::ExecutionResult;
+use crate::sync::nanos;
 
-/// An `ExecutionResult` without what is known of the call anyway, since every call carries the room for it.
+/// An `ExecutionResult` without what the call's data says anyway.
 pub(crate) struct Outcome<T, E> {
-    pub(crate) result: Result<T, Why<E>>,
+    pub(crate) result: Result<T, EndReason<E>>,
     queued_nanos: u64,
     execution_nanos: u64,
 }
 
 /// A `BulkheadError` without the name and the limits.
-pub(crate) enum Why<E> {
+pub(crate) enum EndReason<E> {
     Failed(E),
     Panicked(Box<Panic>),
     QueueTimeout,
@@ -25,14 +25,14 @@ pub(crate) enum Why<E> {
     Cancelled { by_shutdown: bool },
 }
 
-impl<E> Why<E> {
-    /// Whether it is too late at `now` for the call to start, and by which limit: the one that passed first.
+impl<E> EndReason<E> {
+    /// Why the call may not start at `now`, if it is too late: by the limit that passed first.
     #[inline]
-    pub(crate) fn too_late(head: &Head, now: Instant) -> Option<Self> {
-        let first = head.start_deadline()?;
+    pub(crate) fn too_late(data: &CallData, now: Instant) -> Option<Self> {
+        let first = data.start_deadline()?;
         if now < first {
             None
-        } else if head.queue_deadline() == Some(first) {
+        } else if data.queue_deadline() == Some(first) {
             Some(Self::QueueTimeout)
         } else {
             Some(Self::Timeout { started: false })
@@ -43,7 +43,7 @@ impl<E> Why<E> {
 impl<T, E> Outcome<T, E> {
     #[inline(always)]
     pub(crate) fn new(
-        result: Result<T, Why<E>>,
+        result: Result<T, EndReason<E>>,
         queued_time: Duration,
         execution_time: Duration,
     ) -> Self {
@@ -56,29 +56,33 @@ impl<T, E> Outcome<T, E> {
 
     /// The whole result, for the caller.
     #[inline(always)]
-    pub(crate) fn in_words(self, head: &Head, bulkhead_name: &Arc<str>) -> ExecutionResult<T, E> {
+    pub(crate) fn into_result(
+        self,
+        data: &CallData,
+        bulkhead_name: &Arc<str>,
+    ) -> ExecutionResult<T, E> {
         let queued_time = Duration::from_nanos(self.queued_nanos);
         let bulkhead = || Arc::clone(bulkhead_name);
         ExecutionResult {
-            result: self.result.map_err(|why| match why {
-                Why::Failed(error) => BulkheadError::Failed(error),
-                Why::Panicked(panic) => BulkheadError::Panicked(*panic),
-                Why::QueueTimeout => BulkheadError::QueueTimeout {
+            result: self.result.map_err(|reason| match reason {
+                EndReason::Failed(error) => BulkheadError::Failed(error),
+                EndReason::Panicked(panic) => BulkheadError::Panicked(*panic),
+                EndReason::QueueTimeout => BulkheadError::QueueTimeout {
                     bulkhead: bulkhead(),
                     queued_for: queued_time,
-                    limit: head.queue_timeout.duration(),
+                    limit: data.queue_timeout.duration(),
                 },
-                Why::Timeout { started } => BulkheadError::Timeout {
+                EndReason::Timeout { started } => BulkheadError::Timeout {
                     bulkhead: bulkhead(),
-                    limit: head.timeout.duration(),
+                    limit: data.timeout.duration(),
                     started,
                 },
-                Why::Cancelled { by_shutdown } => BulkheadError::Cancelled {
+                EndReason::Cancelled { by_shutdown } => BulkheadError::Cancelled {
                     bulkhead: bulkhead(),
                     by_shutdown,
                 },
             }),
-            execution_id: head.execution_id,
+            execution_id: data.execution_id,
             bulkhead_name: bulkhead(),
             queued_time,
             execution_time: Duration::from_nanos(self.execution_nanos),

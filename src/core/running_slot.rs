@@ -1,51 +1,50 @@
-//! A seat: what can be seen from outside of what runs in one of the N places to run.
+//! Which call runs in one of the N slots, as other threads see it: for shutdown reports and `current()`.
 
 use std::time::{Duration, Instant};
 
 use uuid::Uuid;
 
-use crate::clock::{Limit, nanos};
-use crate::head::{Head, Running};
-use crate::sync::{AtomicU64, Mutex, Ordering};
+use super::call_data::{CallData, RunningCall};
+use crate::sync::{AtomicU64, Limit, Mutex, Ordering, nanos};
 
-/// A place to run, where others can see what runs there: a call, and on top of it the calls that it has made itself
-/// and that run in its stead. One thread at a time sits in it: a worker for its whole life, or a caller.
+/// The call that runs in a slot, and on top of it the calls that it has made itself and that run in its stead. One thread
+/// at a time owns the slot: a worker for its whole life, or a caller. The owner alone writes here.
 ///
-/// Most calls are a call in its turn, and without a name. What is to be seen of those fits into a few words, which
-/// who sits here alone writes, with plain stores:
+/// Most calls are not nested and have no name. A few words hold what is to be seen of them. These words are a *seqlock*:
 ///
-/// * While `turn` is odd, the words belong to the call that runs. They are written while it is even.
-/// * So who finds the same odd number before and after reading them has read one call's words: had it read a later
-///   call's, it would also see the `turn` in between.
+/// * The owner makes `version` odd when the words are written and a call runs, and even when it has ended. It writes the
+///   words while `version` is even, with plain stores.
+/// * A reader that finds the same odd `version` before and after it has read the words has read one call's words. Had it
+///   read a later call's, it would also see the `version` in between.
 ///
-/// All others are listed under a lock.
+/// All other calls are kept in a list under a lock.
 ///
-/// Each seat has cache lines of its own, as in [`Padded`](crate::sync::Padded): they are written with every call.
+/// Each slot has cache lines of its own, as in [`Padded`](crate::sync::Padded), since every call writes them.
 #[repr(align(128))]
-pub(crate) struct Seat {
-    turn: AtomicU64,
+pub(crate) struct RunningSlot {
+    version: AtomicU64,
     id: [AtomicU64; 2],
     /// In nanoseconds from `epoch`, as the next.
     since: AtomicU64,
     /// When the caller's limit is over, as a [`Limit`].
     deadline: AtomicU64,
     epoch: Instant,
-    listed: Mutex<Vec<Running>>,
+    listed: Mutex<Vec<RunningCall>>,
 }
 
-/// Where a call is to be seen, for the end of it.
+/// Where a running call is shown, for its end.
 #[derive(Clone, Copy)]
 #[must_use]
-pub(crate) enum Seated {
-    InTurn,
-    Listed,
+pub(crate) enum Shown {
+    InWords,
+    InList,
 }
 
-impl Seat {
+impl RunningSlot {
     /// No call starts before `epoch`.
     pub(crate) fn new(epoch: Instant) -> Self {
         Self {
-            turn: AtomicU64::new(0),
+            version: AtomicU64::new(0),
             id: Default::default(),
             since: AtomicU64::new(0),
             deadline: AtomicU64::new(Limit::NONE.in_nanos()),
@@ -54,22 +53,22 @@ impl Seat {
         }
     }
 
-    /// A call begins here; `in_turn` unless it runs on top of another.
+    /// A call begins in this slot.
     #[inline]
-    pub(crate) fn begin(&self, head: &Head, since: Instant, in_turn: bool) -> Seated {
-        let deadline = head.deadline();
-        if !in_turn || head.operation.is_some() {
-            let running = Running {
-                execution_id: head.execution_id,
-                operation: head.operation.clone(),
+    pub(crate) fn begin(&self, data: &CallData, since: Instant, is_nested: bool) -> Shown {
+        let deadline = data.deadline();
+        if is_nested || data.operation.is_some() {
+            let running = RunningCall {
+                execution_id: data.execution_id,
+                operation: data.operation.clone(),
                 since,
                 deadline,
             };
             self.listed.lock().push(running);
-            return Seated::Listed;
+            return Shown::InList;
         }
-        // ORDERING: Release, here and in `pass`, and Acquire in `running_in_turn`: see above.
-        let (high, low) = head.execution_id.as_u64_pair();
+        // ORDERING: Release, here and in `advance`, and Acquire in `in_words`: see above.
+        let (high, low) = data.execution_id.as_u64_pair();
         self.id[0].store(high, Ordering::Release);
         self.id[1].store(low, Ordering::Release);
         let from_epoch = |at: Instant| at.saturating_duration_since(self.epoch);
@@ -77,53 +76,54 @@ impl Seat {
             .store(nanos(from_epoch(since)), Ordering::Release);
         let deadline = Limit::new(deadline.map(from_epoch));
         self.deadline.store(deadline.in_nanos(), Ordering::Release);
-        self.pass();
-        Seated::InTurn
+        self.advance();
+        Shown::InWords
     }
 
     /// The last call that has begun here is over.
     #[inline]
-    pub(crate) fn end(&self, seated: Seated) {
-        match seated {
-            Seated::InTurn => self.pass(),
-            Seated::Listed => {
+    pub(crate) fn end(&self, shown: Shown) {
+        match shown {
+            Shown::InWords => self.advance(),
+            Shown::InList => {
                 self.listed.lock().pop();
             }
         }
     }
 
     #[inline]
-    fn pass(&self) {
-        // ORDERING: the load is of the last store of those who sat here, which each leaves to the next.
-        let turn = self.turn.load(Ordering::Relaxed);
-        self.turn.store(turn.wrapping_add(1), Ordering::Release);
+    fn advance(&self) {
+        // ORDERING: Relaxed. The load reads the last store of an owner of the slot; each owner hands the slot to the next.
+        let version = self.version.load(Ordering::Relaxed);
+        self.version
+            .store(version.wrapping_add(1), Ordering::Release);
     }
 
     /// From the outermost to the innermost.
-    pub(crate) fn running(&self) -> Vec<Running> {
-        let mut running: Vec<_> = self.running_in_turn().into_iter().collect();
+    pub(crate) fn running(&self) -> Vec<RunningCall> {
+        let mut running: Vec<_> = self.in_words().into_iter().collect();
         running.extend(self.listed.lock().iter().cloned());
         running
     }
 
-    /// Asked by the one who sits here.
-    pub(crate) fn innermost(&self) -> Option<Running> {
+    /// Asked by the owner.
+    pub(crate) fn innermost(&self) -> Option<RunningCall> {
         let listed = self.listed.lock().last().cloned();
-        listed.or_else(|| self.running_in_turn())
+        listed.or_else(|| self.in_words())
     }
 
-    fn running_in_turn(&self) -> Option<Running> {
+    fn in_words(&self) -> Option<RunningCall> {
         loop {
-            let turn = self.turn.load(Ordering::Acquire);
-            if turn % 2 == 0 {
+            let version = self.version.load(Ordering::Acquire);
+            if version % 2 == 0 {
                 return None;
             }
             let [high, low] = [&self.id[0], &self.id[1]].map(|half| half.load(Ordering::Acquire));
             let since = self.since.load(Ordering::Acquire);
             let deadline = self.deadline.load(Ordering::Acquire);
             // ORDERING: Relaxed is enough after the Acquire of the words.
-            if self.turn.load(Ordering::Relaxed) == turn {
-                return Some(Running {
+            if self.version.load(Ordering::Relaxed) == version {
+                return Some(RunningCall {
                     execution_id: Uuid::from_u64_pair(high, low),
                     operation: None,
                     since: self.epoch + Duration::from_nanos(since),

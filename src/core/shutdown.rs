@@ -1,25 +1,24 @@
 //! How a bulkhead ends, wherever its tasks run.
 //!
-//! 1. `close` the admission. From here on the set of admitted calls is final, and callers that wait
-//!    for a place are refused.
-//! 2. When the last admitted call has given its place back, which `permit.rs` notices exactly once, the crew ends:
-//!    workers are stopped, see `pool.rs`; a bulkhead without workers has ended with that.
-//! 3. To cancel what is queued, `discard_queued` is set and the queue emptied: by the one who shuts down, and by
-//!    everybody who comes to it later.
-//! 4. `shutdown` waits until the crew is gone, and joins its threads. Who runs a call of the same bulkhead
-//!    never waits, nor does a thread that is about to submit one and holds its place.
+//! 1. The shutdown closes the permits. From here on the set of admitted calls is final, and callers that wait for a place
+//!    are refused.
+//! 2. When the last admitted call has given its place back, which `permit.rs` notices exactly once, the latch goes to zero:
+//!    for a thread pool after its workers have ended, see `worker.rs`; for a bulkhead without threads at once.
+//! 3. A shutdown that cancels sets `discard_queued` and empties the queue. Each thread that comes to a queued call later
+//!    sees the flag and cancels the call too.
+//! 4. `shutdown` waits for the latch and joins the threads. A thread that runs a call of the same bulkhead never waits, nor
+//!    does a thread that is about to submit one and holds its place.
 
 use std::borrow::Cow;
 use std::time::{Duration, Instant};
 
 use uuid::Uuid;
 
-use crate::clock::after;
-use crate::current::ThisThread;
-use crate::gate::Gate;
-use crate::listener::BulkheadEvent;
-use crate::panics::note;
-use crate::sync::{self, LateArrivals};
+use super::engine::Engine;
+use super::this_thread::ThisThread;
+use crate::event::BulkheadEvent;
+use crate::panic::note;
+use crate::sync::{self, LatePushes, after};
 
 /// What a shutdown has done, and what it leaves behind.
 #[derive(Clone, Debug, Default)]
@@ -57,69 +56,68 @@ pub struct RunningTask {
 
 /// How long a shutdown waits.
 #[derive(Clone, Copy)]
-pub(crate) enum Patience {
-    /// Until everything is done.
-    Unlimited,
-    /// Until then; afterwards what is queued is cancelled. `None`: as `Unlimited`.
+pub(crate) enum WaitLimit {
+    /// Until everything is done, or until then: afterwards what is queued is cancelled. `None`: without a limit.
     Until(Option<Instant>),
     /// Not at all.
-    None,
+    NoWait,
 }
 
-impl Patience {
+impl WaitLimit {
+    pub(crate) const UNLIMITED: Self = Self::Until(None);
+
     /// For `shutdown_timeout`.
-    pub(crate) fn limited(limit: Duration) -> Self {
+    pub(crate) fn within(limit: Duration) -> Self {
         Self::Until(after(sync::now(), limit))
     }
 }
 
-/// What ends differently, by where the tasks run.
-pub(crate) trait Ends {
-    fn gate(&self) -> &Gate;
-    /// Cancels everything that is queued now. Whatever is queued later is cancelled by whoever comes to it.
+/// A bulkhead to shut down: what differs between the two kinds.
+pub(crate) trait ShutdownTarget {
+    fn engine(&self) -> &Engine;
+    /// Cancels everything that is queued now. A thread that comes to a call that is queued later cancels it.
     fn cancel_queued(&self);
-    /// Waits until the threads are gone from the system, if it has some; their crew is at its end.
+    /// Waits until the threads are gone from the system, if there are any. The latch is at zero.
     fn join(&self);
 }
 
-pub(crate) fn shut_down(bulkhead: &impl Ends, patience: Patience) -> ShutdownReport {
-    let gate = bulkhead.gate();
-    let before = gate.totals();
-    if gate.admission.close() {
-        let bulkhead = &*gate.name;
+pub(crate) fn shut_down(bulkhead: &impl ShutdownTarget, limit: WaitLimit) -> ShutdownReport {
+    let engine = bulkhead.engine();
+    let before = engine.totals();
+    if engine.permits.close() {
+        let bulkhead = &*engine.name;
         note(|| log::debug!("bulkhead `{bulkhead}` is shutting down"));
-        gate.tell(|| BulkheadEvent::ShuttingDown { bulkhead });
+        engine.tell(|| BulkheadEvent::ShuttingDown { bulkhead });
     }
-    let may_wait = gate.this_thread() == ThisThread::Outsider;
-    let ended = match patience {
-        Patience::Unlimited | Patience::Until(None) => may_wait && gate.crew.wait(None),
-        Patience::Until(deadline) => {
-            let ended = may_wait && gate.crew.wait(deadline);
+    let may_wait = engine.this_thread() == ThisThread::Outsider;
+    let ended = match limit {
+        WaitLimit::Until(deadline) => {
+            let ended = may_wait && engine.latch.wait(deadline);
             if may_wait && !ended {
                 cancel_queued(bulkhead);
             }
             ended
         }
-        Patience::None => {
+        WaitLimit::NoWait => {
             cancel_queued(bulkhead);
             false
         }
     };
-    if ended && matches!(patience, Patience::Unlimited | Patience::Until(None)) {
+    if ended && matches!(limit, WaitLimit::Until(None)) {
         bulkhead.join();
     }
-    if let (true, Some(breaker)) = (ended, &gate.breaker) {
-        breaker.flush(match patience {
-            Patience::Until(Some(deadline)) => deadline
+    if let (true, Some(breaker)) = (ended, &engine.breaker) {
+        breaker.flush(match limit {
+            WaitLimit::Until(Some(deadline)) => deadline
                 .saturating_duration_since(sync::now())
-                .min(LAST_WORDS),
-            _ => LAST_WORDS,
+                .min(FLUSH_LIMIT),
+            _ => FLUSH_LIMIT,
         });
     }
-    // A call is counted before its seat forgets it. So in this order one that ends just now may be in both, and the
+    // A call is counted before its slot forgets it. So in this order a call that ends just now may be in both, and the
     // other way round it might be in neither.
-    let still_running = still_running(gate);
-    let after = gate.totals();
+    let still_running = still_running(engine);
+    let after = engine.totals();
     ShutdownReport {
         finished: after.finished() - before.finished(),
         cancelled: after.cancelled_by_shutdown - before.cancelled_by_shutdown,
@@ -127,26 +125,27 @@ pub(crate) fn shut_down(bulkhead: &impl Ends, patience: Patience) -> ShutdownRep
     }
 }
 
-/// How long a shutdown waits for the circuit's storage to have the last change.
-const LAST_WORDS: Duration = Duration::from_secs(2);
+/// How long a shutdown waits until the circuit's storage has the last change.
+const FLUSH_LIMIT: Duration = Duration::from_secs(2);
 
-fn cancel_queued(bulkhead: &impl Ends) {
-    let gate = bulkhead.gate();
-    gate.discard_queued();
-    // A submitter that was admitted before the close may be about to queue its call. Whatever comes
-    // later than this looks for the flag itself.
-    let mut late = LateArrivals::new();
+fn cancel_queued(bulkhead: &impl ShutdownTarget) {
+    let engine = bulkhead.engine();
+    engine.discard_queued();
+    // A submitter that was admitted before the close may be about to queue its call. A submitter that pushes later than
+    // this looks for the flag itself.
+    let mut late = LatePushes::new();
     loop {
         bulkhead.cancel_queued();
-        if gate.totals().waiting() == 0 || !late.wait() {
+        if engine.totals().waiting() == 0 || !late.wait() {
             break;
         }
     }
 }
 
-fn still_running(gate: &Gate) -> Vec<RunningTask> {
-    let now = gate.clock.now();
-    gate.running()
+fn still_running(engine: &Engine) -> Vec<RunningTask> {
+    let now = engine.clock.now();
+    engine
+        .running()
         .map(|task| RunningTask {
             execution_id: task.execution_id,
             operation: task.operation,

@@ -1,4 +1,4 @@
-//! The bulkhead whose tasks run in their callers' threads.
+//! The facade of a bulkhead without threads.
 
 use std::convert::Infallible;
 use std::fmt;
@@ -6,19 +6,23 @@ use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::circuit::{CircuitBreaker, CircuitStorage};
-use crate::clock::Clock;
+use super::inner::Inner;
+use super::slots::SlotPool;
+use crate::circuit::CircuitBreaker;
 use crate::config::BulkheadConfig;
-use crate::crew::Crew;
+use crate::core::{
+    BulkheadBuilder, Call, Engine, EveryError, SemaphoreKind, ShutdownReport, WaitLimit, shut_down,
+};
 use crate::error::{BuildError, Rejected};
-use crate::gate::{Gate, Plan};
-use crate::listener::BulkheadListener;
 use crate::result::ExecutionResult;
-use crate::semaphore_call::SemaphoreCall;
-use crate::shutdown::{Patience, ShutdownReport, shut_down};
 use crate::stats::{BulkheadState, BulkheadStats};
-use crate::turns::Turns;
-use crate::turnstile::Turnstile;
+use crate::sync::Latch;
+
+/// Builds a [`SemaphoreBulkhead`] with collaborators, see [`SemaphoreBulkhead::builder`].
+pub type SemaphoreBulkheadBuilder = BulkheadBuilder<SemaphoreKind>;
+
+/// One call of a [`SemaphoreBulkhead`] with settings of its own, see [`SemaphoreBulkhead::call`].
+pub type SemaphoreCall<'a, C = EveryError> = Call<'a, SemaphoreKind, C>;
 
 /// Limits how many calls run at a time, each in its caller's own thread: a bulkhead without threads of its own.
 ///
@@ -78,7 +82,7 @@ use crate::turnstile::Turnstile;
 /// As for [`Bulkhead`](crate::Bulkhead#panics-in-user-code): a panic in a task is the call's outcome, and does not go on in
 /// the caller's thread unless that [resumes](crate::Panic::resume) it.
 pub struct SemaphoreBulkhead {
-    turnstile: Arc<Turnstile>,
+    inner: Arc<Inner>,
 }
 
 impl SemaphoreBulkhead {
@@ -93,9 +97,7 @@ impl SemaphoreBulkhead {
 
     /// For one with collaborators: listeners, a circuit storage, a clock.
     pub fn builder(config: BulkheadConfig) -> SemaphoreBulkheadBuilder {
-        SemaphoreBulkheadBuilder {
-            plan: Plan::new(config),
-        }
+        BulkheadBuilder::new(config)
     }
 
     /// Runs a task that may fail, in this thread. If N others run, it waits for its turn, at the longest for the queue
@@ -155,7 +157,7 @@ impl SemaphoreBulkhead {
 
     /// Begins a call with settings of its own.
     pub fn call(&self) -> SemaphoreCall<'_> {
-        SemaphoreCall::new(&self.turnstile)
+        SemaphoreCall::new(&self.inner)
     }
 
     /// The decorator: a reusable closure that sends each call of `f` through the bulkhead.
@@ -180,56 +182,56 @@ impl SemaphoreBulkhead {
     where
         F: Fn(A) -> Result<T, E>,
     {
-        let turnstile = Arc::clone(&self.turnstile);
+        let inner = Arc::clone(&self.inner);
         let f = Arc::new(f);
-        move |args| SemaphoreCall::new(&turnstile).execute(|| f(args))
+        move |args| SemaphoreCall::new(&inner).execute(|| f(args))
     }
 
     /// The name given in the configuration.
     #[must_use]
     pub fn name(&self) -> &str {
-        &self.turnstile.gate.name
+        &self.inner.engine.name
     }
 
     /// The configuration that it was built from.
     #[must_use]
     pub fn config(&self) -> &BulkheadConfig {
-        &self.turnstile.gate.config
+        &self.inner.engine.config
     }
 
     /// As [`Bulkhead::state`](crate::Bulkhead::state).
     #[must_use]
     pub fn state(&self) -> BulkheadState {
-        self.turnstile.gate.state()
+        self.inner.engine.state()
     }
 
     /// As [`Bulkhead::is_healthy`](crate::Bulkhead::is_healthy).
     #[must_use]
     pub fn is_healthy(&self) -> bool {
-        self.turnstile.gate.is_healthy()
+        self.inner.engine.is_healthy()
     }
 
     /// How many more calls would be admitted at this moment, of N + Q in all; 0 after a shutdown.
     #[must_use]
     pub fn available_capacity(&self) -> usize {
-        self.turnstile.gate.available_capacity()
+        self.inner.engine.available_capacity()
     }
 
     /// The circuit breaker, if the configuration asked for one: to look at it, reset it or open it by hand.
     #[must_use]
     pub fn circuit_breaker(&self) -> Option<&CircuitBreaker> {
-        self.turnstile.gate.breaker.as_ref()
+        self.inner.engine.breaker.as_ref()
     }
 
     /// As [`Bulkhead::stats`](crate::Bulkhead::stats), with callers in place of workers.
     #[must_use]
     pub fn stats(&self) -> BulkheadStats {
-        self.turnstile.gate.stats()
+        self.inner.engine.stats()
     }
 
     /// As [`Bulkhead::reset_stats`](crate::Bulkhead::reset_stats).
     pub fn reset_stats(&self) {
-        self.turnstile.gate.reset_stats();
+        self.inner.engine.reset_stats();
     }
 
     /// Refuses new calls, lets those in it run and those in line have their turns, and waits until all have ended.
@@ -238,19 +240,19 @@ impl SemaphoreBulkhead {
     /// new calls and returns at once, since it cannot wait for itself. A circuit that is kept in a storage gets up to two
     /// seconds to store its last change, unless the storage is known not to answer.
     pub fn shutdown(&self) -> ShutdownReport {
-        shut_down(&*self.turnstile, Patience::Unlimited)
+        shut_down(&*self.inner, WaitLimit::UNLIMITED)
     }
 
     /// As [`shutdown`](Self::shutdown), but when `limit` is over it cancels those in line, leaves running what runs, and
     /// returns. A limit beyond what the clock can hold means for ever. In one of its own tasks it does not wait, so
     /// nothing is cancelled either.
     pub fn shutdown_timeout(&self, limit: Duration) -> ShutdownReport {
-        shut_down(&*self.turnstile, Patience::limited(limit))
+        shut_down(&*self.inner, WaitLimit::within(limit))
     }
 
     /// Refuses new calls, cancels those in line, leaves running what runs, and returns at once.
     pub fn shutdown_now(&self) -> ShutdownReport {
-        shut_down(&*self.turnstile, Patience::None)
+        shut_down(&*self.inner, WaitLimit::NoWait)
     }
 }
 
@@ -260,79 +262,43 @@ impl RefUnwindSafe for SemaphoreBulkhead {}
 
 impl Drop for SemaphoreBulkhead {
     fn drop(&mut self) {
-        let patience = if self.turnstile.gate.is_discarding() {
+        let limit = if self.inner.engine.is_discarding() {
             // An earlier shutdown has waited as long as it was told to.
-            Patience::None
+            WaitLimit::NoWait
         } else {
-            Patience::Unlimited
+            WaitLimit::UNLIMITED
         };
-        shut_down(&*self.turnstile, patience);
+        shut_down(&*self.inner, limit);
     }
 }
 
 impl fmt::Debug for SemaphoreBulkhead {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.turnstile.gate.fmt_as("SemaphoreBulkhead", f)
+        self.inner.engine.fmt_as("SemaphoreBulkhead", f)
     }
-}
-
-/// Builds a [`SemaphoreBulkhead`] with collaborators, see [`SemaphoreBulkhead::builder`].
-#[must_use = "a builder does nothing until `build`"]
-pub struct SemaphoreBulkheadBuilder {
-    plan: Plan,
 }
 
 impl SemaphoreBulkheadBuilder {
-    /// Adds a listener. They are told in the order in which they were added.
-    pub fn listener(mut self, listener: impl BulkheadListener + 'static) -> Self {
-        self.plan.listeners.0.push(Box::new(listener));
-        self
-    }
-
-    /// Keeps the circuit in a storage, where all bulkheads of this name share its state: see [`CircuitStorage`].
-    /// Without a circuit breaker in the configuration it is an error.
-    pub fn circuit_storage(mut self, storage: impl CircuitStorage + 'static) -> Self {
-        self.plan.circuit_storage = Some(Arc::new(storage));
-        self
-    }
-
-    /// Sets the clock that timeouts and the circuit breaker go by, as
-    /// [`BulkheadBuilder::clock`](crate::BulkheadBuilder::clock).
-    pub fn clock(mut self, clock: impl Into<Clock>) -> Self {
-        self.plan.clock = clock.into();
-        self
-    }
-
-    /// Checks the configuration.
+    /// Checks the configuration. No thread is started.
     ///
     /// # Errors
     ///
     /// [`BuildError::InvalidValue`], see [`BulkheadConfig::validate`]; [`BuildError::CircuitStorage`] if the circuit cannot
     /// be kept in its storage.
     pub fn build(self) -> Result<SemaphoreBulkhead, BuildError> {
-        let Self { plan } = self;
-        plan.config.validate()?;
-        let turns = Turns::new(plan.config.max_concurrent_calls);
-        // The calls in it are one crew, which has ended with the last of them.
-        let crew = Arc::new(Crew::default());
-        crew.one_begins();
+        let Self { parts, .. } = self;
+        parts.config.validate()?;
+        let slots = SlotPool::new(parts.config.max_concurrent_calls);
+        // One count stands for all calls: it goes down when the last one has ended after the close.
+        let latch = Arc::new(Latch::default());
+        latch.count_up();
         let drained = {
-            let crew = Arc::clone(&crew);
-            move || crew.one_ends()
+            let latch = Arc::clone(&latch);
+            move || latch.count_down()
         };
-        let gate = Gate::new(plan, crew, drained)?;
+        let engine = Engine::new(parts, latch, drained)?;
         Ok(SemaphoreBulkhead {
-            turnstile: Arc::new(Turnstile { gate, turns }),
+            inner: Arc::new(Inner { engine, slots }),
         })
-    }
-}
-
-impl fmt::Debug for SemaphoreBulkheadBuilder {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("SemaphoreBulkheadBuilder")
-            .field("config", &self.plan.config)
-            .field("clock", &self.plan.clock)
-            .field("listeners", &self.plan.listeners.0.len())
-            .finish_non_exhaustive()
     }
 }

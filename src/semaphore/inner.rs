@@ -1,176 +1,206 @@
-//! Calls that run in their callers' threads: how one has its turn, runs, and ends.
+//! Calls that run in their callers' threads: how one gets a slot, runs, and ends.
 
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::slots::{SlotPool, WaitOutcome};
 use crate::circuit::Ticket;
-use crate::current::{visited_seat, while_visiting};
-use crate::gate::Gate;
-use crate::head::{Head, Host, Running};
-use crate::outcome::{Outcome, Why};
-use crate::permit::Permit;
-use crate::run::{Judged, Run};
-use crate::shutdown::Ends;
-use crate::turns::{Turns, Waited};
+use crate::core::{
+    BulkheadView, CallData, EndReason, Engine, Execution, JudgedResult, Kind, Outcome, Permit,
+    RunningCall, SemaphoreKind, ShutdownTarget, drop_unstarted, execute, release_unstarted,
+    run_for_caller, run_task, slot_of_this_thread,
+};
 
-/// A gate, and turns behind it.
-pub(crate) struct Turnstile {
-    pub(crate) gate: Gate,
-    pub(crate) turns: Turns,
+/// An engine, and slots behind it.
+pub(crate) struct Inner {
+    pub(super) engine: Engine,
+    /// A waiting caller brings the ticket of its call along.
+    pub(super) slots: SlotPool<Option<Ticket>>,
 }
 
 /// The right to run a task now.
-pub(crate) struct Turn<'a> {
+struct Slot<'a> {
     permit: Permit<'a>,
     since: Instant,
     queued_time: Duration,
-    seat: usize,
-    /// Whether the seat is this call's own, rather than that of the call that makes it.
-    own: bool,
+    index: usize,
+    /// Whether the slot belongs to the call that makes this one.
+    is_nested: bool,
 }
 
-impl Turnstile {
-    /// Waits for a turn. Without one, the call has left.
+impl Inner {
+    /// Waits for a slot and runs the task there, or drops it.
     #[inline(always)]
-    pub(crate) fn turn<'a, E>(
+    pub(super) fn call<T, E, F>(
+        self: &Arc<Self>,
+        data: &CallData,
+        ticket: Option<Ticket>,
+        permit: Permit<'_>,
+        task: F,
+        run: impl FnOnce(F) -> JudgedResult<T, E>,
+    ) -> Outcome<T, E> {
+        let engine = &self.engine;
+        match self.slot(data, ticket, permit) {
+            Ok(slot) => self.run(slot, data, ticket, || run(task)),
+            Err(reason) => {
+                let queued_time = data.queued_for(engine.clock.now());
+                drop_unstarted(engine, task, data, &reason, queued_time);
+                Outcome::new(Err(reason), queued_time, Duration::ZERO)
+            }
+        }
+    }
+
+    /// A slot, or the reason why the call has ended without one: then its place has been given back.
+    #[inline(always)]
+    fn slot<'a, E>(
         &'a self,
-        head: &Head,
+        data: &CallData,
         ticket: Option<Ticket>,
         permit: Permit<'a>,
-    ) -> Result<Turn<'a>, Why<E>> {
-        let gate = &self.gate;
-        let visited = visited_seat(gate.serial);
-        if let Some(seat) = visited.or_else(|| self.turns.try_take()) {
-            let turn = Turn {
+    ) -> Result<Slot<'a>, EndReason<E>> {
+        let own = slot_of_this_thread(self.engine.serial);
+        if let Some(index) = own.or_else(|| self.slots.try_take()) {
+            let slot = Slot {
                 permit,
-                since: head.admitted_at,
+                since: data.admitted_at,
                 queued_time: Duration::ZERO,
-                seat,
-                own: visited.is_none(),
+                index,
+                is_nested: own.is_some(),
             };
-            return self.in_time(turn, head, ticket);
+            return self.in_time(slot, data, ticket);
         }
-        self.wait_for_turn(head, ticket, permit)
+        self.wait_for_slot(data, ticket, permit)
     }
 
     #[cold]
-    fn wait_for_turn<'a, E>(
+    fn wait_for_slot<'a, E>(
         &'a self,
-        head: &Head,
+        data: &CallData,
         ticket: Option<Ticket>,
         permit: Permit<'a>,
-    ) -> Result<Turn<'a>, Why<E>> {
-        let gate = &self.gate;
-        let mut mine = Some(permit);
-        let park = || mine.take().into_iter().for_each(Permit::park);
-        let waited = self
-            .turns
-            .wait(&gate.clock, head.start_deadline(), ticket, park);
-        let over = Why::Cancelled { by_shutdown: true };
-        if waited == Waited::TakenOut {
-            return Err(over);
+    ) -> Result<Slot<'a>, EndReason<E>> {
+        let engine = &self.engine;
+        let mut permit = Some(permit);
+        let park = || permit.take().into_iter().for_each(Permit::into_parked);
+        let outcome = self
+            .slots
+            .wait(&engine.clock, data.start_deadline(), ticket, park);
+        let cancelled = EndReason::Cancelled { by_shutdown: true };
+        if outcome == WaitOutcome::TakenOut {
+            return Err(cancelled);
         }
-        let permit = mine.unwrap_or_else(|| gate.admission.unpark());
-        let now = gate.clock.now();
-        if let Waited::Turn(seat) = waited {
-            let turn = Turn {
+        let permit = permit.unwrap_or_else(|| engine.permits.reclaim());
+        let now = engine.clock.now();
+        if let WaitOutcome::Slot(index) = outcome {
+            let slot = Slot {
                 permit,
                 since: now,
-                queued_time: head.queued_for(now),
-                seat,
-                own: true,
+                queued_time: data.queued_for(now),
+                index,
+                is_nested: false,
             };
-            return self.in_time(turn, head, ticket);
+            return self.in_time(slot, data, ticket);
         }
-        let why = Why::too_late(head, now).unwrap_or(over);
-        gate.leave(permit, ticket, &why);
-        Err(why)
+        let reason = EndReason::too_late(data, now).unwrap_or(cancelled);
+        release_unstarted(engine, permit, ticket, &reason);
+        Err(reason)
     }
 
-    /// A turn that has come too late is no turn, nor is one after a shutdown that cancels.
+    /// A slot that has come too late is of no use, nor is one after a shutdown that cancels.
     #[inline(always)]
     fn in_time<'a, E>(
         &self,
-        turn: Turn<'a>,
-        head: &Head,
+        slot: Slot<'a>,
+        data: &CallData,
         ticket: Option<Ticket>,
-    ) -> Result<Turn<'a>, Why<E>> {
-        let why = if self.gate.is_discarding() {
-            Why::Cancelled { by_shutdown: true }
-        } else if let Some(why) = Why::too_late(head, turn.since) {
-            why
+    ) -> Result<Slot<'a>, EndReason<E>> {
+        let reason = if self.engine.is_discarding() {
+            EndReason::Cancelled { by_shutdown: true }
+        } else if let Some(reason) = EndReason::too_late(data, slot.since) {
+            reason
         } else {
-            return Ok(turn);
+            return Ok(slot);
         };
-        let permit = self.end(turn);
-        self.gate.leave(permit, ticket, &why);
-        Err(why)
+        let permit = self.give_back(slot);
+        release_unstarted(&self.engine, permit, ticket, &reason);
+        Err(reason)
     }
 
-    /// Gives the seat back; the place is still taken.
+    /// Gives the slot back; the place is still taken.
     #[inline(always)]
-    fn end<'a>(&self, turn: Turn<'a>) -> Permit<'a> {
-        if turn.own {
-            self.turns.give_back(turn.seat);
+    fn give_back<'a>(&self, slot: Slot<'a>) -> Permit<'a> {
+        if !slot.is_nested {
+            self.slots.give_back(slot.index);
         }
-        turn.permit
+        slot.permit
     }
 
     #[inline(always)]
-    pub(crate) fn run<T, E>(
+    fn run<T, E>(
         self: &Arc<Self>,
-        turn: Turn<'_>,
-        head: &Head,
+        slot: Slot<'_>,
+        data: &CallData,
         ticket: Option<Ticket>,
-        task: impl FnOnce() -> Judged<T, E>,
+        task: impl FnOnce() -> JudgedResult<T, E>,
     ) -> Outcome<T, E> {
-        let gate = &self.gate;
-        let call = Run {
-            head,
+        let engine = &self.engine;
+        let call = Execution {
+            data,
             ticket,
-            since: turn.since,
-            queued_time: turn.queued_time,
-            seat: turn.seat,
-            in_turn: turn.own,
+            since: slot.since,
+            queued_time: slot.queued_time,
+            slot: slot.index,
+            is_nested: slot.is_nested,
         };
-        let body = || gate.run(call, || gate.run_task(task));
-        let (outcome, _) = while_visiting(gate.serial, self, turn.seat, body);
-        drop(self.end(turn));
+        let body = || execute(engine, call, || run_task(engine, task));
+        let (outcome, _) = run_for_caller(engine.serial, self, slot.index, body);
+        drop(self.give_back(slot));
         outcome
     }
 }
 
-impl Ends for Turnstile {
-    fn gate(&self) -> &Gate {
-        &self.gate
+impl Kind for SemaphoreKind {
+    type Inner = Inner;
+    type Collaborators = ();
+    const CALL: &'static str = "SemaphoreCall";
+    const BUILDER: &'static str = "SemaphoreBulkheadBuilder";
+
+    fn engine(inner: &Inner) -> &Engine {
+        &inner.engine
+    }
+}
+
+impl ShutdownTarget for Inner {
+    fn engine(&self) -> &Engine {
+        &self.engine
     }
 
     fn cancel_queued(&self) {
-        let gate = &self.gate;
-        self.turns.take_all_out(|waiter| {
-            let why = Why::<Infallible>::Cancelled { by_shutdown: true };
-            gate.leave(gate.admission.unpark(), waiter.ticket, &why);
+        let engine = &self.engine;
+        self.slots.close(|ticket| {
+            let reason = EndReason::<Infallible>::Cancelled { by_shutdown: true };
+            release_unstarted(engine, engine.permits.reclaim(), *ticket, &reason);
         });
     }
 
     fn join(&self) {}
 }
 
-impl Host for Turnstile {
+impl BulkheadView for Inner {
     fn name(&self) -> &str {
-        self.gate.name()
+        self.engine.name()
     }
 
     fn is_closed(&self) -> bool {
-        self.gate.is_closed()
+        self.engine.is_closed()
     }
 
     fn now(&self) -> Instant {
-        self.gate.now()
+        self.engine.now()
     }
 
-    fn innermost(&self, seat: usize) -> Option<Running> {
-        self.gate.innermost(seat)
+    fn innermost(&self, slot: usize) -> Option<RunningCall> {
+        self.engine.innermost(slot)
     }
 }

@@ -1,40 +1,39 @@
-//! Who has to be gone before a bulkhead has ended: its worker threads, or the calls in it.
+//! A count that can be waited for: it is at zero when a bulkhead has ended.
 
 use std::time::Instant;
 
-use crate::sync::{self, Condvar, Mutex};
+use super::{Condvar, Mutex, now, wait_until};
 
+/// Counts the worker threads of a bulkhead, or stands for all calls of one without threads.
 #[derive(Default)]
-pub(crate) struct Crew {
-    /// Begun and not yet at their end.
-    alive: Mutex<usize>,
-    changed: Condvar,
+pub(crate) struct Latch {
+    count: Mutex<usize>,
+    reached_zero: Condvar,
 }
 
-impl Crew {
-    pub(crate) fn one_begins(&self) {
-        *self.alive.lock() += 1;
+impl Latch {
+    pub(crate) fn count_up(&self) {
+        *self.count.lock() += 1;
     }
 
-    /// To be called by each at its very end.
-    pub(crate) fn one_ends(&self) {
-        let mut alive = self.alive.lock();
-        *alive -= 1;
-        let last = *alive == 0;
-        drop(alive);
-        if last {
-            self.changed.notify_all();
+    pub(crate) fn count_down(&self) {
+        let mut count = self.count.lock();
+        *count -= 1;
+        let is_zero = *count == 0;
+        drop(count);
+        if is_zero {
+            self.reached_zero.notify_all();
         }
     }
 
-    /// Waits until nobody is left; `false` if `deadline` came first.
+    /// Waits until the count is zero; `false` if `deadline` came first.
     pub(crate) fn wait(&self, deadline: Option<Instant>) -> bool {
-        let mut alive = self.alive.lock();
-        while *alive > 0 {
-            if deadline.is_some_and(|deadline| sync::now() >= deadline) {
+        let mut count = self.count.lock();
+        while *count > 0 {
+            if deadline.is_some_and(|deadline| now() >= deadline) {
                 return false;
             }
-            sync::wait_until(&self.changed, &mut alive, deadline);
+            wait_until(&self.reached_zero, &mut count, deadline);
         }
         true
     }

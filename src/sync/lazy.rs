@@ -1,22 +1,25 @@
-//! One thing for each of N seats, made when it is first needed: of many seats, most are never taken.
+//! One value for each of N slots, made when the slot is first used: of many slots, most are never used.
 
-use crate::sync::OnceLock;
+use super::OnceLock;
 
-pub(crate) struct Slots<T>(Box<[OnceLock<Box<T>>]>);
+pub(crate) struct LazySlots<T>(Box<[OnceLock<Box<T>>]>);
 
-impl<T> Slots<T> {
+impl<T> LazySlots<T> {
     pub(crate) fn new(count: usize) -> Self {
         Self((0..count).map(|_| OnceLock::new()).collect())
     }
 
-    /// For the one who sits there: so nobody ever waits for another to make it.
+    /// Only the owner of the slot calls this, so no thread waits for another to make the value.
     #[inline]
-    pub(crate) fn get_or_make(&self, seat: usize, make: impl FnOnce() -> T) -> &T {
-        self.0[seat].get_or_init(|| Box::new(make()))
+    pub(crate) fn get_or_init(&self, slot: usize, make: impl FnOnce() -> T) -> &T {
+        self.0[slot].get_or_init(|| Box::new(make()))
     }
 
-    /// All that have been made.
-    pub(crate) fn made(&self) -> impl Iterator<Item = &T> {
-        self.0.iter().filter_map(OnceLock::get).map(|made| &**made)
+    /// The values that have been made.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &T> {
+        self.0
+            .iter()
+            .filter_map(OnceLock::get)
+            .map(|value| &**value)
     }
 }

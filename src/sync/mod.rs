@@ -1,17 +1,21 @@
-//! Every primitive that takes part in the protocol, behind one name.
+//! The primitives of all threads, behind one name, and small tools made of nothing else.
 //!
-//! The crate uses the real ones; `loom-tests/` compiles the same sources a second time against the
-//! stand-ins of `model.rs`, which a model checker can explore. This is the only file that knows.
+//! `real.rs` has the primitives that users run. `loom-tests/` compiles the same sources again with the stand-ins of
+//! `model.rs`, which a model checker can explore. This file alone chooses between the two.
 
 #[cfg(not(any(bulkman_loom, bulkman_shuttle)))]
 #[path = "real.rs"]
 mod imp;
 #[cfg(not(any(bulkman_loom, bulkman_shuttle)))]
-mod spinning;
+mod spin;
 
 #[cfg(any(bulkman_loom, bulkman_shuttle))]
 #[path = "model.rs"]
 mod imp;
+
+mod latch;
+mod lazy;
+mod time;
 
 #[cfg(bulkman_loom)]
 use loom as checker;
@@ -19,12 +23,12 @@ use loom as checker;
 use shuttle as checker;
 
 pub(crate) use imp::*;
+pub(crate) use latch::Latch;
+pub(crate) use lazy::LazySlots;
+pub(crate) use time::{Limit, after, earlier, nanos};
 
-#[cfg(any(bulkman_loom, bulkman_shuttle))]
-pub use imp::__model;
-
-/// Keeps a value on cache lines of its own, so that threads which write different values do not
-/// slow each other down. 128 bytes, because current x86-64 prefetches lines in pairs.
+/// Keeps a value on cache lines of its own, so that threads which write different values do not slow each other
+/// down. 128 bytes, because current x86-64 prefetches lines in pairs.
 #[derive(Debug, Default)]
 #[repr(align(128))]
 pub(crate) struct Padded<T>(pub(crate) T);

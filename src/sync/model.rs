@@ -1,8 +1,7 @@
-//! Stand-ins for the model checkers: the same names as in `real.rs`, on the primitives of loom or shuttle.
+//! Stand-ins for the model checkers: the names of `real.rs`, on the primitives of loom or shuttle.
 //!
-//! `Arc` stays the standard one in all builds, since loom's cannot hold a trait object. Time is virtual
-//! and moves only by [`__model::advance`]. Neither checker wakes a condvar without a reason or lets a
-//! timed wait run out, so both are added here.
+//! `Arc` stays the standard one in all builds, since loom's cannot hold a trait object. Time is virtual and moves only by
+//! [`advance`]. Neither checker wakes a condvar without a reason or lets a timed wait run out, so both are added here.
 
 use std::collections::VecDeque;
 use std::io;
@@ -18,13 +17,13 @@ pub(crate) use checker::thread::JoinHandle;
 use checker::thread::yield_now;
 pub(crate) use checker::thread_local;
 
-/// One look, and one after a yield: both are explored.
+/// Looks once, and once more after a yield: the checker explores both.
 #[derive(Debug)]
-pub(crate) struct LateArrivals {
+pub(crate) struct LatePushes {
     waited: bool,
 }
 
-impl LateArrivals {
+impl LatePushes {
     pub(crate) fn new() -> Self {
         Self { waited: false }
     }
@@ -35,84 +34,15 @@ impl LateArrivals {
     }
 }
 
-/// What the model tests may do to the model's world.
-#[doc(hidden)]
-#[allow(
-    missing_docs,
-    missing_debug_implementations,
-    reason = "not part of the crate that users see"
-)]
-pub mod __model {
-    use std::time::Duration;
+/// Moves the virtual clock.
+pub(crate) fn advance(by: Duration) {
+    let nanos = u64::try_from(by.as_nanos()).expect("a model's times are short");
+    world().nanos.fetch_add(nanos, Ordering::AcqRel);
+}
 
-    /// Moves the virtual clock.
-    pub fn advance(by: Duration) {
-        let nanos = u64::try_from(by.as_nanos()).expect("a model's times are short");
-        super::world()
-            .nanos
-            .fetch_add(nanos, super::Ordering::AcqRel);
-    }
-
-    /// The channel by itself, without a bulkhead around it.
-    pub struct Line(crate::channel::Channel<usize>);
-
-    /// A thread that takes from a line.
-    pub struct Taker(super::Arc<crate::channel::Sleeper>);
-
-    impl Line {
-        pub fn new(capacity: usize) -> Self {
-            Self(crate::channel::Channel::new(capacity, 0))
-        }
-
-        pub fn send(&self, entry: usize) {
-            self.0.send(entry);
-        }
-
-        pub fn try_take(&self) -> Option<usize> {
-            self.0.try_take()
-        }
-
-        pub fn take(&self, taker: &Taker) -> usize {
-            self.0.take(&taker.0).0
-        }
-    }
-
-    impl Taker {
-        pub fn here() -> Self {
-            Self(crate::channel::Sleeper::here())
-        }
-    }
-
-    /// The seats of a semaphore bulkhead by themselves.
-    pub struct Seats(crate::turns::Turns);
-
-    impl Seats {
-        pub fn new(seats: usize) -> Self {
-            Self(crate::turns::Turns::new(seats))
-        }
-
-        pub fn try_take(&self) -> Option<usize> {
-            self.0.try_take()
-        }
-
-        pub fn give_back(&self, seat: usize) {
-            self.0.give_back(seat);
-        }
-
-        /// Waits for ever. `in_line` is called while nobody else comes to the line.
-        pub fn take(&self, in_line: impl FnOnce()) -> usize {
-            let clock = crate::clock::Clock::system();
-            match self.0.wait(&clock, None, None, in_line) {
-                crate::turns::Waited::Turn(seat) => seat,
-                other => unreachable!("{other:?}"),
-            }
-        }
-    }
-
-    /// Lets the next `n` waits of this execution end without a reason.
-    pub fn spurious_wake_ups(n: usize) {
-        super::world().spurious.store(n, super::Ordering::Relaxed);
-    }
+/// Lets the next `n` waits of this execution end without a reason.
+pub(crate) fn spurious_wake_ups(n: usize) {
+    world().spurious.store(n, Ordering::Relaxed);
 }
 
 struct World {
@@ -215,7 +145,7 @@ impl Condvar {
     }
 }
 
-/// The standard one, with a flag in front of it by which the checker sees who made the value before whom.
+/// The standard one behind a flag, by which the checker sees the order of its accesses.
 pub(crate) struct OnceLock<T> {
     made: AtomicBool,
     value: std::sync::OnceLock<T>,
@@ -236,7 +166,7 @@ impl<T> OnceLock<T> {
             .flatten()
     }
 
-    /// For a caller who knows that nobody else does the same at this moment.
+    /// No two threads may call this at the same moment.
     pub(crate) fn get_or_init(&self, make: impl FnOnce() -> T) -> &T {
         if let Some(value) = self.get() {
             return value;
@@ -256,7 +186,7 @@ pub(crate) fn wait_until<T>(
         return let_others_run(guard);
     }
     match deadline {
-        // Whoever waits looks again in a moment, so that a clock moved by another thread is noticed.
+        // The waiter looks again in a moment, so that it notices a clock that another thread moves.
         Some(deadline) => {
             if now() < deadline {
                 let_others_run(guard);
@@ -279,7 +209,7 @@ fn let_others_run<T>(guard: &mut MutexGuard<'_, T>) {
     guard.guard = Some(guard.lock.lock().expect("nothing panics under a lock"));
 }
 
-// ---- crossbeam's bounded channel, as far as it is used: nobody ever disconnects or blocks
+// ---- crossbeam's bounded channel, as far as the crate uses it: nothing disconnects or blocks
 
 pub(crate) struct Sender<T>(Arc<Channel<T>>);
 
@@ -288,7 +218,7 @@ pub(crate) struct Receiver<T>(Arc<Channel<T>>);
 struct Channel<T> {
     capacity: usize,
     entries: Mutex<VecDeque<T>>,
-    /// How many there are. Who looks only here takes no lock, and may see an older number.
+    /// How many entries there are. A reader takes no lock and may see an older number.
     len: AtomicUsize,
 }
 
@@ -387,9 +317,9 @@ pub(crate) fn park_for(_: Duration) {
 
 /// The model needs no second look: every order is explored.
 #[derive(Debug, Default)]
-pub(crate) struct Spinning(());
+pub(crate) struct AdaptiveSpin(());
 
-impl Spinning {
+impl AdaptiveSpin {
     pub(crate) fn until<R>(
         &self,
         _: impl FnOnce() -> Option<Duration>,

@@ -3,7 +3,7 @@
 use std::io;
 use std::time::{Duration, Instant, SystemTime};
 
-pub(crate) use super::spinning::Spinning;
+pub(crate) use super::spin::AdaptiveSpin;
 pub(crate) use crossbeam_channel::{Receiver, Sender, bounded};
 pub(crate) use parking_lot::{Condvar, Mutex, MutexGuard};
 pub(crate) use std::sync::OnceLock;
@@ -11,13 +11,13 @@ pub(crate) use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize,
 pub(crate) use std::thread::{JoinHandle, Thread, current as this_thread};
 pub(crate) use std::thread_local;
 
-/// How long a shutdown that cancels looks for calls which are just being pushed.
+/// How long a shutdown that cancels looks for calls that submitters are just pushing.
 #[derive(Debug)]
-pub(crate) struct LateArrivals {
+pub(crate) struct LatePushes {
     until: Instant,
 }
 
-impl LateArrivals {
+impl LatePushes {
     pub(crate) fn new() -> Self {
         Self {
             until: now() + Duration::from_millis(5),
@@ -26,8 +26,8 @@ impl LateArrivals {
 
     /// Waits for a moment; `false` when it is time to go on.
     pub(crate) fn wait(&mut self) -> bool {
-        // Asleep, since on a busy core each yield would cost the time slices of all others; and not parked, since
-        // that could swallow a wake-up that is meant for the caller's own code.
+        // Asleep: on a busy core a yield would cost the time slices of all others. Not parked: that could swallow a
+        // wake-up that is meant for the caller's own code.
         std::thread::sleep(Duration::from_micros(50));
         now() < self.until
     }

@@ -1,39 +1,42 @@
-//! Looking again for a while before going to sleep.
+//! Spinning and yielding for a moment before a thread sleeps, where that pays.
 //!
-//! Between two idle cores a hand-off takes half a microsecond if the other side is awake and looking, and a hundred
-//! times that if it has to be woken. On one core it takes the least if both sides let each other run rather than
-//! sleep. But for a task that takes long either is time lost; and on a busy core whoever lets others run gets it back
-//! a time slice later, while one who sleeps and is woken gets it at once. So a try that was worth it is followed by
-//! another, and one that was not by a pause.
+//! | cores | quickest hand-over |
+//! |---|---|
+//! | two, idle | the waiter spins: half a microsecond, and a hundred times that if it has to be woken |
+//! | one, shared by both sides | each side yields to the other |
+//! | busy with other threads | the waiter sleeps: a thread that yields gets the core back a time slice later |
+//!
+//! For a task that takes long, spinning and yielding are lost time. So the waiter learns: a try that paid is repeated at
+//! the next occasion, and a try that did not is followed by a pause.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use super::now;
 
-/// How somebody waits before going to sleep.
+/// Spins, then yields, as far as either has paid before.
 #[derive(Debug, Default)]
-pub(crate) struct Spinning {
-    looking: Habit,
+pub(crate) struct AdaptiveSpin {
+    spinning: Habit,
     yielding: Habit,
 }
 
-impl Spinning {
-    /// How long to look without letting others run.
+impl AdaptiveSpin {
+    /// How long a try spins.
     const SHORT: Duration = Duration::from_micros(3);
-    /// How long to look and let others run.
+    /// How long a try yields.
     const LONG: Duration = Duration::from_micros(20);
-    /// Who comes back after this has given away a time slice.
+    /// A yield that took this long has given away a time slice.
     const SLICE: Duration = Duration::from_micros(500);
-    /// Others that share the core may take so long before one is back, where a few dozen of them have a time slice each.
+    /// How long a yield can take where a few dozen threads share the core, with a time slice each.
     const MANY_SLICES: Duration = Duration::from_millis(100);
-    /// What it costs, at most, to sleep and be woken.
+    /// The most that sleeping and being woken costs.
     const WAKE_UP: Duration = Duration::from_micros(20);
-    /// Looks between two readings of the clock.
+    /// How often a try looks between two readings of the clock.
     const LOOKS: u32 = 16;
 
-    /// What `look` finds, now or in a moment. By then there may be so much `more` of it that it was as well not to be
-    /// woken for each. `within`: the time that there is; `None`: any.
+    /// What `look` finds, now or in a moment. `within` is the time that there is (`None`: any). `more` counts what else
+    /// has come meanwhile: a thread that finds a lot has saved as many wake-ups.
     pub(crate) fn until<R>(
         &self,
         within: impl FnOnce() -> Option<Duration>,
@@ -48,15 +51,15 @@ impl Spinning {
         if time < Self::LONG {
             return None;
         }
-        let found = self.looking.follow(|| Self::keep_looking(&look));
-        // Asleep one is back on time, however many want to run.
+        let found = self.spinning.follow(|| Self::spin(&look));
+        // A thread that sleeps is back on time, however many want to run.
         if found.is_some() || time < Self::MANY_SLICES {
             return found;
         }
-        self.yielding.follow(|| Self::let_others_run(&look, more))
+        self.yielding.follow(|| Self::yield_for(&look, more))
     }
 
-    fn keep_looking<R>(look: impl Fn() -> Option<R>) -> (Option<R>, Lost) {
+    fn spin<R>(look: impl Fn() -> Option<R>) -> (Option<R>, Lost) {
         let mut since = None;
         loop {
             for _ in 0..Self::LOOKS {
@@ -73,10 +76,7 @@ impl Spinning {
         }
     }
 
-    fn let_others_run<R>(
-        look: impl Fn() -> Option<R>,
-        more: impl Fn() -> usize,
-    ) -> (Option<R>, Lost) {
+    fn yield_for<R>(look: impl Fn() -> Option<R>, more: impl Fn() -> usize) -> (Option<R>, Lost) {
         let since = now();
         let mut before = Duration::ZERO;
         loop {
@@ -98,7 +98,7 @@ impl Spinning {
         }
     }
 
-    /// For one who comes back so late and finds so much more.
+    /// What a yield has cost that `took` so long and found so much `more`.
     fn lost(took: Duration, more: usize) -> Lost {
         let saved = Self::WAKE_UP.saturating_mul(u32::try_from(more).unwrap_or(u32::MAX));
         match took.saturating_sub(saved) {
@@ -108,7 +108,7 @@ impl Spinning {
     }
 }
 
-/// What a try has cost without need.
+/// What a try has cost for nothing.
 #[derive(Debug, PartialEq)]
 enum Lost {
     Nothing,
@@ -117,11 +117,11 @@ enum Lost {
     Unknown,
 }
 
-/// Something to do again if it was worth it, and after a while if it was not.
+/// Something to repeat at once if it paid, and after a pause if it did not.
 #[derive(Debug, Default)]
 struct Habit {
-    /// Upper half: how many occasions to sit out after the last failure. Lower half: how many are left.
-    /// Threads may overwrite each other's news; it is only a habit.
+    /// Upper half: how many occasions the last pause skips. Lower half: how many of them are left.
+    /// Threads may overwrite each other's numbers; a habit need not be exact.
     pause: AtomicU32,
 }
 
@@ -142,7 +142,7 @@ impl Habit {
         let longer = match lost {
             Lost::Nothing => 0,
             Lost::Little => ((pause >> 16) * 2).clamp(2, Self::LONG_PAUSE),
-            // One can win about a microsecond an occasion.
+            // A try that pays wins about a microsecond.
             Lost::Much(time) => u32::try_from(time.as_micros())
                 .unwrap_or(u32::MAX)
                 .min(Self::LONGEST_PAUSE),
@@ -157,7 +157,7 @@ impl Habit {
 
 #[cfg(test)]
 mod tests {
-    use super::{Habit, Lost, Spinning};
+    use super::{AdaptiveSpin, Habit, Lost};
     use std::sync::atomic::Ordering;
     use std::time::Duration;
 
@@ -205,11 +205,11 @@ mod tests {
     #[test]
     fn a_few_more_are_not_worth_a_time_slice() {
         let slice = Duration::from_millis(4);
-        assert_eq!(Spinning::lost(slice, 0), Lost::Much(slice));
+        assert_eq!(AdaptiveSpin::lost(slice, 0), Lost::Much(slice));
         let lost = Duration::from_micros(3_960);
-        assert_eq!(Spinning::lost(slice, 2), Lost::Much(lost));
-        assert_eq!(Spinning::lost(slice, 200), Lost::Nothing);
-        assert_eq!(Spinning::lost(slice, usize::MAX), Lost::Nothing);
+        assert_eq!(AdaptiveSpin::lost(slice, 2), Lost::Much(lost));
+        assert_eq!(AdaptiveSpin::lost(slice, 200), Lost::Nothing);
+        assert_eq!(AdaptiveSpin::lost(slice, usize::MAX), Lost::Nothing);
     }
 
     #[test]
@@ -224,9 +224,9 @@ mod tests {
 
     #[test]
     fn who_has_little_time_does_not_give_it_away() {
-        let waiting = Spinning::default();
+        let waiting = AdaptiveSpin::default();
         let has_waited = || {
-            [&waiting.looking, &waiting.yielding]
+            [&waiting.spinning, &waiting.yielding]
                 .map(|habit| habit.pause.load(Ordering::Relaxed) > 0)
         };
         let wait = |within| waiting.until(|| Some(within), || None::<()>, || 0);

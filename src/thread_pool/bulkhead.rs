@@ -1,4 +1,4 @@
-//! The facade.
+//! The facade of a bulkhead with threads.
 
 use std::convert::Infallible;
 use std::fmt;
@@ -6,20 +6,18 @@ use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::call::Call;
-use crate::circuit::{CircuitBreaker, CircuitStorage};
-use crate::clock::Clock;
+use super::handle::ExecutionHandle;
+use super::inner::Inner;
+use super::queue::Queue;
+use super::worker;
+use crate::circuit::CircuitBreaker;
 use crate::config::BulkheadConfig;
 use crate::context::ContextPropagator;
+use crate::core::{
+    BulkheadBuilder, Call, Engine, ShutdownReport, ThreadPoolKind, WaitLimit, shut_down,
+};
 use crate::error::{BuildError, Rejected};
-use crate::gate::{Gate, Plan};
-use crate::handle::ExecutionHandle;
-use crate::listener::BulkheadListener;
-use crate::pool;
-use crate::queue::Queue;
 use crate::result::ExecutionResult;
-use crate::shared::{Shared, WorkerHooks};
-use crate::shutdown::{Patience, ShutdownReport, shut_down};
 use crate::stats::{BulkheadState, BulkheadStats};
 use crate::sync::{Mutex, Padded};
 
@@ -70,7 +68,7 @@ use crate::sync::{Mutex, Padded};
 /// are caught and logged. Only a `Drop` that panics while its own thread already unwinds cannot be
 /// contained: Rust then aborts the process. With `panic = "abort"` nothing can be contained.
 pub struct Bulkhead {
-    shared: Arc<Shared>,
+    inner: Arc<Inner>,
 }
 
 impl Bulkhead {
@@ -86,11 +84,7 @@ impl Bulkhead {
 
     /// For a bulkhead with collaborators: listeners, context propagators, worker hooks, a clock.
     pub fn builder(config: BulkheadConfig) -> BulkheadBuilder {
-        BulkheadBuilder {
-            plan: Plan::new(config),
-            propagators: Vec::new(),
-            worker_hooks: WorkerHooks::default(),
-        }
+        BulkheadBuilder::new(config)
     }
 
     /// Submits a task that may fail. Never blocks: if the bulkhead is full, shut down, or its circuit
@@ -159,8 +153,8 @@ impl Bulkhead {
     }
 
     /// Begins a call with settings of its own.
-    pub fn call(&self) -> Call<'_> {
-        Call::new(&self.shared)
+    pub fn call(&self) -> Call<'_, ThreadPoolKind> {
+        Call::new(&self.inner)
     }
 
     /// The decorator: a reusable closure that sends each call of `f` through the bulkhead and waits for it.
@@ -190,63 +184,65 @@ impl Bulkhead {
         T: Send + 'static,
         E: Send + 'static,
     {
-        let shared = Arc::clone(&self.shared);
+        let inner = Arc::clone(&self.inner);
         let f = Arc::new(f);
         move |args| {
             let f = Arc::clone(&f);
-            Call::new(&shared).execute(move || f(args)).wait()
+            Call::<ThreadPoolKind>::new(&inner)
+                .execute(move || f(args))
+                .wait()
         }
     }
 
     /// The name given in the configuration.
     #[must_use]
     pub fn name(&self) -> &str {
-        &self.shared.name
+        &self.inner.engine.name
     }
 
     /// The configuration that it was built from.
     #[must_use]
     pub fn config(&self) -> &BulkheadConfig {
-        &self.shared.config
+        &self.inner.engine.config
     }
 
     /// How it is doing, by its circuit breaker and whether it is shut down. Being full is no state: see
     /// [`available_capacity`](Self::available_capacity).
     #[must_use]
     pub fn state(&self) -> BulkheadState {
-        self.shared.state()
+        self.inner.engine.state()
     }
 
     /// Whether it lets calls through to the dependency: [`Healthy`](BulkheadState::Healthy) or
     /// [`Degraded`](BulkheadState::Degraded).
     #[must_use]
     pub fn is_healthy(&self) -> bool {
-        self.shared.is_healthy()
+        self.inner.engine.is_healthy()
     }
 
     /// How many more calls would be admitted at this moment, of N + Q in all; 0 after a shutdown.
     #[must_use]
     pub fn available_capacity(&self) -> usize {
-        self.shared.available_capacity()
+        self.inner.engine.available_capacity()
     }
 
     /// The circuit breaker, if the configuration asked for one: to look at it, reset it or open it by hand.
     #[must_use]
     pub fn circuit_breaker(&self) -> Option<&CircuitBreaker> {
-        self.shared.breaker.as_ref()
+        self.inner.engine.breaker.as_ref()
     }
 
     /// All numbers, exact and balanced, at any load. It reads N sets of counters and a few kilobytes for
     /// each worker's distributions; calls are not slowed down.
     #[must_use]
     pub fn stats(&self) -> BulkheadStats {
-        self.shared.stats()
+        self.inner.engine.stats()
     }
 
     /// Starts all counters and distributions anew. Calls in flight count as submitted again; of those that end at
     /// this very moment the distributions may know one more or less than the counters.
     pub fn reset_stats(&self) {
-        self.shared.reset_stats();
+        self.inner.engine.reset_stats();
     }
 
     /// Refuses new calls, runs what is queued, and waits until all workers are gone. (A thread that has cancelled a
@@ -259,7 +255,7 @@ impl Bulkhead {
     /// A circuit that is kept in a storage gets up to two seconds to store its last change, unless the storage is known
     /// not to answer.
     pub fn shutdown(&self) -> ShutdownReport {
-        shut_down(&*self.shared, Patience::Unlimited)
+        shut_down(&*self.inner, WaitLimit::UNLIMITED)
     }
 
     /// As [`shutdown`](Self::shutdown), but when `limit` is over it cancels what is queued, leaves running
@@ -267,12 +263,12 @@ impl Bulkhead {
     /// be dropped. A limit beyond what the clock can hold means for ever. On one of its own workers it does not
     /// wait, so nothing is cancelled either.
     pub fn shutdown_timeout(&self, limit: Duration) -> ShutdownReport {
-        shut_down(&*self.shared, Patience::limited(limit))
+        shut_down(&*self.inner, WaitLimit::within(limit))
     }
 
     /// Refuses new calls, cancels what is queued, leaves running what runs, and returns at once.
     pub fn shutdown_now(&self) -> ShutdownReport {
-        shut_down(&*self.shared, Patience::None)
+        shut_down(&*self.inner, WaitLimit::NoWait)
     }
 }
 
@@ -282,7 +278,7 @@ impl RefUnwindSafe for Bulkhead {}
 
 impl Drop for Bulkhead {
     fn drop(&mut self) {
-        if self.shared.is_discarding() {
+        if self.inner.engine.is_discarding() {
             // An earlier shutdown has waited as long as it was told to.
             self.shutdown_now();
         } else {
@@ -293,57 +289,28 @@ impl Drop for Bulkhead {
 
 impl fmt::Debug for Bulkhead {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.shared.fmt_as("Bulkhead", f)
+        self.inner.engine.fmt_as("Bulkhead", f)
     }
 }
 
-/// Builds a [`Bulkhead`] with collaborators, see [`Bulkhead::builder`].
-#[must_use = "a builder does nothing until `build`"]
-pub struct BulkheadBuilder {
-    plan: Plan,
-    propagators: Vec<Box<dyn ContextPropagator>>,
-    worker_hooks: WorkerHooks,
-}
-
+/// A bulkhead with threads has more collaborators.
 impl BulkheadBuilder {
-    /// Adds a listener. They are told in the order in which they were added.
-    pub fn listener(mut self, listener: impl BulkheadListener + 'static) -> Self {
-        self.plan.listeners.0.push(Box::new(listener));
-        self
-    }
-
     /// Adds a propagator. They attach in the order in which they were added, and detach in reverse.
     pub fn context_propagator(mut self, propagator: impl ContextPropagator + 'static) -> Self {
-        self.propagators.push(Box::new(propagator));
+        self.collaborators.propagators.push(Box::new(propagator));
         self
     }
 
-    /// Keeps the circuit in a storage, where all bulkheads of this name share its state: see [`CircuitStorage`].
-    /// Without a circuit breaker in the configuration it is an error.
-    pub fn circuit_storage(mut self, storage: impl CircuitStorage + 'static) -> Self {
-        self.plan.circuit_storage = Some(Arc::new(storage));
-        self
-    }
-
-    /// Runs `hook` first on each worker thread, with the worker's index from 0: to set up a
-    /// thread-local connection, an affinity or a priority. A panic in it is contained and logged.
+    /// Runs `hook` first on each worker thread, with the worker's index from 0: to set up a thread-local connection, an
+    /// affinity or a priority. A panic in it is contained and logged.
     pub fn on_worker_start(mut self, hook: impl Fn(usize) + Send + Sync + 'static) -> Self {
-        self.worker_hooks.on_start.push(Box::new(hook));
+        self.collaborators.on_worker_start.push(Box::new(hook));
         self
     }
 
-    /// Runs `hook` last on each worker thread, with the worker's index from 0. A panic in it is contained
-    /// and logged.
+    /// Runs `hook` last on each worker thread, with the worker's index from 0. A panic in it is contained and logged.
     pub fn on_worker_stop(mut self, hook: impl Fn(usize) + Send + Sync + 'static) -> Self {
-        self.worker_hooks.on_stop.push(Box::new(hook));
-        self
-    }
-
-    /// Sets the clock that queue timeouts, caller's limits and the circuit breaker go by; default: the
-    /// system's. For tests, which hand in a [`ManualClock`](crate::ManualClock). The limit of
-    /// [`shutdown_timeout`](Bulkhead::shutdown_timeout) always goes by the system's.
-    pub fn clock(mut self, clock: impl Into<Clock>) -> Self {
-        self.plan.clock = clock.into();
+        self.collaborators.on_worker_stop.push(Box::new(hook));
         self
     }
 
@@ -351,37 +318,24 @@ impl BulkheadBuilder {
     ///
     /// # Errors
     ///
-    /// As [`Bulkhead::new`].
+    /// As [`Bulkhead::new`]; and [`BuildError::CircuitStorage`] if the circuit cannot be kept in its storage.
     pub fn build(self) -> Result<Bulkhead, BuildError> {
         let Self {
-            plan,
-            propagators,
-            worker_hooks,
+            parts,
+            collaborators,
         } = self;
-        plan.config.validate()?;
-        let workers = plan.config.max_concurrent_calls;
-        let queue = Queue::new(workers + plan.config.max_queue_size, workers);
-        let gate = Gate::new(plan, Arc::default(), queue.stopper())?;
-        let shared = Arc::new(Shared {
-            gate,
+        parts.config.validate()?;
+        let workers = parts.config.max_concurrent_calls;
+        let queue = Queue::new(workers + parts.config.max_queue_size, workers);
+        let engine = Engine::new(parts, Arc::default(), queue.stopper())?;
+        let inner = Arc::new(Inner {
+            engine,
             queue,
-            propagators,
-            worker_hooks,
-            spinning: Padded::default(),
+            collaborators,
+            spin: Padded::default(),
             threads: Mutex::default(),
         });
-        pool::start(&shared)?;
-        Ok(Bulkhead { shared })
-    }
-}
-
-impl fmt::Debug for BulkheadBuilder {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("BulkheadBuilder")
-            .field("config", &self.plan.config)
-            .field("clock", &self.plan.clock)
-            .field("listeners", &self.plan.listeners.0.len())
-            .field("context_propagators", &self.propagators.len())
-            .finish_non_exhaustive()
+        worker::start(&inner)?;
+        Ok(Bulkhead { inner })
     }
 }

@@ -10,11 +10,11 @@ use std::time::{Duration, Instant};
 
 use uuid::Uuid;
 
-use crate::clock::after;
+use super::task_cell::Pending;
+use crate::core::new_execution_id;
 use crate::error::RejectReason;
-use crate::head::new_execution_id;
 use crate::result::ExecutionResult;
-use crate::task::Pending;
+use crate::sync::after;
 
 /// A submitted call: wait for it, cancel it, or `.await` it.
 ///
@@ -81,13 +81,13 @@ impl Refused {
 }
 
 impl<T, E> ExecutionHandle<T, E> {
-    pub(crate) fn live(cell: Arc<dyn Pending<T, E>>) -> Self {
+    pub(super) fn live(cell: Arc<dyn Pending<T, E>>) -> Self {
         Self {
             state: State::Live(cell),
         }
     }
 
-    pub(crate) fn refused(reason: RejectReason) -> Self {
+    pub(super) fn refused(reason: RejectReason) -> Self {
         Self {
             state: State::Refused(Refused {
                 reason,
@@ -190,7 +190,7 @@ impl<T, E> ExecutionHandle<T, E> {
     #[must_use]
     pub fn execution_id(&self) -> Uuid {
         match &self.state {
-            State::Live(cell) => cell.head().execution_id,
+            State::Live(cell) => cell.data().execution_id,
             State::Refused(refused) => refused.execution_id,
             State::Taken => panic!("the handle was polled to its end and has no id any more"),
         }

@@ -1,43 +1,65 @@
 //! What a bulkhead, its workers and its calls share.
 
-use std::ops::Deref;
-
+use super::queue::Queue;
 use crate::context::ContextPropagator;
-use crate::gate::Gate;
-use crate::queue::Queue;
-use crate::sync::{JoinHandle, Mutex, Padded, Spinning};
+use crate::core::{Engine, Kind, ShutdownTarget, ThreadPoolKind};
+use crate::sync::{AdaptiveSpin, JoinHandle, Mutex, Padded};
 
-/// A gate, and workers behind it.
-pub(crate) struct Shared {
-    pub(crate) gate: Gate,
-    pub(crate) queue: Queue,
-    pub(crate) propagators: Vec<Box<dyn ContextPropagator>>,
-    pub(crate) worker_hooks: WorkerHooks,
+/// An engine, and workers behind it.
+pub(crate) struct Inner {
+    pub(super) engine: Engine,
+    pub(super) queue: Queue,
+    pub(super) collaborators: Collaborators,
     /// Whether it pays for a caller to look again before it sleeps.
-    pub(crate) spinning: Padded<Spinning>,
-    /// Held while joining, so that everybody who shuts down returns after the threads are gone.
-    pub(crate) threads: Mutex<Vec<JoinHandle<()>>>,
+    pub(super) spin: Padded<AdaptiveSpin>,
+    /// Held while joining, so that every thread that shuts down returns after the workers are gone.
+    pub(super) threads: Mutex<Vec<JoinHandle<()>>>,
 }
 
-pub(crate) type WorkerHook = Box<dyn Fn(usize) + Send + Sync>;
-
+/// What a bulkhead with threads can be built with.
 #[derive(Default)]
-pub(crate) struct WorkerHooks {
-    pub(crate) on_start: Vec<WorkerHook>,
-    pub(crate) on_stop: Vec<WorkerHook>,
+pub(crate) struct Collaborators {
+    pub(super) propagators: Vec<Box<dyn ContextPropagator>>,
+    pub(super) on_worker_start: Vec<WorkerHook>,
+    pub(super) on_worker_stop: Vec<WorkerHook>,
 }
 
-impl Shared {
+pub(super) type WorkerHook = Box<dyn Fn(usize) + Send + Sync>;
+
+impl Inner {
     /// Whether no collaborator's code runs around a task.
-    pub(crate) fn has_no_onlookers(&self) -> bool {
-        self.listeners.is_empty() && self.propagators.is_empty() && self.breaker.is_none()
+    pub(super) fn runs_no_user_code_around_tasks(&self) -> bool {
+        self.engine.listeners.is_empty()
+            && self.collaborators.propagators.is_empty()
+            && self.engine.breaker.is_none()
     }
 }
 
-impl Deref for Shared {
-    type Target = Gate;
+impl Kind for ThreadPoolKind {
+    type Inner = Inner;
+    type Collaborators = Collaborators;
+    const CALL: &'static str = "Call";
+    const BUILDER: &'static str = "BulkheadBuilder";
 
-    fn deref(&self) -> &Gate {
-        &self.gate
+    fn engine(inner: &Inner) -> &Engine {
+        &inner.engine
+    }
+}
+
+impl ShutdownTarget for Inner {
+    fn engine(&self) -> &Engine {
+        &self.engine
+    }
+
+    fn cancel_queued(&self) {
+        self.queue.drain(|job| job.cancel_for_shutdown());
+    }
+
+    fn join(&self) {
+        let mut threads = self.threads.lock();
+        for handle in threads.drain(..) {
+            // A worker contains every panic of user code, so there is nothing to hear from it.
+            let _ = handle.join();
+        }
     }
 }

@@ -1,80 +1,63 @@
-//! The bounded channel between submitters and workers, and the shells in it.
+//! The queue between submitters and workers, and the tombstones in it.
 //!
-//! A call that leaves the queue by another way than its turn (cancelled, expired under its waiter's
-//! eyes, run by a waiting worker) leaves its entry behind, an empty *shell* that a worker will throw
-//! away. Its place is free at once, so the channel has to have room for shells beside the calls:
+//! A call can leave the queue before a worker takes its entry: it is cancelled, it expires before its waiter's eyes, or a
+//! waiting worker runs it. The entry stays behind, an empty *tombstone* that a worker will throw away. The place of the call
+//! is free at once, so the channel has room for tombstones beside the calls:
 //!
-//! * The channel holds `calls + shells + 1` entries, where `calls` is the limit of the admission, as
-//!   many shells are allowed, and the last is the stop token. So sending never fails.
-//! * Who is about to make a shell counts it first ([`Queue::reserve_shell`]). Within the allowance
-//!   that is all. Beyond it, the shell is swept out before its place is given back: a sweep takes every
-//!   entry out once, drops the shells and puts the others back in order; what is submitted in that moment
-//!   goes first. It throws out as many shells as there may be calls, so a cancel costs the same however
-//!   long the queue is.
-//! * Sweeps are serialized, and nobody but a sweep puts an entry back. An entry that is a shell when
-//!   a sweep begins has therefore left the channel when it ends.
+//! * The channel holds `calls + tombstones + 1` entries. `calls` is the number of permits, as many tombstones are allowed,
+//!   and the last entry is the stop token. So sending never fails.
+//! * A thread counts a tombstone before it makes one ([`Queue::reserve_tombstone`]). Within the allowance that is all. Beyond
+//!   it, the thread compacts the queue before the call's place is given back: it takes every entry out once, drops the
+//!   tombstones and puts the others back in order. Calls that are submitted in that moment go first. Compacting drops
+//!   as many tombstones as there may be calls, so a cancel costs the same however long the queue is.
+//! * One thread compacts at a time, and no other code puts an entry back. So an entry that is a tombstone when compacting
+//!   begins has left the channel when it ends.
 //!
-//! The stop token is sent once, when the last call has ended after the close; each worker passes it
-//! on to the next and ends. Nothing but the token is left then: shells are in front of it, and who sweeps still has a
-//! place.
+//! The stop token is sent once, when the last call has ended after the close; each worker passes it on to the next and
+//! ends. Nothing but the token is left then: tombstones are in front of it, and a thread that compacts still has a place.
 
 use std::sync::Arc;
-use std::time::Instant;
 
-use crate::channel::{Channel, Sleeper};
-use crate::head::Execution;
+use super::sleep::{Sleeper, WorkerChannel};
+use crate::core::Job;
 use crate::sync::{AtomicUsize, Mutex, Ordering, Padded};
-
-/// A call as the queue and the workers see it.
-pub(crate) trait Job: Send + Sync {
-    /// The worker's turn: run the task, or find that it is too late or nothing is left. Takes the time, if that is
-    /// just known, and gives it back, if it is then.
-    fn take_turn(&self, worker: usize, just_now: Option<Instant>) -> Option<Instant>;
-    /// Cancels the task if it is still queued, for a shutdown that has taken the entry out.
-    fn cancel_for_shutdown(&self);
-    /// Whether the task has left the queue.
-    fn is_shell(&self) -> bool;
-    fn is_running(&self) -> bool;
-    /// For the task that asks about itself.
-    fn as_execution(self: Arc<Self>) -> Arc<dyn Execution>;
-}
 
 /// A call, or the stop token.
 type Entry = Option<Arc<dyn Job>>;
 
-pub(crate) struct Queue {
-    channel: Arc<Channel<Entry>>,
-    /// How many shells may be in the channel.
+pub(super) struct Queue {
+    channel: Arc<WorkerChannel<Entry>>,
+    /// How many tombstones may be in the channel.
     allowance: usize,
-    /// Shells in the channel, or about to be.
-    shells: Padded<AtomicUsize>,
-    sweeping: Mutex<()>,
+    /// Tombstones in the channel, or about to be.
+    tombstones: Padded<AtomicUsize>,
+    compacting: Mutex<()>,
 }
 
 impl Queue {
-    pub(crate) fn new(calls: usize, workers: usize) -> Self {
+    pub(super) fn new(calls: usize, workers: usize) -> Self {
         let allowance = calls;
         Self {
-            channel: Arc::new(Channel::new(calls + allowance + 1, workers)),
+            channel: Arc::new(WorkerChannel::new(calls + allowance + 1, workers)),
             allowance,
-            shells: Padded::default(),
-            sweeping: Mutex::new(()),
+            tombstones: Padded::default(),
+            compacting: Mutex::new(()),
         }
     }
 
     /// Sends the stop token, once.
-    pub(crate) fn stopper(&self) -> impl Fn() + Send + Sync + 'static {
+    pub(super) fn stopper(&self) -> impl Fn() + Send + Sync + 'static {
         let channel = Arc::clone(&self.channel);
         move || channel.send(None)
     }
 
     /// Appends a call that holds a permit.
-    pub(crate) fn push(&self, job: Arc<dyn Job>) {
+    pub(super) fn push(&self, job: Arc<dyn Job>) {
         self.channel.send(Some(job));
     }
 
-    /// Waits for the next call, and tells whether there was none at first; `None` when there will be none.
-    pub(crate) fn next(&self, worker: &Arc<Sleeper>) -> Option<(Arc<dyn Job>, bool)> {
+    /// Waits for the next call, and tells whether it had to wait; `None` when there will be none.
+    pub(super) fn next(&self, worker: &Arc<Sleeper>) -> Option<(Arc<dyn Job>, bool)> {
         let (entry, waited) = self.channel.take(worker);
         if entry.is_none() {
             self.channel.send(None);
@@ -82,29 +65,29 @@ impl Queue {
         entry.map(|job| (job, waited))
     }
 
-    /// Counts a shell before there is one.
-    pub(crate) fn reserve_shell(&self) -> ShellToBe<'_> {
-        // ORDERING: AcqRel on `shells`: the number is all that is handed over, one order is enough.
-        let before = self.shells.fetch_add(1, Ordering::AcqRel);
-        ShellToBe {
+    /// Counts a tombstone before there is one.
+    pub(super) fn reserve_tombstone(&self) -> ReservedTombstone<'_> {
+        // ORDERING: AcqRel on `tombstones`: the number is all that is handed over, one order is enough.
+        let before = self.tombstones.fetch_add(1, Ordering::AcqRel);
+        ReservedTombstone {
             queue: self,
-            over: before >= self.allowance,
+            is_over: before >= self.allowance,
         }
     }
 
-    /// A shell has been taken out of the channel.
-    pub(crate) fn shell_left(&self) {
-        self.shells.fetch_sub(1, Ordering::AcqRel);
+    /// A tombstone has been taken out of the channel.
+    pub(super) fn tombstone_removed(&self) {
+        self.tombstones.fetch_sub(1, Ordering::AcqRel);
     }
 
-    fn sweep(&self) {
-        let _one_at_a_time = self.sweeping.lock();
+    fn compact(&self) {
+        let _one_at_a_time = self.compacting.lock();
         let entries = self.channel.len();
         let mut others = Vec::with_capacity(entries.saturating_sub(self.allowance));
         for _ in 0..entries {
             match self.channel.try_take() {
-                // A shell has neither closure nor outcome left: nothing of the user's is dropped here.
-                Some(Some(job)) if job.is_shell() => self.shell_left(),
+                // A tombstone has neither closure nor outcome left: no user code runs in its drop.
+                Some(Some(job)) if job.is_tombstone() => self.tombstone_removed(),
                 Some(other) => others.push(other),
                 None => break,
             }
@@ -115,11 +98,11 @@ impl Queue {
     }
 
     /// Takes out everything that is queued and hands the calls to `each`.
-    pub(crate) fn drain(&self, mut each: impl FnMut(Arc<dyn Job>)) {
+    pub(super) fn drain(&self, mut each: impl FnMut(Arc<dyn Job>)) {
         loop {
-            // One at a time, so that `each` runs under no lock and a sweep has nothing in its hands.
+            // One at a time, so that `each` runs under no lock and no thread compacts meanwhile.
             let entry = {
-                let _no_sweep = self.sweeping.lock();
+                let _not_compacting = self.compacting.lock();
                 self.channel.try_take()
             };
             match entry {
@@ -134,23 +117,23 @@ impl Queue {
     }
 }
 
-/// A shell that is counted and may come into being.
+/// A tombstone that is counted and may come into being.
 #[must_use]
-pub(crate) struct ShellToBe<'a> {
+pub(super) struct ReservedTombstone<'a> {
     queue: &'a Queue,
-    over: bool,
+    is_over: bool,
 }
 
-impl ShellToBe<'_> {
-    /// The entry is a shell now. Afterwards its place may be given back.
-    pub(crate) fn made(self) {
-        if self.over {
-            self.queue.sweep();
+impl ReservedTombstone<'_> {
+    /// The entry is a tombstone now. Afterwards the call's place may be given back.
+    pub(super) fn confirm(self) {
+        if self.is_over {
+            self.queue.compact();
         }
     }
 
-    /// The entry is not a shell after all.
-    pub(crate) fn not_made(self) {
-        self.queue.shell_left();
+    /// The entry is no tombstone after all.
+    pub(super) fn release(self) {
+        self.queue.tombstone_removed();
     }
 }

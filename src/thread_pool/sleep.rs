@@ -1,96 +1,96 @@
-//! The bounded channel, and how workers wait at it.
+//! The bounded channel, and how workers sleep at it.
 //!
-//! crossbeam's channel holds the entries. Nobody blocks on it, since it keeps all who do in a list and wakes the one
-//! that has waited longest, whose stack and caches are the coldest. Here the last to fall asleep is the first to be
-//! called, at the same cost for any number of workers, and nobody is called while there are workers awake who will
-//! come for the entry.
+//! crossbeam's channel holds the entries. No worker blocks on it, since it keeps all blocked threads in a list and wakes the
+//! one that has waited longest, whose stack and caches are the coldest. Here the worker that fell asleep last is woken
+//! first, at the same cost for any number of workers, and none is woken while a worker that is awake will take the entry.
 //!
-//! A worker without work *looks* for a while, where that pays, and then *sleeps* until it is *called*. Who has
-//! been called is counted as looking. As long as somebody sleeps, there must come to be no more entries than workers
-//! who look. Three events could break this, and each is followed by a fence and a look at what it has left behind:
+//! A worker without work *searches* for a while, where that pays, and then *sleeps* until it is *woken*. A worker that has
+//! been woken counts as searching. The invariant: while a worker sleeps, there are no more entries than workers that
+//! search, or the thread that made it so is about to wake one. Three events could break it. A fence follows each, and
+//! after the fence a look at what the event has left behind:
 //!
-//! | event | afterwards |
+//! | event | after the fence |
 //! |---|---|
-//! | an entry is sent | if somebody sleeps and there are more entries than workers who look, one is called |
-//! | a worker goes, with an entry in hand, and looks or sleeps no longer | the same |
-//! | a worker lies down to sleep, and looks no longer | it looks for the last time; if it finds an entry, it goes |
+//! | an entry is sent | if a worker sleeps and there are more entries than workers that search, wake one |
+//! | a worker leaves with an entry in hand, and no longer searches or sleeps | the same |
+//! | a worker falls asleep, and no longer searches | it looks for an entry once more, and leaves if it finds one |
 //!
-//! The last of these fences sees all that happened before the others. So whoever passes it finds what is missing, and
-//! what comes after it, taking an entry or beginning to look, only makes it less.
+//! The last of these fences comes after everything that happened before the others. So the thread that passes it finds
+//! what is missing; later events, taking an entry or beginning to search, only make it less.
 
 use std::sync::Arc;
 
 use crate::sync::{
-    AtomicBool, AtomicU64, Mutex, Ordering, Padded, Receiver, Sender, Spinning, Thread, bounded,
-    fence, park_until, this_thread,
+    AdaptiveSpin, AtomicBool, AtomicU64, Mutex, Ordering, Padded, Receiver, Sender, Thread,
+    bounded, fence, park_until, this_thread,
 };
 
-pub(crate) struct Channel<T> {
+pub(crate) struct WorkerChannel<T> {
     sender: Sender<T>,
     receiver: Receiver<T>,
-    /// How many workers sleep, in the lower half; how many look or have been called, in the upper half.
+    /// Lower half: how many workers sleep. Upper half: how many search, or have been woken.
     idle: Padded<AtomicU64>,
-    /// The last to fall asleep is the last in here.
-    asleep: Mutex<Vec<Arc<Sleeper>>>,
-    /// Whether it pays for a worker to look again before it sleeps.
-    spinning: Padded<Spinning>,
+    /// The worker that fell asleep last is the last in here.
+    sleepers: Mutex<Vec<Arc<Sleeper>>>,
+    /// Whether it pays for a worker to search before it sleeps.
+    spin: Padded<AdaptiveSpin>,
 }
 
 const ONE_ASLEEP: u64 = 1;
-const ONE_LOOKING: u64 = 1 << 32;
+const ONE_SEARCHING: u64 = 1 << 32;
 
 fn asleep(idle: u64) -> u64 {
-    idle % ONE_LOOKING
+    idle % ONE_SEARCHING
 }
 
-fn looking(idle: u64) -> u64 {
-    idle / ONE_LOOKING
+fn searching(idle: u64) -> u64 {
+    idle / ONE_SEARCHING
 }
 
-/// A worker, when it has nothing to do.
+/// A worker that has nothing to do.
 pub(crate) struct Sleeper {
     thread: Thread,
-    /// Changes under the lock, like the list of those asleep: whether it has been taken out by somebody else.
-    called: AtomicBool,
+    /// Whether another thread has taken it out of `sleepers`. Changes under the lock of that list.
+    woken: AtomicBool,
 }
 
 impl Sleeper {
     /// For the calling thread.
-    pub(crate) fn here() -> Arc<Self> {
+    pub(crate) fn this_thread() -> Arc<Self> {
         Arc::new(Self {
             thread: this_thread(),
-            called: AtomicBool::new(false),
+            woken: AtomicBool::new(false),
         })
     }
 
-    /// Sleeps until called.
+    /// Sleeps until woken.
     fn sleep(&self) {
         // Parking may end without a reason, such as a token that a task has left behind.
-        while !self.called.load(Ordering::Acquire) {
+        while !self.woken.load(Ordering::Acquire) {
             park_until(None);
         }
     }
 }
 
-impl<T> Channel<T> {
+impl<T> WorkerChannel<T> {
     pub(crate) fn new(capacity: usize, workers: usize) -> Self {
         let (sender, receiver) = bounded(capacity);
         Self {
             sender,
             receiver,
             idle: Padded::default(),
-            asleep: Mutex::new(Vec::with_capacity(workers)),
-            spinning: Padded::default(),
+            sleepers: Mutex::new(Vec::with_capacity(workers)),
+            spin: Padded::default(),
         }
     }
 
     /// Appends an entry, for which there has to be room.
     pub(crate) fn send(&self, entry: T) {
         let sent = self.sender.try_send(entry).is_ok();
-        debug_assert!(sent, "whoever sends has seen to the room");
+        debug_assert!(sent, "the sender has seen to the room");
         // ORDERING: SeqCst, as the other two fences: of two events at the same time at least one sees the other.
         fence(Ordering::SeqCst);
-        self.call_one_if_needed(self.idle.load(Ordering::Relaxed));
+        self.wake_one_if_needed(self.idle.load(Ordering::Relaxed));
     }
 
     /// Takes the next entry, if there is one.
@@ -111,13 +111,13 @@ impl<T> Channel<T> {
     }
 
     fn wait(&self, me: &Arc<Sleeper>) -> T {
-        self.idle.fetch_add(ONE_LOOKING, Ordering::Relaxed);
+        self.idle.fetch_add(ONE_SEARCHING, Ordering::Relaxed);
         let take = || self.try_take();
-        if let Some(entry) = self.spinning.until(|| None, take, || self.len()) {
-            self.go(ONE_LOOKING);
+        if let Some(entry) = self.spin.until(|| None, take, || self.len()) {
+            self.leave(ONE_SEARCHING);
             return entry;
         }
-        self.lie_down(me);
+        self.fall_asleep(me);
         loop {
             // ORDERING: SeqCst, see `send`.
             fence(Ordering::SeqCst);
@@ -127,61 +127,61 @@ impl<T> Channel<T> {
             }
             me.sleep();
             if let Some(entry) = self.try_take() {
-                self.go(ONE_LOOKING);
+                self.leave(ONE_SEARCHING);
                 return entry;
             }
-            self.lie_down(me);
+            self.fall_asleep(me);
         }
     }
 
-    /// Counted as asleep, and no longer as looking.
-    fn lie_down(&self, me: &Arc<Sleeper>) {
-        let mut asleep = self.asleep.lock();
-        me.called.store(false, Ordering::Relaxed);
-        asleep.push(Arc::clone(me));
+    /// The worker counts as asleep, and no longer as searching.
+    fn fall_asleep(&self, me: &Arc<Sleeper>) {
+        let mut sleepers = self.sleepers.lock();
+        me.woken.store(false, Ordering::Relaxed);
+        sleepers.push(Arc::clone(me));
         self.idle
-            .fetch_add(ONE_ASLEEP.wrapping_sub(ONE_LOOKING), Ordering::Relaxed);
+            .fetch_add(ONE_ASLEEP.wrapping_sub(ONE_SEARCHING), Ordering::Relaxed);
     }
 
-    /// Not asleep after all, but with an entry in hand.
+    /// The worker does not sleep after all, but has an entry in hand.
     fn get_up(&self, me: &Arc<Sleeper>) {
         let place = {
-            let mut asleep = self.asleep.lock();
-            let place = asleep.iter().rposition(|other| Arc::ptr_eq(other, me));
-            place.map(|place| asleep.remove(place))
+            let mut sleepers = self.sleepers.lock();
+            let place = sleepers.iter().rposition(|other| Arc::ptr_eq(other, me));
+            place.map(|place| sleepers.remove(place))
         };
-        // If it is not there, it has just been called.
-        let was = place.map_or(ONE_LOOKING, |_| ONE_ASLEEP);
-        self.go(was);
+        // If it is not in the list, another thread has just woken it.
+        let was = place.map_or(ONE_SEARCHING, |_| ONE_ASLEEP);
+        self.leave(was);
     }
 
-    /// With an entry in hand, and no longer counted as it was.
-    fn go(&self, was: u64) {
+    /// The worker has an entry in hand, and no longer counts as it did.
+    fn leave(&self, was: u64) {
         let idle = self.idle.fetch_sub(was, Ordering::Relaxed) - was;
         if asleep(idle) > 0 {
             // ORDERING: SeqCst, see `send`.
             fence(Ordering::SeqCst);
-            self.call_one_if_needed(idle);
+            self.wake_one_if_needed(idle);
         }
     }
 
-    fn call_one_if_needed(&self, idle: u64) {
-        if asleep(idle) > 0 && self.len() as u64 > looking(idle) {
-            self.call_one();
+    fn wake_one_if_needed(&self, idle: u64) {
+        if asleep(idle) > 0 && self.len() as u64 > searching(idle) {
+            self.wake_one();
         }
     }
 
     #[cold]
-    fn call_one(&self) {
-        let called = {
-            let mut asleep = self.asleep.lock();
-            let Some(last) = asleep.pop() else { return };
+    fn wake_one(&self) {
+        let woken = {
+            let mut sleepers = self.sleepers.lock();
+            let Some(last) = sleepers.pop() else { return };
             self.idle
-                .fetch_add(ONE_LOOKING - ONE_ASLEEP, Ordering::Relaxed);
-            // ORDERING: Release, it is counted as looking before it can stop.
-            last.called.store(true, Ordering::Release);
+                .fetch_add(ONE_SEARCHING - ONE_ASLEEP, Ordering::Relaxed);
+            // ORDERING: Release, so that it counts as searching before it can stop.
+            last.woken.store(true, Ordering::Release);
             last
         };
-        called.thread.unpark();
+        woken.thread.unpark();
     }
 }

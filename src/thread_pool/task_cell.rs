@@ -1,54 +1,51 @@
-//! The cell of one call: its task, its state, its outcome, and whoever waits for it, in one allocation.
+//! The cell of one call: its task, its state, its outcome and its waiter, in one allocation.
 //!
-//! The queue holds it as a [`Job`], the handle as a [`Pending`]. Everything that changes is behind the
-//! cell's lock, and no user code ever runs under that lock: closures, outcomes and wakers are moved
-//! out first.
+//! The queue holds it as a [`Job`], the handle as a [`Pending`]. Everything that changes is behind the cell's lock. No
+//! user code runs under that lock: closures, outcomes and wakers are moved out first.
 //!
-//! | stage | the task | its place | who may end the stage |
+//! | stage | the task is | its place is held by | the stage is ended by |
 //! |---|---|---|---|
-//! | `Queued` | in the cell | held by the cell | anybody, through [`Cell::take`]: worker, waiter, handle, shutdown |
-//! | `Running` | on the stack of the worker that took it | held by that worker | that worker alone |
-//! | `Leaving` | in the hands of who took it, to be dropped | held by them | they alone |
-//! | `Finished` | gone | given back | the handle: collects, or goes and drops the outcome |
-//! | `Over` | gone | given back | nobody |
+//! | `Queued` | in the cell | the cell | anybody, through [`TaskCell::take`]: worker, waiter, handle, shutdown |
+//! | `Running` | on the stack of the worker that took it | that worker | that worker alone |
+//! | `Leaving` | held by the thread that took it, to be dropped | that thread | that thread alone |
+//! | `Finished` | gone | nobody, it is given back | the handle: it collects the outcome, or goes and drops it |
+//! | `Over` | gone | nobody | nobody |
 //!
-//! `take` is the only way out of `Queued` and succeeds once, so exactly one party runs or drops the
-//! task, and exactly one `finish` follows. On the way to `Finished` the order is always the same:
+//! `take` is the only way out of `Queued` and succeeds once. So exactly one thread runs or drops the task, and exactly one
+//! `finish` follows. On the way to `Finished` the order is always the same:
 //!
-//! 1. the breaker hears the verdict, or gets its ticket back;
+//! 1. the circuit hears the verdict, or gets its ticket back;
 //! 2. the ledger counts the call;
 //! 3. its place is given back;
 //! 4. the outcome is published, and the waiter woken.
 //!
-//! So whoever sees an outcome finds the place free and the numbers right. User code runs behind a catch of
-//! its own and before 4: the task and the listeners of a call that ran before 1, on a worker; the drop of a
-//! task that never started, and its listeners, after 3.
+//! So a thread that sees an outcome finds the place free and the numbers right. User code runs behind a catch of its own
+//! and before 4: the task and the listeners of a call that ran before 1, on a worker; the drop of a task that never
+//! started, and its listeners, after 3.
 //!
-//! Who takes a task while its entry is still in the channel counts a shell first, see `queue.rs`.
+//! A thread that takes a task while its entry is still in the channel counts a tombstone first, see `queue.rs`.
 
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
+use super::inner::Inner;
 use crate::circuit::Ticket;
-use crate::clock::earlier;
-use crate::context::Luggage;
-use crate::current::{ThisThread, while_helping};
-use crate::head::{Execution, Head, Host};
-use crate::outcome::{Outcome, Why};
-use crate::panics::contain;
-use crate::queue::Job;
+use crate::context::CapturedContexts;
+use crate::core::{
+    BulkheadView, CallData, CallView, EndReason, Execution, Job, JudgedResult, Outcome, ThisThread,
+    drop_unstarted, execute, release_unstarted, run_nested, run_task,
+};
+use crate::panic::contain;
 use crate::result::ExecutionResult;
-use crate::run::{Judged, Run};
-use crate::shared::Shared;
-use crate::sync::{AtomicU8, Mutex, Ordering, Thread, this_thread};
+use crate::sync::{AtomicU8, Mutex, Ordering, Thread, earlier, this_thread};
 
-pub(crate) struct Cell<F, T, E> {
-    head: Head,
-    shared: Arc<Shared>,
+pub(super) struct TaskCell<F, T, E> {
+    data: CallData,
+    inner: Arc<Inner>,
     /// Follows the stage, for looks without the lock. Never ahead of it.
     phase: AtomicU8,
-    inner: Mutex<Inner<F, T, E>>,
+    state: Mutex<State<F, T, E>>,
 }
 
 /// The task is in the cell.
@@ -58,10 +55,10 @@ const TAKEN: u8 = 1;
 /// The outcome is in the cell, or was.
 const FINISHED: u8 = 2;
 
-struct Inner<F, T, E> {
+struct State<F, T, E> {
     stage: Stage<F, T, E>,
     handle: Handle,
-    /// Counted in the ledger as running with nobody to wait for it.
+    /// Counted in the ledger as running without a caller.
     abandoned: bool,
 }
 
@@ -73,27 +70,27 @@ enum Stage<F, T, E> {
     Over,
 }
 
-/// The other end of the cell.
+/// The handle, at the other end of the cell.
 enum Handle {
-    /// Exists, and nobody waits for it.
+    /// It exists, and no thread waits for the outcome.
     Held,
-    /// Exists, and its owner sleeps.
+    /// Its owner sleeps.
     Parked(Thread),
-    /// Exists, and was polled as a future.
+    /// It was polled as a future.
     Polled(Waker),
     Dropped,
 }
 
 /// What it takes to run a task.
-pub(crate) struct Work<F> {
-    pub(crate) task: F,
-    pub(crate) luggage: Luggage,
-    pub(crate) ticket: Option<Ticket>,
+pub(super) struct Work<F> {
+    pub(super) task: F,
+    pub(super) contexts: CapturedContexts,
+    pub(super) ticket: Option<Ticket>,
 }
 
 /// A call as its handle sees it.
-pub(crate) trait Pending<T, E>: Send + Sync {
-    fn head(&self) -> &Head;
+pub(super) trait Pending<T, E>: Send + Sync {
+    fn data(&self) -> &CallData;
     fn is_finished(&self) -> bool;
     /// Waits for the outcome, at the longest until `until`, and collects it.
     fn wait(&self, until: Option<Instant>) -> Option<ExecutionResult<T, E>>;
@@ -108,7 +105,7 @@ pub(crate) trait Pending<T, E>: Send + Sync {
     fn now(&self) -> Instant;
 }
 
-/// What somebody who waits finds.
+/// What a waiter finds.
 enum Look<T, E> {
     Done(Outcome<T, E>),
     /// Still queued, and too late to start.
@@ -118,19 +115,19 @@ enum Look<T, E> {
         since: Instant,
         now: Instant,
     },
-    /// Nothing to see until then; `None`: until woken.
+    /// Nothing changes until then; `None`: until woken.
     NotYet(Option<Instant>),
 }
 
 // ---- transitions: the only code that changes the stage
 
-impl<F, T, E> Cell<F, T, E> {
-    pub(crate) fn new(head: Head, shared: Arc<Shared>, work: Work<F>) -> Self {
+impl<F, T, E> TaskCell<F, T, E> {
+    pub(super) fn new(data: CallData, inner: Arc<Inner>, work: Work<F>) -> Self {
         Self {
-            head,
-            shared,
+            data,
+            inner,
             phase: AtomicU8::new(QUEUED),
-            inner: Mutex::new(Inner {
+            state: Mutex::new(State {
                 stage: Stage::Queued(work),
                 handle: Handle::Held,
                 abandoned: false,
@@ -138,62 +135,62 @@ impl<F, T, E> Cell<F, T, E> {
         }
     }
 
-    /// `Queued` to `next`, which is `Running` or `Leaving`. `None`: somebody else was first.
+    /// `Queued` to `next`, which is `Running` or `Leaving`. `None`: another thread was first.
     #[must_use]
     fn take(&self, next: Stage<F, T, E>) -> Option<Work<F>> {
-        let mut inner = self.inner.lock();
-        if !matches!(inner.stage, Stage::Queued(_)) {
+        let mut state = self.state.lock();
+        if !matches!(state.stage, Stage::Queued(_)) {
             return None;
         }
-        if matches!(next, Stage::Running { .. }) && matches!(inner.handle, Handle::Dropped) {
-            inner.abandoned = true;
-            self.shared.ledger.shared.abandon();
+        if matches!(next, Stage::Running { .. }) && matches!(state.handle, Handle::Dropped) {
+            state.abandoned = true;
+            self.inner.engine.ledger.shared.abandon();
         }
-        // ORDERING: Release everywhere, Acquire on the other side: the phase is a message about what
-        // was done under the lock.
+        // ORDERING: Release everywhere, Acquire on the other side: the phase is a message about what was done under the
+        // lock.
         self.phase.store(TAKEN, Ordering::Release);
-        match std::mem::replace(&mut inner.stage, next) {
+        match std::mem::replace(&mut state.stage, next) {
             Stage::Queued(work) => Some(work),
             _ => None,
         }
     }
 
-    /// `take` for somebody who does not hold the entry from the channel: leaves a shell there.
+    /// `take` for a thread that does not hold the entry from the channel: leaves a tombstone there.
     #[must_use]
-    fn take_early(&self, next: Stage<F, T, E>) -> Option<Work<F>> {
+    fn take_from_queue(&self, next: Stage<F, T, E>) -> Option<Work<F>> {
         if self.is_taken() {
             return None;
         }
-        let shell = self.shared.queue.reserve_shell();
+        let tombstone = self.inner.queue.reserve_tombstone();
         let work = self.take(next);
         if work.is_some() {
-            shell.made();
+            tombstone.confirm();
         } else {
-            shell.not_made();
+            tombstone.release();
         }
         work
     }
 
-    /// `Running` or `Leaving` to `Finished`, or to `Over` if nobody is left to collect. Tells whether nobody was
-    /// there to be woken and nothing to be dropped.
+    /// `Running` or `Leaving` to `Finished`, or to `Over` if the handle is gone. Tells whether no thread was woken and
+    /// nothing dropped.
     fn finish(&self, outcome: Outcome<T, E>) -> bool {
         let (unwanted, waiter) = {
-            let mut inner = self.inner.lock();
-            if std::mem::take(&mut inner.abandoned) {
-                self.shared.ledger.shared.end_abandoned();
+            let mut state = self.state.lock();
+            if std::mem::take(&mut state.abandoned) {
+                self.inner.engine.ledger.shared.end_abandoned();
             }
-            if matches!(inner.handle, Handle::Dropped) {
-                inner.stage = Stage::Over;
+            if matches!(state.handle, Handle::Dropped) {
+                state.stage = Stage::Over;
                 (Some(outcome), Handle::Dropped)
             } else {
-                inner.stage = Stage::Finished(outcome);
-                let waiter = std::mem::replace(&mut inner.handle, Handle::Held);
+                state.stage = Stage::Finished(outcome);
+                let waiter = std::mem::replace(&mut state.handle, Handle::Held);
                 (None, waiter)
             }
         };
         self.phase.store(FINISHED, Ordering::Release);
-        let name = &self.shared.name;
-        let unnoticed = matches!(waiter, Handle::Held);
+        let name = &self.inner.engine.name;
+        let woke_nobody = matches!(waiter, Handle::Held);
         match waiter {
             Handle::Held | Handle::Dropped => {}
             Handle::Parked(thread) => thread.unpark(),
@@ -206,115 +203,112 @@ impl<F, T, E> Cell<F, T, E> {
                 drop(unwanted);
             });
         }
-        unnoticed
+        woke_nobody
     }
 
     /// `Finished` to `Over`, for the handle.
     #[must_use]
-    fn collect(inner: &mut Inner<F, T, E>) -> Option<Outcome<T, E>> {
-        if !matches!(inner.stage, Stage::Finished(_)) {
+    fn collect(state: &mut State<F, T, E>) -> Option<Outcome<T, E>> {
+        if !matches!(state.stage, Stage::Finished(_)) {
             return None;
         }
-        match std::mem::replace(&mut inner.stage, Stage::Over) {
+        match std::mem::replace(&mut state.stage, Stage::Over) {
             Stage::Finished(outcome) => Some(outcome),
             _ => None,
         }
     }
 
-    /// The handle goes, with the outcome if there is one by now.
+    /// The handle goes. Gives the outcome, if there is one by now.
     #[must_use]
-    fn let_go(&self) -> Option<Outcome<T, E>> {
+    fn release_handle(&self) -> Option<Outcome<T, E>> {
         let (handle, outcome) = {
-            let mut inner = self.inner.lock();
-            if matches!(inner.stage, Stage::Running { .. }) {
-                inner.abandoned = true;
-                self.shared.ledger.shared.abandon();
+            let mut state = self.state.lock();
+            if matches!(state.stage, Stage::Running { .. }) {
+                state.abandoned = true;
+                self.inner.engine.ledger.shared.abandon();
             }
-            let handle = std::mem::replace(&mut inner.handle, Handle::Dropped);
-            (handle, Self::collect(&mut inner))
+            let handle = std::mem::replace(&mut state.handle, Handle::Dropped);
+            (handle, Self::collect(&mut state))
         };
         self.forget_waiter(handle);
         outcome
     }
 
-    /// Drops a waker that is not needed any more, which is user code.
+    /// Drops a waker that is no longer needed, which is user code.
     fn forget_waiter(&self, handle: Handle) {
         if let Handle::Polled(waker) = handle {
-            contain(&self.shared.name, "the drop of a waker", || drop(waker));
+            contain(&self.inner.engine.name, "the drop of a waker", || {
+                drop(waker);
+            });
         }
     }
 }
 
 // ---- what follows from a transition
 
-impl<F, T, E> Cell<F, T, E> {
+impl<F, T, E> TaskCell<F, T, E> {
     fn is_taken(&self) -> bool {
         self.phase.load(Ordering::Acquire) != QUEUED
     }
 
     /// Ends a call whose task was taken to be dropped.
-    fn leave(&self, work: Work<F>, why: Why<E>, now: Instant) {
-        let shared = &*self.shared;
-        let queued_time = self.head.queued_for(now);
-        shared.leave(shared.admission.unpark(), work.ticket, &why);
-        work.luggage.discard(&shared.name);
-        shared.has_left(work.task, &self.head, &why, queued_time);
-        self.finish(Outcome::new(Err(why), queued_time, Duration::ZERO));
+    fn leave(&self, work: Work<F>, reason: EndReason<E>, now: Instant) {
+        let engine = &self.inner.engine;
+        let queued_time = self.data.queued_for(now);
+        release_unstarted(engine, engine.permits.reclaim(), work.ticket, &reason);
+        work.contexts.discard(&engine.name);
+        drop_unstarted(engine, work.task, &self.data, &reason, queued_time);
+        self.finish(Outcome::new(Err(reason), queued_time, Duration::ZERO));
     }
 
     /// Cancels a task whose entry is in the channel.
-    fn cancel_early(&self, by_shutdown: bool) -> bool {
-        match self.take_early(Stage::Leaving) {
+    pub(super) fn cancel_queued(&self, by_shutdown: bool) -> bool {
+        match self.take_from_queue(Stage::Leaving) {
             Some(work) => {
-                let now = self.shared.clock.now();
-                self.leave(work, Why::Cancelled { by_shutdown }, now);
+                let now = self.inner.engine.clock.now();
+                self.leave(work, EndReason::Cancelled { by_shutdown }, now);
                 true
             }
             None => false,
         }
     }
 
-    /// For the submitter that finds a shutdown has emptied the queue before it pushed.
-    pub(crate) fn cancel_late(&self) {
-        self.cancel_early(true);
-    }
-
     /// The waiter's own expiry, at the deadline itself.
     fn expire(&self) {
-        let now = self.shared.clock.now();
-        if let Some(why) = Why::too_late(&self.head, now) {
-            if let Some(work) = self.take_early(Stage::Leaving) {
-                self.leave(work, why, now);
+        let now = self.inner.engine.clock.now();
+        if let Some(reason) = EndReason::too_late(&self.data, now) {
+            if let Some(work) = self.take_from_queue(Stage::Leaving) {
+                self.leave(work, reason, now);
             }
         }
     }
 
-    /// How long somebody who waits, at the longest until `until`, has before there is something to do; `None`: any time.
+    /// How long a waiter, that waits at the longest until `until`, has before there is something to do; `None`: any time.
     fn time_to_wait(&self, until: Option<Instant>) -> Option<Duration> {
         let in_queue = if self.is_taken() {
             None
         } else {
-            self.head.queue_deadline()
+            self.data.queue_deadline()
         };
-        let at = earlier(until, earlier(in_queue, self.head.deadline()))?;
-        Some(at.saturating_duration_since(self.shared.clock.now()))
+        let at = earlier(until, earlier(in_queue, self.data.deadline()))?;
+        Some(at.saturating_duration_since(self.inner.engine.clock.now()))
     }
 
-    fn look(&self, inner: &mut Inner<F, T, E>) -> Look<T, E> {
-        if let Some(outcome) = Self::collect(inner) {
+    fn look(&self, state: &mut State<F, T, E>) -> Look<T, E> {
+        if let Some(outcome) = Self::collect(state) {
             return Look::Done(outcome);
         }
-        let deadline = match inner.stage {
-            Stage::Queued(_) => self.head.start_deadline(),
-            Stage::Running { .. } => self.head.deadline(),
-            // Also `Leaving`: how the call ends is decided, and the waiter is to hear just that.
+        let deadline = match state.stage {
+            Stage::Queued(_) => self.data.start_deadline(),
+            Stage::Running { .. } => self.data.deadline(),
+            // Also `Leaving`: how the call ends is decided, and the waiter is to hear that.
             _ => None,
         };
         let Some(at) = deadline else {
             return Look::NotYet(None);
         };
-        let now = self.shared.clock.now();
-        match inner.stage {
+        let now = self.inner.engine.clock.now();
+        match state.stage {
             _ if now < at => Look::NotYet(deadline),
             Stage::Running { since } => Look::OverLimit { since, now },
             _ => Look::TooLate,
@@ -322,18 +316,18 @@ impl<F, T, E> Cell<F, T, E> {
     }
 
     fn result(&self, outcome: Outcome<T, E>) -> ExecutionResult<T, E> {
-        outcome.in_words(&self.head, &self.shared.name)
+        outcome.into_result(&self.data, &self.inner.engine.name)
     }
 
-    /// The caller's limit passed while the task runs: it is asked to stop, and goes on alone. This is the handle's
+    /// The caller's limit passed while the task runs: the task is asked to stop, and goes on alone. This is the handle's
     /// result, so the handle goes.
     fn over_limit(&self, since: Instant, now: Instant) -> ExecutionResult<T, E> {
         self.request_cancel();
         // It may have come to its end just now.
-        let outcome = self.let_go().unwrap_or_else(|| {
+        let outcome = self.release_handle().unwrap_or_else(|| {
             Outcome::new(
-                Err(Why::Timeout { started: true }),
-                self.head.queued_for(since),
+                Err(EndReason::Timeout { started: true }),
+                self.data.queued_for(since),
                 now.saturating_duration_since(since),
             )
         });
@@ -342,73 +336,79 @@ impl<F, T, E> Cell<F, T, E> {
 
     fn request_cancel(&self) {
         // ORDERING: Release, see `CurrentExecution::is_cancelled`.
-        self.head.cancel_requested.store(true, Ordering::Release);
+        self.data.cancel_requested.store(true, Ordering::Release);
     }
 }
 
-impl<F, T, E> Cell<F, T, E>
+impl<F, T, E> TaskCell<F, T, E>
 where
-    F: FnOnce() -> Judged<T, E> + Send + 'static,
+    F: FnOnce() -> JudgedResult<T, E> + Send + 'static,
     T: Send + 'static,
     E: Send + 'static,
 {
-    /// Runs a task that was taken, as or on worker `worker`, to its very end. Gives the time when the task ended, if no
-    /// other code of the user's ran and nobody was woken since then.
-    fn run(&self, work: Work<F>, since: Instant, worker: usize, in_turn: bool) -> Option<Instant> {
-        let shared = &*self.shared;
-        let quiet = shared.has_no_onlookers();
-        let permit = shared.admission.unpark();
+    /// Runs a task that was taken, on worker `worker`, to its very end. Gives the time when the task ended, if no user code
+    /// has run and no thread has been woken since then.
+    fn run_taken(
+        &self,
+        work: Work<F>,
+        since: Instant,
+        worker: usize,
+        is_nested: bool,
+    ) -> Option<Instant> {
+        let engine = &self.inner.engine;
+        let ran_alone = self.inner.runs_no_user_code_around_tasks();
+        let permit = engine.permits.reclaim();
         let Work {
             task,
-            luggage,
+            contexts,
             ticket,
         } = work;
-        let call = Run {
-            head: &self.head,
+        let call = Execution {
+            data: &self.data,
             ticket,
             since,
-            queued_time: self.head.queued_for(since),
-            seat: worker,
-            in_turn,
+            queued_time: self.data.queued_for(since),
+            slot: worker,
+            is_nested,
         };
-        let (outcome, ended) = shared.run(call, || {
-            luggage.run_with(&shared.name, || shared.run_task(task))
+        let (outcome, ended) = execute(engine, call, || {
+            contexts.run_with(&engine.name, || run_task(engine, task))
         });
         drop(permit);
-        let unnoticed = self.finish(outcome);
-        (quiet && unnoticed).then_some(ended)
+        let woke_nobody = self.finish(outcome);
+        (ran_alone && woke_nobody).then_some(ended)
     }
 }
 
 // ---- the two views
 
-impl<F, T, E> Job for Cell<F, T, E>
+impl<F, T, E> Job for TaskCell<F, T, E>
 where
-    F: FnOnce() -> Judged<T, E> + Send + 'static,
+    F: FnOnce() -> JudgedResult<T, E> + Send + 'static,
     T: Send + 'static,
     E: Send + 'static,
 {
-    fn take_turn(&self, worker: usize, just_now: Option<Instant>) -> Option<Instant> {
-        if self.shared.is_discarding() {
+    fn run(&self, worker: usize, just_now: Option<Instant>) -> Option<Instant> {
+        if self.inner.engine.is_discarding() {
             self.cancel_for_shutdown();
             return None;
         }
         let now = match just_now {
             // Where it decides, the time is read anew: this thread may have been held up.
-            Some(just_now) if !self.head.is_limited() => just_now,
-            _ => self.shared.clock.now(),
+            Some(just_now) if !self.data.is_limited() => just_now,
+            _ => self.inner.engine.clock.now(),
         };
-        if let Some(why) = Why::too_late(&self.head, now) {
+        if let Some(reason) = EndReason::too_late(&self.data, now) {
             match self.take(Stage::Leaving) {
-                Some(work) => self.leave(work, why, now),
-                None => self.shared.queue.shell_left(),
+                Some(work) => self.leave(work, reason, now),
+                None => self.inner.queue.tombstone_removed(),
             }
             return None;
         }
         match self.take(Stage::Running { since: now }) {
-            Some(work) => self.run(work, now, worker, true),
+            Some(work) => self.run_taken(work, now, worker, false),
             None => {
-                self.shared.queue.shell_left();
+                self.inner.queue.tombstone_removed();
                 None
             }
         }
@@ -417,49 +417,49 @@ where
     fn cancel_for_shutdown(&self) {
         match self.take(Stage::Leaving) {
             Some(work) => {
-                let now = self.shared.clock.now();
-                self.leave(work, Why::Cancelled { by_shutdown: true }, now);
+                let now = self.inner.engine.clock.now();
+                self.leave(work, EndReason::Cancelled { by_shutdown: true }, now);
             }
-            None => self.shared.queue.shell_left(),
+            None => self.inner.queue.tombstone_removed(),
         }
     }
 
-    fn is_shell(&self) -> bool {
+    fn is_tombstone(&self) -> bool {
         self.is_taken()
     }
 
     fn is_running(&self) -> bool {
-        matches!(self.inner.lock().stage, Stage::Running { .. })
+        matches!(self.state.lock().stage, Stage::Running { .. })
     }
 
-    fn as_execution(self: Arc<Self>) -> Arc<dyn Execution> {
+    fn as_call(self: Arc<Self>) -> Arc<dyn CallView> {
         self
     }
 }
 
-impl<F, T, E> Execution for Cell<F, T, E>
+impl<F, T, E> CallView for TaskCell<F, T, E>
 where
     F: Send,
     T: Send,
     E: Send,
 {
-    fn head(&self) -> &Head {
-        &self.head
+    fn data(&self) -> &CallData {
+        &self.data
     }
 
-    fn host(&self) -> &dyn Host {
-        &self.shared.gate
+    fn bulkhead(&self) -> &dyn BulkheadView {
+        &self.inner.engine
     }
 }
 
-impl<F, T, E> Pending<T, E> for Cell<F, T, E>
+impl<F, T, E> Pending<T, E> for TaskCell<F, T, E>
 where
-    F: FnOnce() -> Judged<T, E> + Send + 'static,
+    F: FnOnce() -> JudgedResult<T, E> + Send + 'static,
     T: Send + 'static,
     E: Send + 'static,
 {
-    fn head(&self) -> &Head {
-        &self.head
+    fn data(&self) -> &CallData {
+        &self.data
     }
 
     fn is_finished(&self) -> bool {
@@ -469,37 +469,37 @@ where
     fn wait(&self, until: Option<Instant>) -> Option<ExecutionResult<T, E>> {
         let within = || self.time_to_wait(until);
         let finished = || Pending::is_finished(self).then_some(());
-        let _or_it_takes_longer = self.shared.spinning.until(within, finished, || 0);
-        let mut inner = self.inner.lock();
+        let _or_it_takes_longer = self.inner.spin.until(within, finished, || 0);
+        let mut state = self.state.lock();
         loop {
-            let wake_at = match self.look(&mut inner) {
+            let wake_at = match self.look(&mut state) {
                 Look::Done(outcome) => {
-                    drop(inner);
+                    drop(state);
                     return Some(self.result(outcome));
                 }
                 Look::OverLimit { since, now } => {
-                    drop(inner);
+                    drop(state);
                     return Some(self.over_limit(since, now));
                 }
                 Look::TooLate => {
-                    drop(inner);
+                    drop(state);
                     self.expire();
-                    inner = self.inner.lock();
+                    state = self.state.lock();
                     continue;
                 }
                 Look::NotYet(at) => at,
             };
-            if until.is_some_and(|until| self.shared.clock.now() >= until) {
-                let waiter = std::mem::replace(&mut inner.handle, Handle::Held);
-                drop(inner);
+            if until.is_some_and(|until| self.inner.engine.clock.now() >= until) {
+                let waiter = std::mem::replace(&mut state.handle, Handle::Held);
+                drop(state);
                 self.forget_waiter(waiter);
                 return None;
             }
-            let waiter = std::mem::replace(&mut inner.handle, Handle::Parked(this_thread()));
-            drop(inner);
+            let waiter = std::mem::replace(&mut state.handle, Handle::Parked(this_thread()));
+            drop(state);
             self.forget_waiter(waiter);
-            self.shared.clock.park_until(earlier(until, wake_at));
-            inner = self.inner.lock();
+            self.inner.engine.clock.park_until(earlier(until, wake_at));
+            state = self.state.lock();
         }
     }
 
@@ -507,24 +507,24 @@ where
         // Cloning and dropping wakers is user code.
         let mut waker = Some(context.waker().clone());
         loop {
-            let mut inner = self.inner.lock();
-            match self.look(&mut inner) {
+            let mut state = self.state.lock();
+            match self.look(&mut state) {
                 Look::Done(outcome) => {
-                    drop(inner);
+                    drop(state);
                     return Poll::Ready(self.result(outcome));
                 }
                 Look::OverLimit { since, now } => {
-                    drop(inner);
+                    drop(state);
                     return Poll::Ready(self.over_limit(since, now));
                 }
                 Look::TooLate => {
-                    drop(inner);
+                    drop(state);
                     self.expire();
                 }
                 Look::NotYet(_) => {
                     if let Some(waker) = waker.take() {
-                        let before = std::mem::replace(&mut inner.handle, Handle::Polled(waker));
-                        drop(inner);
+                        let before = std::mem::replace(&mut state.handle, Handle::Polled(waker));
+                        drop(state);
                         self.forget_waiter(before);
                     }
                     return Poll::Pending;
@@ -534,7 +534,7 @@ where
     }
 
     fn cancel(&self) -> bool {
-        let cancelled = self.cancel_early(false);
+        let cancelled = self.cancel_queued(false);
         if !cancelled {
             self.request_cancel();
         }
@@ -542,34 +542,34 @@ where
     }
 
     fn wants_help(&self) -> bool {
-        !self.is_taken() && matches!(self.shared.this_thread(), ThisThread::Worker(_))
+        !self.is_taken() && matches!(self.inner.engine.this_thread(), ThisThread::Worker(_))
     }
 
     fn help(self: Arc<Self>) {
-        let ThisThread::Worker(worker) = self.shared.this_thread() else {
+        let ThisThread::Worker(worker) = self.inner.engine.this_thread() else {
             return;
         };
-        if self.shared.is_discarding() {
-            self.cancel_early(true);
+        if self.inner.engine.is_discarding() {
+            self.cancel_queued(true);
             return;
         }
-        let now = self.shared.clock.now();
-        if Why::<E>::too_late(&self.head, now).is_some() {
+        let now = self.inner.engine.clock.now();
+        if EndReason::<E>::too_late(&self.data, now).is_some() {
             // The wait that follows expires it.
             return;
         }
-        if let Some(work) = self.take_early(Stage::Running { since: now }) {
+        if let Some(work) = self.take_from_queue(Stage::Running { since: now }) {
             let job = Arc::clone(&self) as Arc<dyn Job>;
-            while_helping(job, || self.run(work, now, worker, false));
+            run_nested(job, || self.run_taken(work, now, worker, true));
         }
     }
 
     fn detach(&self) {
-        // In the thread of the handle's owner, who sees a panic of its own value's drop.
-        drop(self.let_go());
+        // In the thread of the handle's owner, which sees a panic in the drop of its own value.
+        drop(self.release_handle());
     }
 
     fn now(&self) -> Instant {
-        self.shared.clock.now()
+        self.inner.engine.clock.now()
     }
 }

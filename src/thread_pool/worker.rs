@@ -1,36 +1,35 @@
 //! The worker threads: how they start, work and end.
 //!
 //! When the last admitted call has given its place back after the close, the stop token is sent, and the workers end one
-//! after the other. Until then each of them keeps taking calls, so nothing that was admitted is lost, however late its
-//! submitter gets around to pushing it. Once a shutdown cancels what is queued, workers cancel what they come to, and so
-//! does a submitter that pushes after that.
+//! after the other. Until then each of them keeps taking calls, so no admitted call is lost, however late its submitter
+//! pushes it. Once a shutdown cancels what is queued, a worker cancels each call that it takes, and so does a submitter
+//! that pushes after that.
 
 use std::sync::Arc;
 
-use crate::channel::Sleeper;
-use crate::current::{give_turn, sit_down};
+use super::inner::{Inner, WorkerHook};
+use super::sleep::Sleeper;
+use crate::core::{WaitLimit, become_worker, run_job, shut_down};
 use crate::error::BuildError;
-use crate::gate::Gate;
-use crate::panics::contain;
-use crate::shared::{Shared, WorkerHook};
-use crate::shutdown::{Ends, Patience, shut_down};
+use crate::panic::contain;
 use crate::sync;
 
 /// Starts all workers, or none.
-pub(crate) fn start(shared: &Arc<Shared>) -> Result<(), BuildError> {
-    let workers = shared.config.max_concurrent_calls;
+pub(super) fn start(inner: &Arc<Inner>) -> Result<(), BuildError> {
+    let engine = &inner.engine;
+    let workers = engine.config.max_concurrent_calls;
     for index in 0..workers {
-        let thread_name = format!("bulkman-{}-{index}", shared.name);
-        let of_worker = Arc::clone(shared);
+        let thread_name = format!("bulkman-{}-{index}", engine.name);
+        let inner_of_worker = Arc::clone(inner);
         // Counted before it can end.
-        shared.crew.one_begins();
-        match sync::spawn(thread_name, move || work(of_worker, index)) {
-            Ok(handle) => shared.threads.lock().push(handle),
+        engine.latch.count_up();
+        match sync::spawn(thread_name, move || work(inner_of_worker, index)) {
+            Ok(handle) => inner.threads.lock().push(handle),
             Err(source) => {
-                shared.crew.one_ends();
-                let _nothing_ran = shut_down(&**shared, Patience::Unlimited);
+                engine.latch.count_down();
+                let _nothing_ran = shut_down(&**inner, WaitLimit::UNLIMITED);
                 return Err(BuildError::ThreadStart {
-                    bulkhead: shared.name.to_string(),
+                    bulkhead: engine.name.to_string(),
                     worker: index + 1,
                     workers,
                     source,
@@ -42,39 +41,21 @@ pub(crate) fn start(shared: &Arc<Shared>) -> Result<(), BuildError> {
 }
 
 /// A worker's life.
-fn work(shared: Arc<Shared>, index: usize) {
-    sit_down(shared.serial, index);
-    call_hooks(&shared, &shared.worker_hooks.on_start, index);
-    let me = Sleeper::here();
-    // When the last task ended, if only bookkeeping of ours came after it: the next can start then.
+fn work(inner: Arc<Inner>, index: usize) {
+    become_worker(inner.engine.serial, index);
+    call_hooks(&inner, &inner.collaborators.on_worker_start, index);
+    let sleeper = Sleeper::this_thread();
+    // When the last task ended, if no user code has run since: the next task can start then.
     let mut just_now = None;
-    while let Some((job, waited)) = shared.queue.next(&me) {
-        just_now = give_turn(job, index, just_now.filter(|_| !waited));
+    while let Some((job, waited)) = inner.queue.next(&sleeper) {
+        just_now = run_job(job, index, just_now.filter(|_| !waited));
     }
-    call_hooks(&shared, &shared.worker_hooks.on_stop, index);
-    shared.crew.one_ends();
+    call_hooks(&inner, &inner.collaborators.on_worker_stop, index);
+    inner.engine.latch.count_down();
 }
 
-fn call_hooks(shared: &Shared, hooks: &[WorkerHook], index: usize) {
+fn call_hooks(inner: &Inner, hooks: &[WorkerHook], index: usize) {
     for hook in hooks {
-        contain(&shared.name, "a worker hook", || hook(index));
-    }
-}
-
-impl Ends for Shared {
-    fn gate(&self) -> &Gate {
-        &self.gate
-    }
-
-    fn cancel_queued(&self) {
-        self.queue.drain(|job| job.cancel_for_shutdown());
-    }
-
-    fn join(&self) {
-        let mut threads = self.threads.lock();
-        for handle in threads.drain(..) {
-            // A worker contains every panic of the user's; there is nothing to hear from it.
-            let _ = handle.join();
-        }
+        contain(&inner.engine.name, "a worker hook", || hook(index));
     }
 }

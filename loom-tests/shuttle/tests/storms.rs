@@ -36,7 +36,7 @@ fn clock(over: &Arc<AtomicBool>) -> thread::JoinHandle<()> {
     let over = Arc::clone(over);
     thread::spawn(move || {
         while !over.load(Ordering::Relaxed) {
-            bulkman::__model::advance(SECOND / 4);
+            bulkman::model::advance(SECOND / 4);
             thread::yield_now();
         }
     })
@@ -528,7 +528,7 @@ fn probing_breaker() -> Arc<CircuitBreaker> {
         .isolation_duration(SECOND);
     let breaker = CircuitBreaker::new("storm", rules).unwrap();
     breaker.force_open();
-    bulkman::__model::advance(SECOND);
+    bulkman::model::advance(SECOND);
     Arc::new(breaker)
 }
 
@@ -591,7 +591,7 @@ fn no_turn_is_lost() {
         }
         over.store(true, Ordering::Relaxed);
         time.join().unwrap();
-        bulkman::__model::advance(SECOND);
+        bulkman::model::advance(SECOND);
         let first = breaker.try_acquire().expect("the isolation is over");
         let second = breaker.try_acquire().expect("a turn was lost");
         if breaker.is_half_open() {

@@ -24,7 +24,7 @@ pub fn explore(name: &str, preemptions: usize, scenario: fn()) {
         builder.max_branches = 20_000;
         builder.check(move || {
             counter.fetch_add(1, Ordering::Relaxed);
-            bulkman::__model::spurious_wake_ups(spurious);
+            bulkman::model::spurious_wake_ups(spurious);
             scenario();
         });
         let executions = executions.load(Ordering::Relaxed);

@@ -1,7 +1,7 @@
 //! Circuits in PostgreSQL, in the table that Python's resilient-circuit uses.
 //!
 //! All I/O happens in the thread that calls, on a runtime of the storage's own and under a deadline. For circuits that
-//! is their keeper's thread, so nothing here is on the way of a call through a bulkhead.
+//! is their synchronizer's thread, so nothing here is on the way of a call through a bulkhead.
 
 mod conninfo;
 mod schema;
@@ -26,11 +26,11 @@ use tokio_postgres::{Client, Config, Error, GenericClient, IsolationLevel, NoTls
 
 use self::conninfo::{Conninfo, is_set};
 use super::machine::CircuitState;
-use super::roster::CircuitSync;
+use super::members::CircuitSync;
 use super::storage::{
     CircuitRecord, CircuitStorage, StorageError, StoredCircuit, WriteGuard, WriteOutcome,
 };
-use crate::sync::Mutex;
+use parking_lot::Mutex;
 
 /// How long a server that has not answered is asked to give up.
 const LAST_WORD: Duration = Duration::from_millis(500);
@@ -85,7 +85,7 @@ struct Storage {
     /// To be tried one after the other.
     servers: Vec<Config>,
     connect: Connect,
-    line: Mutex<Line>,
+    connection: Mutex<Connection>,
 }
 
 type Connect = Box<dyn Fn(Config) -> Connecting + Send + Sync>;
@@ -93,13 +93,13 @@ type Connecting = Pin<Box<dyn Future<Output = Result<Link, Error>>>>;
 type Cancelling = Pin<Box<dyn Future<Output = Result<(), Error>>>>;
 
 /// The runtime, and the connection if there is one.
-struct Line {
+struct Connection {
     /// `None` only while it is dropped.
     runtime: Option<Runtime>,
     link: Option<Link>,
 }
 
-impl Drop for Line {
+impl Drop for Connection {
     fn drop(&mut self) {
         self.link = None;
         if let Some(runtime) = self.runtime.take() {
@@ -211,10 +211,10 @@ impl PostgresStorage {
     ) -> Result<Option<CircuitRecord>, StorageError> {
         self.check_name(circuit)?;
         let storage = &*self.0;
-        let mut line = Line::new()?;
+        let mut connection = Connection::new()?;
         let mut change = Some(change);
         blocking(|| {
-            storage.run(&mut line, async |client| {
+            storage.run(&mut connection, async |client| {
                 let transaction = storage.locked(client, circuit).await?;
                 let stored = storage
                     .read(&transaction, &[circuit])
@@ -251,10 +251,10 @@ impl PostgresStorage {
             "delete from rc_circuit_breakers where resource_key = $1 and namespace = $2";
         let namespace = &self.0.namespace;
         // On a connection of its own it is sent once, so the answer is about this one.
-        let mut line = Line::new()?;
+        let mut connection = Connection::new()?;
         let remove =
             async |client: &mut Client| client.execute(REMOVE, &[&circuit, namespace]).await;
-        Ok(blocking(|| self.0.run(&mut line, remove))? > 0)
+        Ok(blocking(|| self.0.run(&mut connection, remove))? > 0)
     }
 
     /// Performs an operation on the storage's own connection.
@@ -262,7 +262,7 @@ impl PostgresStorage {
         &self,
         operation: impl AsyncFnMut(&mut Client) -> Result<R, Error> + Send,
     ) -> Result<R, StorageError> {
-        blocking(|| self.0.run(&mut self.0.line.lock(), operation))
+        blocking(|| self.0.run(&mut self.0.connection.lock(), operation))
     }
 }
 
@@ -332,10 +332,10 @@ impl Storage {
     /// one may lead to another server, or to a session with other settings.
     fn run<R>(
         &self,
-        line: &mut Line,
+        connection: &mut Connection,
         mut operation: impl AsyncFnMut(&mut Client) -> Result<R, Error>,
     ) -> Result<R, StorageError> {
-        let Line { runtime, link } = line;
+        let Connection { runtime, link } = connection;
         let Some(runtime) = runtime else {
             return Err(self.error("the storage is being dropped"));
         };
@@ -509,7 +509,7 @@ impl Storage {
     }
 }
 
-impl Line {
+impl Connection {
     fn new() -> Result<Self, StorageError> {
         let runtime = Builder::new_current_thread()
             .enable_io()
@@ -635,7 +635,7 @@ impl PostgresStorageBuilder {
             auto_create: self.auto_create,
             connect: self.connect.unwrap_or_else(|| connect_with(NoTls)),
             servers: conninfo.servers,
-            line: Mutex::new(Line::new()?),
+            connection: Mutex::new(Connection::new()?),
         }));
         if self.strict {
             storage.check()?;

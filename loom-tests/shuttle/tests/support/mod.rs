@@ -40,7 +40,7 @@ fn run(
     config.stack_size = 1 << 18;
     config.silence_warnings = true;
     let done = shuttle::Runner::new(scheduler, config).run(move || {
-        bulkman::__model::spurious_wake_ups(chance(3) as usize);
+        bulkman::model::spurious_wake_ups(chance(3) as usize);
         scenario();
     });
     println!("{name}: {done} {kind} schedules");

@@ -1,0 +1,129 @@
+//! The way in: shut down, capacity, circuit, in this order, so that a call refused as full never uses up a probe.
+//!
+//! A refused call is counted here. Deciding is separate from putting the refusal into words, since a refusal has to be
+//! cheap: it allocates nothing, and takes no lock that a task can hold.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::call_options::CallOptions;
+use super::engine::Engine;
+use super::permit::{Denied, Permit};
+use super::this_thread::{ThisThread, while_holding_permit};
+use crate::circuit::Ticket;
+use crate::error::{RejectReason, Rejected};
+use crate::event::BulkheadEvent;
+
+/// A refusal that is decided and counted, and not yet put into words.
+#[derive(Clone, Copy)]
+pub(crate) enum Refusal {
+    Full { waited: Option<Duration> },
+    CircuitOpen { retry_after: Duration },
+    ShutDown,
+}
+
+/// A call that has a place.
+pub(crate) struct Admitted<'a> {
+    pub(crate) permit: Permit<'a>,
+    /// Since when the call had waited for the place, if it did.
+    pub(crate) begun: Option<Instant>,
+}
+
+/// Takes a place, waiting for one if the caller wants to.
+#[inline(always)]
+pub(crate) fn admit<'a>(
+    engine: &'a Engine,
+    options: &CallOptions,
+) -> Result<Admitted<'a>, Refusal> {
+    let (permit, begun) = match options.wait_for_capacity {
+        None => (engine.permits.try_acquire(), None),
+        Some(limit) => wait_for_permit(engine, options, limit),
+    };
+    match permit {
+        Ok(permit) => Ok(Admitted { permit, begun }),
+        Err(Denied::Closed) => {
+            engine.ledger.shared.reject_shut_down();
+            Err(Refusal::ShutDown)
+        }
+        Err(Denied::Full) => {
+            engine.ledger.shared.reject_full();
+            Err(Refusal::Full {
+                waited: begun.map(|begun| engine.clock.now() - begun),
+            })
+        }
+    }
+}
+
+fn wait_for_permit<'a>(
+    engine: &'a Engine,
+    options: &CallOptions,
+    limit: Duration,
+) -> (Result<Permit<'a>, Denied>, Option<Instant>) {
+    let begun = engine.clock.now();
+    let permit = if engine.this_thread() == ThisThread::Outsider {
+        let until = options.capacity_deadline(begun, limit);
+        engine.permits.acquire(&engine.clock, until)
+    } else {
+        engine.permits.try_acquire()
+    };
+    (permit, Some(begun))
+}
+
+/// Asks the circuit, for a caller that holds a permit.
+#[inline]
+pub(crate) fn check_circuit(engine: &Engine) -> Result<Option<Ticket>, Refusal> {
+    let Some(breaker) = &engine.breaker else {
+        return Ok(None);
+    };
+    // Listeners of the circuit may run here, while this thread holds the permit.
+    match while_holding_permit(engine.serial, || breaker.admit()) {
+        Ok(ticket) => Ok(Some(ticket)),
+        Err(retry_after) => {
+            // Counted before the permit goes, as every end of an admitted call.
+            engine.ledger.shared.reject_circuit_open();
+            Err(Refusal::CircuitOpen { retry_after })
+        }
+    }
+}
+
+/// Tells the listeners of a refusal and puts it into words.
+#[inline(always)]
+pub(crate) fn reject<F>(
+    engine: &Engine,
+    refusal: Refusal,
+    options: &CallOptions,
+    task: F,
+) -> Rejected<F> {
+    if !engine.listeners.is_empty() {
+        tell_rejected(engine, refusal, options);
+    }
+    // Built where the caller wants it: moving it would be the dearest part of a refusal.
+    let reason = reason(engine, refusal);
+    Rejected { reason, task }
+}
+
+fn tell_rejected(engine: &Engine, refusal: Refusal, options: &CallOptions) {
+    let reason = reason(engine, refusal);
+    engine.tell(|| BulkheadEvent::Rejected {
+        reason: &reason,
+        operation: options.operation.as_deref(),
+    });
+}
+
+#[inline(always)]
+fn reason(engine: &Engine, refusal: Refusal) -> RejectReason {
+    let bulkhead = Arc::clone(&engine.name);
+    match refusal {
+        Refusal::Full { waited } => RejectReason::Full {
+            bulkhead,
+            max_concurrent_calls: engine.config.max_concurrent_calls,
+            max_queue_size: engine.config.max_queue_size,
+            waited,
+        },
+        Refusal::CircuitOpen { retry_after } => RejectReason::CircuitOpen {
+            bulkhead,
+            retry_after,
+        },
+        Refusal::ShutDown => RejectReason::ShutDown { bulkhead },
+    }
+}

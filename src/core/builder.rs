@@ -1,0 +1,60 @@
+//! Building a bulkhead with collaborators: what both kinds take. `build` stands with each kind.
+
+#![expect(private_bounds, reason = "there are two kinds, and no others")]
+
+use std::fmt;
+use std::sync::Arc;
+
+use super::engine::EngineParts;
+use super::kind::{Kind, ThreadPoolKind};
+use crate::circuit::CircuitStorage;
+use crate::clock::Clock;
+use crate::config::BulkheadConfig;
+use crate::event::BulkheadListener;
+
+/// Builds a bulkhead with collaborators. From [`Bulkhead::builder`](crate::Bulkhead::builder) or
+/// [`SemaphoreBulkhead::builder`](crate::SemaphoreBulkhead::builder); `K` is the kind that it builds.
+#[must_use = "a builder does nothing until `build`"]
+pub struct BulkheadBuilder<K: Kind = ThreadPoolKind> {
+    pub(crate) parts: EngineParts,
+    pub(crate) collaborators: K::Collaborators,
+}
+
+impl<K: Kind> BulkheadBuilder<K> {
+    pub(crate) fn new(config: BulkheadConfig) -> Self {
+        Self {
+            parts: EngineParts::new(config),
+            collaborators: K::Collaborators::default(),
+        }
+    }
+
+    /// Adds a listener. They are told in the order in which they were added.
+    pub fn listener(mut self, listener: impl BulkheadListener + 'static) -> Self {
+        self.parts.listeners.0.push(Box::new(listener));
+        self
+    }
+
+    /// Keeps the circuit in a storage, where all bulkheads of this name share its state: see [`CircuitStorage`].
+    /// Without a circuit breaker in the configuration it is an error.
+    pub fn circuit_storage(mut self, storage: impl CircuitStorage + 'static) -> Self {
+        self.parts.circuit_storage = Some(Arc::new(storage));
+        self
+    }
+
+    /// Sets the clock that queue timeouts, caller's limits and the circuit breaker go by. Default: the system's. Tests
+    /// hand in a [`ManualClock`](crate::ManualClock). The limit of a shutdown always goes by the system's clock.
+    pub fn clock(mut self, clock: impl Into<Clock>) -> Self {
+        self.parts.clock = clock.into();
+        self
+    }
+}
+
+impl<K: Kind> fmt::Debug for BulkheadBuilder<K> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct(K::BUILDER)
+            .field("config", &self.parts.config)
+            .field("clock", &self.parts.clock)
+            .field("listeners", &self.parts.listeners.0.len())
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,121 @@
+//! One call with settings of its own: the options, which both kinds of bulkhead share. How the call is made stands in
+//! `thread_pool/submit.rs` and `semaphore/submit.rs`.
+
+#![expect(private_bounds, reason = "there are two kinds, and no others")]
+
+use std::borrow::Cow;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::call_options::CallOptions;
+use super::failure::{EveryError, FailureIf};
+use super::kind::{Kind, ThreadPoolKind};
+
+/// One call with settings of its own, over the configured ones. From [`Bulkhead::call`](crate::Bulkhead::call) or
+/// [`SemaphoreBulkhead::call`](crate::SemaphoreBulkhead::call).
+///
+/// `K` is the kind of the bulkhead. The options are the same for both; how the call is made differs:
+///
+/// | | `Call` of a [`Bulkhead`](crate::Bulkhead) | `Call` of a [`SemaphoreBulkhead`](crate::SemaphoreBulkhead) |
+/// |---|---|---|
+/// | `execute`, `run` | return a handle at once | return the result |
+/// | closures | `Send + 'static` | may borrow |
+///
+/// ```
+/// use bulkman::{Bulkhead, BulkheadConfig};
+/// use std::io;
+/// use std::time::Duration;
+///
+/// let bulkhead = Bulkhead::new(BulkheadConfig::new("users"))?;
+/// let name = bulkhead
+///     .call()
+///     .operation("get_user")
+///     .wait_for_capacity(Duration::from_millis(50)) // rather than fail fast
+///     .timeout(Duration::from_secs(1))              // queue and run together
+///     .failure_if(|error: &io::Error| error.kind() != io::ErrorKind::NotFound)
+///     .execute(|| Ok("Ada"))
+///     .wait()
+///     .into_result()?;
+/// assert_eq!(name, "Ada");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[must_use = "a call does nothing until `execute`, `run` or `try_execute`"]
+pub struct Call<'a, K: Kind = ThreadPoolKind, C = EveryError> {
+    pub(crate) inner: &'a Arc<K::Inner>,
+    pub(crate) options: CallOptions,
+    pub(crate) classifier: C,
+}
+
+impl<'a, K: Kind> Call<'a, K> {
+    pub(crate) fn new(inner: &'a Arc<K::Inner>) -> Self {
+        Self {
+            inner,
+            options: CallOptions::new(&K::engine(inner).config),
+            classifier: EveryError,
+        }
+    }
+
+    /// Lets only those errors count against the circuit for which `is_failure` says so. The others count as successes:
+    /// the dependency did answer. A panic is always a failure.
+    ///
+    /// The ledger is not concerned: each `Err` is a failed execution there. If `is_failure` panics, the error counts as a
+    /// failure. For a call that goes to a worker the closure must be `Send + 'static`.
+    pub fn failure_if<E, P>(self, is_failure: P) -> Call<'a, K, FailureIf<P>>
+    where
+        P: Fn(&E) -> bool,
+    {
+        Call {
+            inner: self.inner,
+            options: self.options,
+            classifier: FailureIf::new(is_failure),
+        }
+    }
+}
+
+impl<K: Kind, C> Call<'_, K, C> {
+    /// Names what the call does, for listeners, shutdown reports and the task itself.
+    pub fn operation(mut self, name: impl Into<Cow<'static, str>>) -> Self {
+        self.options.operation = Some(name.into());
+        self
+    }
+
+    /// Sets how long this call may wait for a worker, or for a free slot. With zero it never starts, unless it need not
+    /// wait at all.
+    pub fn queue_timeout(mut self, limit: Duration) -> Self {
+        self.options.queue_timeout = Some(limit);
+        self
+    }
+
+    /// If the bulkhead is full, waits up to `limit` for a place instead of failing fast, in no particular order with
+    /// other callers. Without a place the call is refused as [`Full`](crate::BulkheadError::Full), also if its
+    /// [`timeout`](Self::timeout) passed first, towards which this time counts. It does not count as time in the queue.
+    ///
+    /// In a task of the same bulkhead it does not wait, since the place that it waited for might be that task's; nor does
+    /// it in one of its context propagators, which holds a place too.
+    pub fn wait_for_capacity(mut self, limit: Duration) -> Self {
+        self.options.wait_for_capacity = Some(limit);
+        self
+    }
+
+    /// Sets the caller's limit over everything: the wait for a place, the time in the queue, and the run. If it passes
+    /// while the call waits for a place, the call ends with [`Full`](crate::BulkheadError::Full), after that with
+    /// [`Timeout`](crate::BulkheadError::Timeout). A task that has not started by then never will.
+    ///
+    /// A task that runs is asked to stop ([`is_cancelled`](crate::CurrentExecution::is_cancelled)). On a worker it keeps the
+    /// worker until it ends, while the caller leaves. In its caller's thread it cannot be left alone: the result is the one
+    /// that it returns, however late.
+    ///
+    /// (An `.await` ends at the limit only if something polls it; give the executor's own timer a
+    /// [`cancel_on_drop`](crate::ExecutionHandle::cancel_on_drop) handle to end at the limit.)
+    pub fn timeout(mut self, limit: Duration) -> Self {
+        self.options.timeout = Some(limit);
+        self
+    }
+}
+
+impl<K: Kind, C> fmt::Debug for Call<'_, K, C> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.options.fmt_as(K::CALL, &K::engine(self.inner).name, f)
+    }
+}

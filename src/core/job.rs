@@ -1,0 +1,19 @@
+//! A call as the queue and the workers see it.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::call_data::CallView;
+
+pub(crate) trait Job: Send + Sync {
+    /// Runs the task, unless it is too late or nothing is left of it. `just_now` is the time, if it has just been read; so
+    /// is the returned one.
+    fn run(&self, worker: usize, just_now: Option<Instant>) -> Option<Instant>;
+    /// Cancels the task if it is still queued, for a shutdown that has taken the entry out.
+    fn cancel_for_shutdown(&self);
+    /// Whether the task has left the queue, so that its entry there is empty.
+    fn is_tombstone(&self) -> bool;
+    fn is_running(&self) -> bool;
+    /// For the task that asks about itself.
+    fn as_call(self: Arc<Self>) -> Arc<dyn CallView>;
+}

@@ -1,0 +1,52 @@
+//! What both kinds of bulkhead have in common: the way in, the run, the numbers around it, and the end.
+//!
+//! | file | job |
+//! |---|---|
+//! | `engine` | what a bulkhead is: configuration, permits, ledger, circuit, listeners |
+//! | `permit` | the one count that decides who gets in |
+//! | `admission` | the order of the checks on the way in, and where a refused call is counted |
+//! | `call`, `call_options`, `call_data` | what a call asks for, and what it has once it is admitted |
+//! | `execute`, `outcome`, `failure` | what is counted and told around a task, and how it ended |
+//! | `running_slot` | which call runs in which of the N slots, for reports |
+//! | `this_thread`, `current`, `job` | which call this thread runs, and what a task can ask about it |
+//! | `shutdown` | the end |
+//! | `kind`, `builder` | the two kinds of bulkhead, and how one is built |
+
+mod admission;
+mod builder;
+mod call;
+mod call_data;
+mod call_options;
+mod current;
+mod engine;
+mod execute;
+mod failure;
+mod job;
+mod kind;
+mod outcome;
+mod permit;
+mod running_slot;
+mod shutdown;
+mod this_thread;
+
+pub use builder::BulkheadBuilder;
+pub use call::Call;
+pub use current::{CurrentExecution, current};
+pub use failure::{EveryError, FailureClassifier, FailureIf};
+pub use kind::{SemaphoreKind, ThreadPoolKind};
+pub use shutdown::{RunningTask, ShutdownReport};
+
+pub(crate) use admission::{Admitted, admit, check_circuit, reject};
+pub(crate) use call_data::{BulkheadView, CallData, CallView, RunningCall, new_execution_id};
+pub(crate) use engine::Engine;
+pub(crate) use execute::{Execution, drop_unstarted, execute, release_unstarted, run_task};
+pub(crate) use failure::{JudgedResult, judge};
+pub(crate) use job::Job;
+pub(crate) use kind::Kind;
+pub(crate) use outcome::{EndReason, Outcome};
+pub(crate) use permit::Permit;
+pub(crate) use shutdown::{ShutdownTarget, WaitLimit, shut_down};
+pub(crate) use this_thread::{
+    ThisThread, become_worker, run_for_caller, run_job, run_nested, slot_of_this_thread,
+    while_holding_permit,
+};

@@ -1,0 +1,282 @@
+//! Which call this thread runs, and what the thread is to a bulkhead.
+//!
+//! A thread can run several calls inside each other, of which each waits for the next:
+//!
+//! | call | kept in | read by |
+//! |---|---|---|
+//! | a worker's own, taken from the queue | `WORKER_JOB` | the task, through [`innermost`] |
+//! | on top of it, since the worker waits for it | `CALLS`, as `Frame::Nested` | the same |
+//! | in its caller's thread | `CALLS`, as `Frame::InCaller` | the same, and [`slot_of_this_thread`] |
+
+#![allow(
+    clippy::missing_const_for_thread_local,
+    reason = "loom's `thread_local!` does not know `const`"
+)]
+
+use std::cell::{Cell, RefCell};
+use std::mem::ManuallyDrop;
+use std::sync::{Arc, Weak};
+use std::time::Instant;
+
+use super::call_data::{BulkheadView, CallData, CallView};
+use super::job::Job;
+use crate::sync;
+
+sync::thread_local! {
+    /// The bulkhead, by serial number, and the index of this thread among its workers: for the thread's whole life. It has
+    /// no destructor, so that it can be asked in the destructors of other thread-local values.
+    static WORKER_OF: Cell<(u64, usize)> = Cell::new((NO_BULKHEAD, 0));
+
+    /// The bulkhead of which this thread holds a permit while user code runs, and is no worker.
+    static HOLDS_PERMIT_OF: Cell<u64> = Cell::new(NO_BULKHEAD);
+
+    /// The call that this thread, a worker, has taken from the queue. It stays borrowed while the call runs.
+    static WORKER_JOB: RefCell<Option<Arc<dyn Job>>> = RefCell::new(None);
+
+    /// The calls on top of that, or in a caller's own thread. Without a destructor, as above.
+    static CALLS: CallStack = CallStack::default();
+
+    /// The bulkhead of the innermost call in its caller's thread, or of the last one: a call that follows another of the
+    /// same bulkhead then counts no reference.
+    static BULKHEAD: RefCell<Option<(u64, Weak<dyn BulkheadView>)>> = RefCell::new(None);
+}
+
+/// Calls of which each is waited for by the one before it.
+#[derive(Default)]
+struct CallStack {
+    /// The innermost, if its caller runs it. Apart, since most have no other beneath.
+    top: Cell<CallerFrame>,
+    /// All others. It has memory only while there are some, so it needs no destructor.
+    others: RefCell<ManuallyDrop<Vec<Frame>>>,
+}
+
+/// A call that its caller runs, in this slot of this bulkhead. `serial` is `NO_BULKHEAD` if there is none.
+#[derive(Clone, Copy, Default)]
+struct CallerFrame {
+    serial: u64,
+    slot: usize,
+}
+
+enum Frame {
+    InCaller(CallerFrame),
+    /// A worker runs it instead of waiting for it.
+    Nested(Arc<dyn Job>),
+}
+
+impl CallStack {
+    fn push(&self, frame: Frame) {
+        self.others.borrow_mut().push(frame);
+    }
+
+    fn pop(&self) {
+        let mut others = self.others.borrow_mut();
+        let last = others.pop();
+        if others.is_empty() {
+            **others = Vec::new();
+        }
+        drop(others);
+        drop(last);
+    }
+
+    /// The first answer, from the innermost outwards.
+    fn find_map<R>(
+        &self,
+        in_caller: impl Fn(CallerFrame) -> Option<R>,
+        nested: impl Fn(&Arc<dyn Job>) -> Option<R>,
+    ) -> Option<R> {
+        in_caller(self.top.get()).or_else(|| {
+            let others = self.others.borrow();
+            others.iter().rev().find_map(|frame| match frame {
+                Frame::InCaller(frame) => in_caller(*frame),
+                Frame::Nested(job) => nested(job),
+            })
+        })
+    }
+}
+
+impl CallerFrame {
+    fn as_call(self) -> Option<Arc<dyn CallView>> {
+        if self.serial == NO_BULKHEAD {
+            return None;
+        }
+        let bulkhead = BULKHEAD.try_with(|known| match &*known.borrow() {
+            Some((serial, bulkhead)) if *serial == self.serial => bulkhead.upgrade(),
+            _ => None,
+        });
+        let bulkhead = bulkhead.ok()??;
+        let data = CallData::of_running(bulkhead.innermost(self.slot)?);
+        Some(Arc::new(CallInCaller { data, bulkhead }))
+    }
+}
+
+/// A call that runs in its caller's thread, for the task that asks.
+struct CallInCaller {
+    data: CallData,
+    bulkhead: Arc<dyn BulkheadView>,
+}
+
+impl CallView for CallInCaller {
+    fn data(&self) -> &CallData {
+        &self.data
+    }
+
+    fn bulkhead(&self) -> &dyn BulkheadView {
+        &*self.bulkhead
+    }
+}
+
+/// Runs a call from the queue on this thread, a worker. As [`Job::run`].
+pub(crate) fn run_job(
+    job: Arc<dyn Job>,
+    worker: usize,
+    just_now: Option<Instant>,
+) -> Option<Instant> {
+    WORKER_JOB.with(|current| {
+        *current.borrow_mut() = Some(job);
+        let just_now = match &*current.borrow() {
+            Some(job) => job.run(worker, just_now),
+            None => None,
+        };
+        let over = current.borrow_mut().take();
+        drop(over);
+        just_now
+    })
+}
+
+/// Runs `body`, which runs `job`, on top of the call that this thread is running. `body` must not panic.
+pub(crate) fn run_nested<R>(job: Arc<dyn Job>, body: impl FnOnce() -> R) -> R {
+    with_top(CallerFrame::default(), || {
+        CALLS.with(|calls| calls.push(Frame::Nested(job)));
+        let value = body();
+        CALLS.with(CallStack::pop);
+        value
+    })
+}
+
+/// Runs `body`, which runs a call of the bulkhead `serial` in its slot `slot` and in its caller's thread. `body` must not
+/// panic.
+#[inline(always)]
+pub(crate) fn run_for_caller<B: BulkheadView + 'static, R>(
+    serial: u64,
+    bulkhead: &Arc<B>,
+    slot: usize,
+    body: impl FnOnce() -> R,
+) -> R {
+    let before = BULKHEAD.try_with(|known| {
+        let mut known = known.borrow_mut();
+        if matches!(&*known, Some((known, _)) if *known == serial) {
+            return None;
+        }
+        let bulkhead = Arc::downgrade(bulkhead) as Weak<dyn BulkheadView>;
+        known.replace((serial, bulkhead))
+    });
+    let value = with_top(CallerFrame { serial, slot }, body);
+    if let Ok(Some(before)) = before {
+        restore_bulkhead(before);
+    }
+    value
+}
+
+/// The bulkhead of a call that is over stays known for the next call, which is most likely one of the same. Only if a call
+/// around this one needs it, the bulkhead that was known `before` comes back.
+#[cold]
+fn restore_bulkhead(before: (u64, Weak<dyn BulkheadView>)) {
+    if slot_of_this_thread(before.0).is_some() {
+        let _ = BULKHEAD.try_with(|known| known.replace(Some(before)));
+    }
+}
+
+/// Runs `body` with `frame` as the innermost, which may be none.
+#[inline(always)]
+fn with_top<R>(frame: CallerFrame, body: impl FnOnce() -> R) -> R {
+    let before = CALLS.with(|calls| calls.top.replace(frame));
+    if before.serial != NO_BULKHEAD {
+        CALLS.with(|calls| calls.push(Frame::InCaller(before)));
+    }
+    let value = body();
+    if before.serial != NO_BULKHEAD {
+        CALLS.with(CallStack::pop);
+    }
+    CALLS.with(|calls| calls.top.set(before));
+    value
+}
+
+/// The slot of the bulkhead `serial` in which this thread runs a call of its own.
+#[inline]
+pub(crate) fn slot_of_this_thread(serial: u64) -> Option<usize> {
+    let in_caller = |frame: CallerFrame| (frame.serial == serial).then_some(frame.slot);
+    CALLS.with(|calls| calls.find_map(in_caller, |_| None))
+}
+
+/// A call that is being dropped, or whose outcome is out, does not run.
+fn running(job: &Arc<dyn Job>) -> Option<Arc<dyn CallView>> {
+    job.is_running().then(|| Arc::clone(job).as_call())
+}
+
+/// The innermost call that runs on this thread.
+pub(super) fn innermost() -> Option<Arc<dyn CallView>> {
+    let on_top = CALLS.with(|calls| calls.find_map(CallerFrame::as_call, running));
+    let from_queue = || WORKER_JOB.try_with(|job| job.borrow().as_ref().and_then(running));
+    on_top.or_else(|| from_queue().ok()?)
+}
+
+/// No bulkhead has this serial number.
+const NO_BULKHEAD: u64 = 0;
+
+/// Nor this one: the thread holds permits of more than one bulkhead, and so perhaps of the one that asks.
+const SEVERAL: u64 = u64::MAX;
+
+/// Identifies a bulkhead among all that this process will ever have.
+pub(super) fn next_serial() -> u64 {
+    // Not from `sync`: it only tells bulkheads apart, and loom has no statics.
+    static LAST: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(NO_BULKHEAD);
+    LAST.fetch_add(1, std::sync::atomic::Ordering::Relaxed) + 1
+}
+
+/// Makes this thread the worker `index` of the bulkhead `serial`.
+pub(crate) fn become_worker(serial: u64, index: usize) {
+    WORKER_OF.with(|worker| worker.set((serial, index)));
+}
+
+/// This thread, as one bulkhead sees it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ThisThread {
+    /// It may wait for anything.
+    Outsider,
+    /// The bulkhead's worker of that index.
+    Worker(usize),
+    /// It runs one of the bulkhead's calls, as that call's caller.
+    InCall,
+    /// It is about to submit a call, and holds its permit while user code runs: to wait for the bulkhead would be to wait
+    /// for itself.
+    HoldsPermit,
+}
+
+/// What this thread is to the bulkhead `serial`.
+pub(super) fn this_thread(serial: u64) -> ThisThread {
+    let (of, index) = WORKER_OF.with(Cell::get);
+    if of == serial {
+        return ThisThread::Worker(index);
+    }
+    if slot_of_this_thread(serial).is_some() {
+        return ThisThread::InCall;
+    }
+    match HOLDS_PERMIT_OF.with(Cell::get) {
+        held if held == serial || held == SEVERAL => ThisThread::HoldsPermit,
+        _ => ThisThread::Outsider,
+    }
+}
+
+/// Runs user code in a thread that holds a permit of the bulkhead `serial`. `body` must not panic.
+pub(crate) fn while_holding_permit<R>(serial: u64, body: impl FnOnce() -> R) -> R {
+    let before = HOLDS_PERMIT_OF.with(Cell::get);
+    let held = if before == NO_BULKHEAD || before == serial {
+        serial
+    } else {
+        SEVERAL
+    };
+    HOLDS_PERMIT_OF.with(|holding| holding.set(held));
+    let value = body();
+    HOLDS_PERMIT_OF.with(|holding| holding.set(before));
+    value
+}

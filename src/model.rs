@@ -1,0 +1,74 @@
+//! What the model tests may touch beside the public API: the virtual clock, spurious wake-ups, and two parts alone.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::clock::Clock;
+use crate::semaphore::{SlotPool, WaitOutcome};
+use crate::sync;
+use crate::thread_pool::{Sleeper, WorkerChannel};
+
+/// Moves the virtual clock.
+pub fn advance(by: Duration) {
+    sync::advance(by);
+}
+
+/// Lets the next `n` waits of this execution end without a reason.
+pub fn spurious_wake_ups(n: usize) {
+    sync::spurious_wake_ups(n);
+}
+
+/// The workers' channel by itself, without a bulkhead around it.
+pub struct ModelChannel(WorkerChannel<usize>);
+
+/// A thread that takes from a [`ModelChannel`].
+pub struct ModelWorker(Arc<Sleeper>);
+
+impl ModelChannel {
+    pub fn new(capacity: usize) -> Self {
+        Self(WorkerChannel::new(capacity, 0))
+    }
+
+    pub fn send(&self, entry: usize) {
+        self.0.send(entry);
+    }
+
+    pub fn try_take(&self) -> Option<usize> {
+        self.0.try_take()
+    }
+
+    pub fn take(&self, worker: &ModelWorker) -> usize {
+        self.0.take(&worker.0).0
+    }
+}
+
+impl ModelWorker {
+    pub fn this_thread() -> Self {
+        Self(Sleeper::this_thread())
+    }
+}
+
+/// The slots of a semaphore bulkhead by themselves.
+pub struct ModelSlots(SlotPool<()>);
+
+impl ModelSlots {
+    pub fn new(slots: usize) -> Self {
+        Self(SlotPool::new(slots))
+    }
+
+    pub fn try_take(&self) -> Option<usize> {
+        self.0.try_take()
+    }
+
+    pub fn give_back(&self, slot: usize) {
+        self.0.give_back(slot);
+    }
+
+    /// Waits for ever. `in_line` is called while no other caller can join the wait list.
+    pub fn take(&self, in_line: impl FnOnce()) -> usize {
+        match self.0.wait(&Clock::system(), None, (), in_line) {
+            WaitOutcome::Slot(slot) => slot,
+            other => unreachable!("{other:?}"),
+        }
+    }
+}

@@ -1,0 +1,18 @@
+//! The bulkhead without threads of its own: each task runs in its caller's thread, at most N at a time.
+//!
+//! | file | job |
+//! |---|---|
+//! | `bulkhead` | the facade |
+//! | `submit` | a call on its way: admitted, or refused |
+//! | `inner` | how a call gets a slot, runs, and ends |
+//! | `slots` | the N slots, and the wait list of callers |
+
+mod bulkhead;
+mod inner;
+mod slots;
+mod submit;
+
+pub use bulkhead::{SemaphoreBulkhead, SemaphoreBulkheadBuilder, SemaphoreCall};
+
+#[cfg(any(bulkman_loom, bulkman_shuttle))]
+pub(crate) use slots::{SlotPool, WaitOutcome};

@@ -1,0 +1,27 @@
+//! The bulkhead with threads of its own: a fixed worker pool behind a bounded queue.
+//!
+//! | file | job |
+//! |---|---|
+//! | `bulkhead` | the facade |
+//! | `submit` | a call goes into the queue, or is refused |
+//! | `handle` | the caller's end of a call: wait, cancel, await |
+//! | `task_cell` | one call: its task, its state, its outcome, and the waiter |
+//! | `queue` | the entries between submitters and workers, and the tombstones among them |
+//! | `sleep` | how a worker without work sleeps, and which one is woken |
+//! | `worker` | the life of a worker thread |
+//! | `inner` | what bulkhead, workers and calls share |
+
+mod bulkhead;
+mod handle;
+mod inner;
+mod queue;
+mod sleep;
+mod submit;
+mod task_cell;
+mod worker;
+
+pub use bulkhead::Bulkhead;
+pub use handle::{CancelOnDrop, ExecutionHandle};
+
+#[cfg(any(bulkman_loom, bulkman_shuttle))]
+pub(crate) use sleep::{Sleeper, WorkerChannel};
