@@ -49,7 +49,8 @@ use super::members::CircuitSync;
 /// use bulkman::{
 ///     CircuitRecord, CircuitStorage, CircuitSync, StorageError, StoredCircuit, WriteGuard, WriteOutcome,
 /// };
-/// /// use std::sync::Mutex;
+/// use std::collections::HashMap;
+/// use std::sync::Mutex;
 ///
 /// #[derive(Default)]
 /// struct Shelf {

@@ -86,7 +86,7 @@ pub(crate) fn shut_down(bulkhead: &impl ShutdownTarget, limit: WaitLimit) -> Shu
     let before = engine.totals();
     if engine.permits.close() {
         let bulkhead = &*engine.name;
-        note(|| log::debug!("bulkhead `{bulkhead}` is shutting down"));
+        note(|| log::debug!(target: "bulkman", "bulkhead `{bulkhead}` is shutting down"));
         engine.tell(|| BulkheadEvent::ShuttingDown { bulkhead });
     }
     let may_wait = engine.this_thread() == ThisThread::Outsider;

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex};
 use std::thread::{self, Thread};
 use std::time::{Duration, Instant};
 
-use crate::candidates::Candidate;
+use crate::candidate::Candidate;
 use crate::pools::{Pool, task};
 
 /// Whose turn it is.
