@@ -71,9 +71,14 @@ impl BuildError {
     }
 
     pub(crate) fn check_name(field: &'static str, name: &str) -> Result<(), Self> {
-        let value = format_args!("{name:?}");
-        Self::check(!name.is_empty(), field, value, "must not be empty")?;
-        Self::check(!name.contains('\0'), field, value, "must not contain a NUL")
+        let value = || format!("{name:?}");
+        Self::check(!name.is_empty(), field, value(), "must not be empty")?;
+        Self::check(
+            !name.contains('\0'),
+            field,
+            value(),
+            "must not contain a NUL",
+        )
     }
 }
 
