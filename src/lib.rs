@@ -60,8 +60,8 @@
 //! * **The caller's limit** ([`execution_timeout`](BulkheadConfig::execution_timeout),
 //!   [`timeout`](Call::timeout)) ends the waiting. Make it longer than the client's timeout: else tasks run on
 //!   after their callers have left.
-//! * **The queue timeout** ([`queue_timeout`](BulkheadConfig::queue_timeout)) keeps work from starting that nobody will
-//!   wait for. Make it the caller's limit less the client's timeout: a task that starts can then still finish in time.
+//! * **The queue timeout** ([`queue_timeout`](BulkheadConfig::queue_timeout)) keeps work from starting for which no caller
+//!   will wait. Make it the caller's limit less the client's timeout: a task that starts can then still finish in time.
 //!
 //! A caller that waits 1 s, a client with 700 ms, a queue timeout of 300 ms: they fit. Where limits differ from call to
 //! call, let the client take [`CurrentExecution::remaining`] as its timeout.

@@ -75,7 +75,7 @@ pub(crate) fn spawn(
     std::thread::Builder::new().name(name).spawn(body)
 }
 
-/// Parks this thread until somebody unparks it or `deadline` comes; it may also wake without a reason.
+/// Parks this thread until it is unparked or `deadline` comes; it may also wake without a reason.
 pub(crate) fn park_until(deadline: Option<Instant>) {
     match deadline {
         Some(deadline) => park_for(deadline.saturating_duration_since(now())),

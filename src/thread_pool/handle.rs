@@ -158,7 +158,7 @@ impl<T, E> ExecutionHandle<T, E> {
     /// `true`: it was queued and will never run; its closure is dropped and its place free when this
     /// returns, and [`wait`](Self::wait) gives [`Cancelled`](crate::BulkheadError::Cancelled).
     ///
-    /// `false`: the task is running or finished, or somebody else is just cancelling it. If it is running, it can read from
+    /// `false`: the task is running or finished, or another thread is just cancelling it. If it is running, it can read from
     /// [`CurrentExecution::is_cancelled`](crate::CurrentExecution::is_cancelled) that it should stop.
     pub fn cancel(&self) -> bool {
         match &self.state {
