@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use crate::candidate::Candidate;
 use crate::pools::{Pool, task};
 
-/// Whose turn it is.
+/// The side that has the turn.
 type Turn = Arc<AtomicU32>;
 
 const CALLER: u32 = 0;
