@@ -93,6 +93,11 @@
 //! | `bulkman::circuit` | error | a setting of the environment is ignored (feature `postgres`) |
 //! | `bulkman::circuit` | debug | a connection to PostgreSQL has ended (feature `postgres`) |
 //!
+//! # What if I have many dependencies?
+//!
+//! A [`BulkheadRegistry`] has the bulkheads of a service by name: made in one place, looked up in others, watched and shut
+//! down together.
+//!
 //! # Can processes share a circuit?
 //!
 //! Yes: give the bulkheads a [`CircuitStorage`]. `PostgresStorage`, with the feature `postgres`, is one for a fleet, Python
@@ -129,6 +134,7 @@ mod event;
 )]
 pub mod model;
 mod panic;
+mod registry;
 mod result;
 mod semaphore;
 mod stats;
@@ -152,6 +158,7 @@ pub use core::{
 pub use error::{BuildError, BulkheadError, RejectReason, Rejected};
 pub use event::{BulkheadEvent, BulkheadListener, CallInfo, FinishedOutcome};
 pub use panic::Panic;
+pub use registry::{AnyBulkhead, BulkheadRegistry, RegistryError, RegistryHealth, UnknownBulkhead};
 pub use result::ExecutionResult;
 pub use semaphore::{SemaphoreBulkhead, SemaphoreBulkheadBuilder, SemaphoreCall};
 pub use stats::{BulkheadState, BulkheadStats, Distribution};

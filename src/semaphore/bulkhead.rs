@@ -257,6 +257,12 @@ impl SemaphoreBulkhead {
     }
 }
 
+impl SemaphoreBulkhead {
+    pub(crate) fn shutdown_target(&self) -> &Inner {
+        &self.inner
+    }
+}
+
 // As for a `Bulkhead`.
 impl UnwindSafe for SemaphoreBulkhead {}
 impl RefUnwindSafe for SemaphoreBulkhead {}

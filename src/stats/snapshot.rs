@@ -21,6 +21,14 @@ pub enum BulkheadState {
     ShutDown,
 }
 
+impl BulkheadState {
+    /// Whether calls get through to the dependency: [`Healthy`](Self::Healthy) or [`Degraded`](Self::Degraded).
+    #[must_use]
+    pub fn is_healthy(self) -> bool {
+        matches!(self, Self::Healthy | Self::Degraded)
+    }
+}
+
 impl fmt::Display for BulkheadState {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {

@@ -128,6 +128,20 @@ impl<T> DerefMut for MutexGuard<'_, T> {
     }
 }
 
+/// One reader at a time is enough for the models.
+#[derive(Debug, Default)]
+pub(crate) struct RwLock<T>(Mutex<T>);
+
+impl<T> RwLock<T> {
+    pub(crate) fn read(&self) -> MutexGuard<'_, T> {
+        self.0.lock()
+    }
+
+    pub(crate) fn write(&self) -> MutexGuard<'_, T> {
+        self.0.lock()
+    }
+}
+
 #[derive(Debug, Default)]
 pub(crate) struct Condvar(checker::sync::Condvar);
 

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 pub(crate) use super::spin::AdaptiveSpin;
 pub(crate) use crossbeam_channel::{Receiver, Sender, bounded};
-pub(crate) use parking_lot::{Condvar, Mutex, MutexGuard};
+pub(crate) use parking_lot::{Condvar, Mutex, MutexGuard, RwLock};
 pub(crate) use std::sync::OnceLock;
 pub(crate) use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering, fence};
 pub(crate) use std::thread::{JoinHandle, Thread, current as this_thread};

@@ -64,6 +64,8 @@ pub struct ExecutionHandle<T, E> {
 enum State<T, E> {
     Live(Arc<dyn Pending<T, E>>),
     Refused(Refused),
+    /// The call has ended before there was a handle.
+    Finished(Box<ExecutionResult<T, E>>),
     /// The result has been handed out.
     Taken,
 }
@@ -84,6 +86,13 @@ impl<T, E> ExecutionHandle<T, E> {
     pub(super) fn live(cell: Arc<dyn Pending<T, E>>) -> Self {
         Self {
             state: State::Live(cell),
+        }
+    }
+
+    /// For a call that ran in its caller's thread.
+    pub(crate) fn finished(result: ExecutionResult<T, E>) -> Self {
+        Self {
+            state: State::Finished(Box::new(result)),
         }
     }
 
@@ -145,6 +154,7 @@ impl<T, E> ExecutionHandle<T, E> {
             }
             None => match std::mem::replace(&mut self.state, State::Taken) {
                 State::Refused(refused) => Ok(refused.result()),
+                State::Finished(result) => Ok(*result),
                 live => {
                     self.state = live;
                     Err(self)
@@ -192,6 +202,7 @@ impl<T, E> ExecutionHandle<T, E> {
         match &self.state {
             State::Live(cell) => cell.data().execution_id,
             State::Refused(refused) => refused.execution_id,
+            State::Finished(result) => result.execution_id,
             State::Taken => panic!("the handle was polled to its end and has no id any more"),
         }
     }
@@ -235,6 +246,7 @@ impl<T, E> Future for ExecutionHandle<T, E> {
         }
         match std::mem::replace(&mut self.state, State::Taken) {
             State::Refused(refused) => Poll::Ready(refused.result()),
+            State::Finished(result) => Poll::Ready(*result),
             _ => panic!("an ExecutionHandle was polled after it was ready"),
         }
     }
