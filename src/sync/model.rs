@@ -15,7 +15,10 @@ pub(crate) use checker::sync::atomic::{
 };
 pub(crate) use checker::thread::JoinHandle;
 use checker::thread::yield_now;
-pub(crate) use checker::thread_local;
+pub(crate) use checker::{lazy_static, thread_local};
+
+/// A model ends when all its threads have.
+pub(crate) const ALARM_THREAD_IDLE: Duration = Duration::ZERO;
 
 /// Looks once, and once more after a yield: the checker explores both.
 #[derive(Debug)]

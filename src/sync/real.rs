@@ -11,6 +11,17 @@ pub(crate) use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize,
 pub(crate) use std::thread::{JoinHandle, Thread, current as this_thread};
 pub(crate) use std::thread_local;
 
+/// A value of the whole process, made when it is first used; as the model checkers have it.
+macro_rules! lazy_static {
+    ($(static ref $name:ident: $type:ty = $value:expr;)*) => {
+        $(static $name: std::sync::LazyLock<$type> = std::sync::LazyLock::new(|| $value);)*
+    };
+}
+pub(crate) use lazy_static;
+
+/// How long the thread of alarms stays when there is none.
+pub(crate) const ALARM_THREAD_IDLE: Duration = Duration::from_secs(10);
+
 /// How long a shutdown that cancels looks for calls that submitters are just pushing.
 #[derive(Debug)]
 pub(crate) struct LatePushes {

@@ -5,14 +5,16 @@ use std::future::Future;
 use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use uuid::Uuid;
 
-use super::task_cell::Pending;
+use super::alarm::Alarm;
+use super::task_cell::{Pending, Polled};
 use crate::core::new_execution_id;
 use crate::error::RejectReason;
+use crate::panic::note;
 use crate::result::ExecutionResult;
 use crate::sync::after;
 
@@ -21,10 +23,9 @@ use crate::sync::after;
 /// A call that was refused gives a handle too, already resolved, so there is one place to look for
 /// errors.
 ///
-/// The handle is a [`Future`] for any executor; no runtime is needed. There is no timer thread either, which
-/// could wake an executor at a deadline: awaited, a call that is queued too long is expired by the worker
-/// that comes to it, and one that runs too long is awaited to its end (or until it is polled). Where that
-/// matters, race a [`cancel_on_drop`](Self::cancel_on_drop) handle against the executor's own timer.
+/// The handle is a [`Future`] for any executor; no runtime is needed. Awaited, a call ends at its queue timeout and at its
+/// caller's limit as a waited one does. For that the process has one timer thread, `bulkman-alarms`: the first handle that is
+/// polled with a limit starts it, and it ends when there has been none for ten seconds.
 ///
 /// # What dropping it does
 ///
@@ -59,6 +60,8 @@ use crate::sync::after;
 #[must_use = "a dropped handle detaches the call, and nobody sees its outcome: wait for it, or say `drop(handle)`"]
 pub struct ExecutionHandle<T, E> {
     state: State<T, E>,
+    /// Wakes the task that awaits this handle when a limit passes.
+    alarm: Option<Alarm>,
 }
 
 enum State<T, E> {
@@ -86,6 +89,7 @@ impl<T, E> ExecutionHandle<T, E> {
     pub(super) fn live(cell: Arc<dyn Pending<T, E>>) -> Self {
         Self {
             state: State::Live(cell),
+            alarm: None,
         }
     }
 
@@ -93,6 +97,7 @@ impl<T, E> ExecutionHandle<T, E> {
     pub(crate) fn finished(result: ExecutionResult<T, E>) -> Self {
         Self {
             state: State::Finished(Box::new(result)),
+            alarm: None,
         }
     }
 
@@ -102,6 +107,7 @@ impl<T, E> ExecutionHandle<T, E> {
                 reason,
                 execution_id: new_execution_id(),
             }),
+            alarm: None,
         }
     }
 
@@ -215,6 +221,20 @@ fn help<T, E>(cell: &Arc<dyn Pending<T, E>>) {
     }
 }
 
+/// Without a thread for it the call still ends, but its awaiting task may hear of a limit too late.
+fn alarm(at: Instant, waker: &Waker) -> Option<Alarm> {
+    Alarm::set(at, waker.clone())
+        .inspect_err(|error| {
+            note(|| {
+                log::error!(
+                    target: "bulkman",
+                    "the thread that ends awaited calls at their limits could not start: {error}"
+                );
+            });
+        })
+        .ok()
+}
+
 impl<T, E> Drop for ExecutionHandle<T, E> {
     fn drop(&mut self) {
         if let State::Live(cell) = &self.state {
@@ -238,11 +258,17 @@ impl<T, E> Future for ExecutionHandle<T, E> {
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         if let State::Live(cell) = &self.state {
             help(cell);
-            let polled = cell.poll(context);
-            if polled.is_ready() {
-                self.state = State::Taken;
-            }
-            return polled;
+            return match cell.poll(context.waker()) {
+                Polled::Ready(result) => {
+                    self.state = State::Taken;
+                    self.alarm = None;
+                    Poll::Ready(result)
+                }
+                Polled::Pending { look_at } => {
+                    self.alarm = look_at.and_then(|at| alarm(at, context.waker()));
+                    Poll::Pending
+                }
+            };
         }
         match std::mem::replace(&mut self.state, State::Taken) {
             State::Refused(refused) => Poll::Ready(refused.result()),
