@@ -2,6 +2,7 @@
 
 mod support;
 
+use std::convert::Infallible;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -10,7 +11,7 @@ use std::task::{Context, Poll, Wake, Waker};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use bulkman::{BulkheadError, ManualClock};
+use bulkman::{Bulkhead, BulkheadError, ExecutionHandle, ManualClock};
 use support::{Gate, OpenOnDrop, PATIENCE, bulkhead, config, eventually, occupy};
 
 const SHORT: Duration = Duration::from_millis(20);
@@ -146,7 +147,7 @@ fn the_limit_that_comes_first_decides_for_many_at_once() {
 #[test]
 fn by_a_manual_clock_it_ends_when_that_clock_says_so() {
     let clock = ManualClock::new();
-    let bulkhead = bulkman::Bulkhead::builder(config(1, 1))
+    let bulkhead = Bulkhead::builder(config(1, 1))
         .clock(clock.clone())
         .build()
         .unwrap();
@@ -219,6 +220,42 @@ fn a_waker_that_panics_costs_no_other_call_its_limit() {
     }
     let other = bulkhead.call().queue_timeout(SHORT).run(|| ());
     assert!(pollster::block_on(other).error().unwrap().is_timeout());
+    drop(handle);
+    busy.finish();
+}
+
+#[test]
+fn a_waker_may_drop_and_poll_other_handles() {
+    /// When it is woken it drops a handle that has an alarm, and polls another, which sets one.
+    struct Busybody {
+        bulkhead: Arc<Bulkhead>,
+        to_drop: Mutex<Option<ExecutionHandle<(), Infallible>>>,
+        done: Arc<Woken>,
+    }
+    impl Wake for Busybody {
+        fn wake(self: Arc<Self>) {
+            drop(self.to_drop.lock().unwrap().take());
+            let mut another = self.bulkhead.call().queue_timeout(PATIENCE).run(|| ());
+            let (_, waker) = Woken::waker();
+            assert!(poll(&mut another, &waker).is_pending());
+            drop(another);
+            Arc::clone(&self.done).wake();
+        }
+    }
+    let bulkhead = Arc::new(bulkhead(1, 3));
+    let busy = occupy(&bulkhead, 1);
+    let mut to_drop = bulkhead.call().queue_timeout(PATIENCE).run(|| ());
+    let (done, waker) = Woken::waker();
+    assert!(poll(&mut to_drop, &waker).is_pending());
+    let busybody = Waker::from(Arc::new(Busybody {
+        bulkhead: Arc::clone(&bulkhead),
+        to_drop: Mutex::new(Some(to_drop)),
+        done: Arc::clone(&done),
+    }));
+    let mut handle = bulkhead.call().queue_timeout(SHORT).run(|| ());
+    if poll(&mut handle, &busybody).is_pending() {
+        done.wait();
+    }
     drop(handle);
     busy.finish();
 }
