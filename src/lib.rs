@@ -75,7 +75,8 @@
 //! # What can a task know about itself?
 //!
 //! [`current()`](current()): whether it is cancelled, its deadline, its id, the operation's name.
-//! A [`ContextPropagator`] carries a trace or a request id from the caller to the worker.
+//! A [`ContextVar`] holds a request id or a tenant: every bulkhead carries its value from the caller to the worker, by itself.
+//! A [`ContextPropagator`] does so for what belongs to another crate, such as a trace.
 //!
 //! # What can I see?
 //!
@@ -150,7 +151,9 @@ pub use circuit::{
 pub use circuit::{PostgresStorage, PostgresStorageBuilder};
 pub use clock::{Clock, ManualClock};
 pub use config::BulkheadConfig;
-pub use context::{CapturedContext, ContextPropagator};
+pub use context::{
+    CapturedContext, ContextGuard, ContextPropagator, ContextSnapshot, ContextVar, propagate,
+};
 pub use core::{
     BulkheadBuilder, Call, CurrentExecution, EveryError, FailureClassifier, FailureIf, RunningTask,
     SemaphoreKind, ShutdownReport, ThreadPoolKind, current,

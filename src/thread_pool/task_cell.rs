@@ -365,7 +365,7 @@ where
         is_nested: bool,
     ) -> Option<Instant> {
         let engine = &self.inner.engine;
-        let ran_alone = self.inner.runs_no_user_code_around_tasks();
+        let ran_alone = self.inner.runs_no_user_code_around_tasks() && work.contexts.is_empty();
         let permit = engine.permits.reclaim();
         let Work {
             task,
