@@ -1,7 +1,5 @@
 //! Exactly N + Q calls fit: never one fewer, never one more.
 
-mod support;
-
 use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::panic::resume_unwind;
@@ -9,8 +7,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Barrier, Mutex};
 use std::thread;
 
+use crate::support::{
+    Gate, OpenOnDrop, PATIENCE, assert_balanced, bulkhead, eventually, occupy, wait,
+};
 use bulkman::{Bulkhead, BulkheadError, ExecutionHandle};
-use support::{Gate, OpenOnDrop, PATIENCE, assert_balanced, bulkhead, eventually, occupy, wait};
 
 /// N and Q.
 const SHAPES: [(usize, usize); 6] = [(1, 0), (1, 1), (3, 0), (2, 5), (4, 1), (1, 40)];

@@ -3,8 +3,6 @@
 
 #![cfg(target_os = "linux")]
 
-mod support;
-
 use std::env;
 use std::fs;
 use std::io::{self, BufRead, BufReader, Read, Write};
@@ -13,8 +11,8 @@ use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use crate::support::{Gate, OpenOnDrop, assert_balanced, bulkhead, eventually, wait};
 use bulkman::{Bulkhead, BulkheadConfig, BulkheadError};
-use support::{Gate, OpenOnDrop, assert_balanced, bulkhead, eventually, wait};
 
 /// Set for the child process only.
 const CHILD: &str = "BULKMAN_TEST_PROCESSES";
@@ -39,7 +37,12 @@ impl Drop for Killed {
 /// Runs one test of this file in a child process.
 fn start(test: &str) -> Child {
     Command::new(env::current_exe().expect("this binary"))
-        .args([test, "--exact", "--nocapture", "--test-threads=1"])
+        .args([
+            &format!("suspension::{test}"),
+            "--exact",
+            "--nocapture",
+            "--test-threads=1",
+        ])
         .env(CHILD, "1")
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())

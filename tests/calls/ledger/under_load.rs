@@ -1,18 +1,19 @@
 //! The numbers: exact after every outcome, balanced in every snapshot.
 
-mod support;
-
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, mpsc};
 use std::task::{Context, Waker};
 use std::thread;
 use std::time::Duration;
 
+use crate::support;
+use crate::support::{
+    Gate, OpenOnDrop, assert_balanced, bulkhead, config, eventually, occupy, wait,
+};
 use bulkman::{
     Bulkhead, BulkheadError, BulkheadState, BulkheadStats, CircuitBreakerConfig, CircuitState,
     Distribution, ManualClock,
 };
-use support::{Gate, OpenOnDrop, assert_balanced, bulkhead, config, eventually, occupy, wait};
 
 const SECOND: Duration = Duration::from_secs(1);
 

@@ -1,7 +1,5 @@
 //! Configuration: what is out of range is named before a thread starts; defaults; what errors say.
 
-mod support;
-
 use std::error::Error;
 use std::fmt::Debug;
 use std::io;
@@ -10,11 +8,12 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
 
+use crate::support;
+use crate::support::{bulkhead, config, occupy, wait};
 use bulkman::{
     BuildError, Bulkhead, BulkheadConfig, BulkheadError, CircuitBreaker, CircuitBreakerConfig,
     RejectReason,
 };
-use support::{bulkhead, config, occupy, wait};
 
 /// The field, the value and the whole text of what is wrong.
 fn invalid<T: Debug>(built: Result<T, BuildError>) -> (&'static str, String, String) {

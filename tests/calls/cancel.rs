@@ -1,7 +1,5 @@
 //! Cancelling: a queued task never runs and leaves at once, a running one is asked to stop.
 
-mod support;
-
 use std::convert::Infallible;
 use std::future::Future;
 use std::pin::Pin;
@@ -12,9 +10,9 @@ use std::task::{Context, Wake, Waker};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use crate::support::{Gate, OpenOnDrop, PATIENCE};
+use crate::support::{assert_balanced, bulkhead, config, eventually, occupy, wait};
 use bulkman::{Bulkhead, BulkheadError, ExecutionHandle, ExecutionResult};
-use support::{Gate, OpenOnDrop, PATIENCE};
-use support::{assert_balanced, bulkhead, config, eventually, occupy, wait};
 
 /// Notices whether a task ran, and when its closure is gone.
 #[derive(Clone, Default)]

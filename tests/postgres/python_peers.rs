@@ -2,15 +2,11 @@
 //!
 //! No test waits for a cooldown: a peer's wall clock is set ahead.
 
-#![cfg(feature = "postgres")]
-
-mod support;
-
 use std::sync::OnceLock;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use support::eventually;
-use support::postgres::{Bulkman, Outcome, Policy, Python, Server, Stored};
+use crate::support::eventually;
+use crate::support::postgres::{Bulkman, Outcome, Policy, Python, Server, Stored};
 
 const NAME: &str = "demo";
 

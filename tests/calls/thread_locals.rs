@@ -1,15 +1,13 @@
 //! Bulkheads and calls in the destructors of thread-local values: the last code that a thread runs.
 
-mod support;
-
 use std::cell::RefCell;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::Duration;
 
+use crate::support::{Gate, OpenOnDrop, bulkhead, config, wait};
 use bulkman::{Bulkhead, CircuitBreakerConfig, CircuitState};
-use support::{Gate, OpenOnDrop, bulkhead, config, wait};
 
 /// Runs a closure when it is dropped.
 struct AtEnd(Option<Box<dyn FnOnce()>>);

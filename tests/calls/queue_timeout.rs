@@ -1,7 +1,5 @@
 //! A call that waited too long in the queue never starts, whoever notices.
 
-mod support;
-
 use std::convert::Infallible;
 use std::future::Future;
 use std::pin::{Pin, pin};
@@ -12,9 +10,9 @@ use std::task::{Context, Poll, Wake, Waker};
 use std::thread;
 use std::time::Duration;
 
+use crate::support::{PATIENCE, assert_balanced, config, eventually, occupy, wait};
 use bulkman::{Bulkhead, BulkheadConfig, BulkheadError, ExecutionHandle, ExecutionResult};
 use bulkman::{Call, ManualClock};
-use support::{PATIENCE, assert_balanced, config, eventually, occupy, wait};
 
 const NANOSECOND: Duration = Duration::from_nanos(1);
 

@@ -2,20 +2,16 @@
 //!
 //! No test waits for an isolation: the clocks of both sides are set ahead.
 
-#![cfg(feature = "postgres")]
-
-mod support;
-
 use std::process::Command;
 use std::thread;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use crate::support::postgres::{Bulkman, Outcome, Policy, Python, Row, Server};
+use crate::support::{PATIENCE, eventually};
 use bulkman::{
     Bulkhead, BulkheadConfig, CircuitBreaker, CircuitBreakerConfig, CircuitRecord, CircuitState,
     CircuitStorage, ManualClock, PostgresStorage,
 };
-use support::postgres::{Bulkman, Outcome, Policy, Python, Row, Server};
-use support::{PATIENCE, eventually};
 
 const NAME: &str = "demo";
 const ISOLATION: Duration = Duration::from_secs(600);
@@ -536,7 +532,11 @@ fn the_same_environment_leads_to_the_same_row() {
         storage(server, &namespace).remove(NAME).unwrap();
         let mut child = Command::new(std::env::current_exe().unwrap());
         child
-            .args(["--exact", "child_with_an_environment", "--ignored"])
+            .args([
+                "--exact",
+                "rust_and_python::child_with_an_environment",
+                "--ignored",
+            ])
             .envs(environment);
         let output = child.output().unwrap();
         assert!(

@@ -1,16 +1,12 @@
 //! The server, the links and the silent listener that the tests of a shared circuit stand on.
 
-#![cfg(feature = "postgres")]
-
-mod support;
-
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
-use support::PATIENCE;
-use support::eventually;
-use support::postgres::{Link, Python, Row, Server, Silent};
+use crate::support::PATIENCE;
+use crate::support::eventually;
+use crate::support::postgres::{Link, Python, Row, Server, Silent};
 
 /// What a client asks first, whether it may encrypt; a server says one letter.
 const FIRST_QUESTION: [u8; 8] = [0, 0, 0, 8, 4, 210, 22, 47];

@@ -1,7 +1,5 @@
 //! The caller's own limit: it ends the waiting, and never frees a worker that is still at work.
 
-mod support;
-
 use std::convert::Infallible;
 use std::future::Future;
 use std::pin::pin;
@@ -12,9 +10,9 @@ use std::task::{Context, Poll, Waker};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use crate::support::{Bomb, Gate, OpenOnDrop, PATIENCE};
+use crate::support::{assert_balanced, bulkhead, config, eventually, occupy, wait};
 use bulkman::{Bulkhead, BulkheadConfig, BulkheadError, ExecutionResult, ManualClock};
-use support::{Bomb, Gate, OpenOnDrop, PATIENCE};
-use support::{assert_balanced, bulkhead, config, eventually, occupy, wait};
 
 fn seconds(n: u64) -> Duration {
     Duration::from_secs(n)

@@ -1,5 +1,6 @@
 //! The bulkhead whose tasks run in their callers' threads.
 
+#[path = "../support/mod.rs"]
 mod support;
 
 use std::cell::{Cell, RefCell};

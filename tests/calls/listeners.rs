@@ -1,7 +1,5 @@
 //! Listeners, context propagators, worker hooks and wrapped functions.
 
-mod support;
-
 use std::any::Any;
 use std::cell::{Cell, RefCell};
 use std::convert::Infallible;
@@ -13,11 +11,13 @@ use std::task::{Context, Wake};
 use std::thread::{self, ThreadId};
 use std::time::Duration;
 
+use crate::support::{
+    Gate, OpenOnDrop, assert_balanced, bulkhead, config, eventually, occupy, wait,
+};
 use bulkman::{
     Bulkhead, BulkheadBuilder, BulkheadError, BulkheadEvent, BulkheadListener, CapturedContext,
     ContextPropagator, ExecutionHandle, FinishedOutcome, ManualClock,
 };
-use support::{Gate, OpenOnDrop, assert_balanced, bulkhead, config, eventually, occupy, wait};
 
 const SECOND: Duration = Duration::from_secs(1);
 

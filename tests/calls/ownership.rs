@@ -1,7 +1,5 @@
 //! What may cross threads, what may be moved in and out, and what converts into what.
 
-mod support;
-
 use std::cell::{Cell, RefCell};
 use std::convert::Infallible;
 use std::error::Error;
@@ -11,6 +9,7 @@ use std::io;
 use std::sync::{Arc, mpsc};
 use std::thread;
 
+use crate::support::{Gate, OpenOnDrop, bulkhead, occupy, wait};
 use bulkman::{
     BuildError, Bulkhead, BulkheadBuilder, BulkheadConfig, BulkheadError, BulkheadState,
     BulkheadStats, CancelOnDrop, CapturedContext, CircuitBreaker, CircuitBreakerConfig,
@@ -18,7 +17,6 @@ use bulkman::{
     ExecutionHandle, ExecutionResult, ManualClock, Panic, RejectReason, Rejected, RunningTask,
     ShutdownReport,
 };
-use support::{Gate, OpenOnDrop, bulkhead, occupy, wait};
 
 fn is_send<T: Send>() {}
 fn is_send_and_sync<T: Send + Sync>() {}

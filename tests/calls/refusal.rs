@@ -1,17 +1,15 @@
 //! A refusal gives the closure back, and waits for nobody: no lock that user code can hold.
 
-mod support;
-
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
 use std::thread;
 use std::time::Duration;
 
+use crate::support::{Gate, OpenOnDrop, PATIENCE, assert_balanced, bulkhead, config, occupy, wait};
 use bulkman::{
     Bulkhead, BulkheadError, BulkheadEvent, CircuitBreakerConfig, ManualClock, RejectReason,
     Rejected,
 };
-use support::{Gate, OpenOnDrop, PATIENCE, assert_balanced, bulkhead, config, occupy, wait};
 
 /// Runs `body` in another thread and fails if that is held up.
 fn not_held_up<R: Send + 'static>(body: impl FnOnce() -> R + Send + 'static) -> R {

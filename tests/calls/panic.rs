@@ -1,7 +1,5 @@
 //! A panic stays in its call: the payload is kept, the workers live on, no place is lost.
 
-mod support;
-
 use std::any::Any;
 use std::collections::HashSet;
 use std::future::Future;
@@ -14,10 +12,10 @@ use std::task::{Context, Poll, Wake, Waker};
 use std::thread::{self, ThreadId};
 use std::time::Duration;
 
-use bulkman::{Bulkhead, BulkheadError, CapturedContext, ContextPropagator, ManualClock, Panic};
-use support::{
+use crate::support::{
     Bomb, Gate, OpenOnDrop, PATIENCE, assert_balanced, bulkhead, config, eventually, occupy, wait,
 };
+use bulkman::{Bulkhead, BulkheadError, CapturedContext, ContextPropagator, ManualClock, Panic};
 
 /// The panic that a task ended with.
 fn panic_of<T: Send + 'static>(

@@ -1,17 +1,18 @@
 //! A task may call its own bulkhead and wait: it never waits for the worker that it occupies itself.
 
-mod support;
-
 use std::convert::Infallible;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Barrier, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use crate::support;
+use crate::support::{
+    Gate, OpenOnDrop, PATIENCE, assert_balanced, bulkhead, config, eventually, occupy,
+};
 use bulkman::{
     Bulkhead, BulkheadError, BulkheadState, ExecutionHandle, ManualClock, ShutdownReport,
 };
-use support::{Gate, OpenOnDrop, PATIENCE, assert_balanced, bulkhead, config, eventually, occupy};
 
 /// Runs `task` on a worker of a bulkhead with N workers and Q places, and fails if it hangs.
 fn on_a_worker<R: Send + 'static>(

@@ -1,5 +1,6 @@
 //! Shutting down: every call is refused or gets its outcome, and the threads are really gone.
 
+#[path = "../support/mod.rs"]
 mod support;
 
 use std::cell::RefCell;

@@ -1,7 +1,5 @@
 //! `wait_for_capacity`: a caller that waits for a place gets one, or is told why not.
 
-mod support;
-
 use std::convert::Infallible;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{self, Receiver, TryRecvError};
@@ -9,10 +7,10 @@ use std::sync::{Arc, OnceLock, Weak};
 use std::thread;
 use std::time::Duration;
 
+use crate::support::{PATIENCE, assert_balanced, bulkhead, config, eventually, occupy, wait};
 use bulkman::{
     Bulkhead, BulkheadError, CapturedContext, ContextPropagator, ExecutionResult, ManualClock,
 };
-use support::{PATIENCE, assert_balanced, bulkhead, config, eventually, occupy, wait};
 
 const FOR_EVER: Duration = Duration::MAX;
 

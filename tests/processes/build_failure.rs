@@ -50,7 +50,12 @@ fn in_child(test: &str, role: usize, stack_bytes: usize, kib: usize) -> (ExitSta
         .args(["-c", "ulimit -v \"$1\" && shift && exec \"$@\"", "sh"])
         .arg(kib.to_string())
         .arg(env::current_exe().expect("this binary"))
-        .args([test, "--exact", "--nocapture", "--test-threads=1"])
+        .args([
+            &format!("build_failure::{test}"),
+            "--exact",
+            "--nocapture",
+            "--test-threads=1",
+        ])
         .env(CHILD, role.to_string())
         .env("RUST_MIN_STACK", stack_bytes.to_string())
         // The C library reserves address space for each thread otherwise.

@@ -3,8 +3,6 @@
 //! Two `Line`s to one `Shelf` are two processes with one database. A refresh of a millisecond stands for "soon"; one of
 //! an hour shows that something needs no refresh.
 
-mod support;
-
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -12,12 +10,13 @@ use std::sync::{Arc, Mutex, OnceLock, Weak};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use crate::support;
+use crate::support::{Gate, OpenOnDrop, config, eventually, wait};
 use bulkman::{
     BuildError, Bulkhead, BulkheadError, BulkheadState, CircuitBreaker, CircuitBreakerBuilder,
     CircuitBreakerConfig, CircuitRecord, CircuitState, CircuitStorage, CircuitSync, Clock,
     ManualClock, MemoryStorage, StorageError, StoredCircuit, WriteGuard, WriteOutcome,
 };
-use support::{Gate, OpenOnDrop, config, eventually, wait};
 
 use CircuitState::{Closed, HalfOpen, Open};
 

@@ -1,7 +1,5 @@
 //! The handle: every way to wait for a call, and what happens when nobody does.
 
-mod support;
-
 use std::convert::Infallible;
 use std::future::Future;
 use std::pin::Pin;
@@ -11,9 +9,9 @@ use std::task::{Context, Poll, Wake, Waker};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use crate::support::{Bomb, Gate, OpenOnDrop, PATIENCE};
+use crate::support::{assert_balanced, bulkhead, eventually, occupy, wait};
 use bulkman::{Bulkhead, BulkheadError, ExecutionHandle};
-use support::{Bomb, Gate, OpenOnDrop, PATIENCE};
-use support::{assert_balanced, bulkhead, eventually, occupy, wait};
 
 /// A call that ends when the gate opens.
 fn at_a_gate<T: Send + 'static>(

@@ -1,17 +1,16 @@
 //! The circuit breaker of a bulkhead: it opens on failures of the dependency and on nothing else.
 
-mod support;
-
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
+use crate::support;
+use crate::support::{Gate, OpenOnDrop, assert_balanced, config, occupy, wait};
 use bulkman::{
     Bulkhead, BulkheadConfig, BulkheadError, BulkheadEvent, BulkheadState, CircuitBreakerConfig,
     CircuitState, ExecutionHandle, ManualClock, RejectReason,
 };
-use support::{Gate, OpenOnDrop, assert_balanced, config, occupy, wait};
 
 const SECOND: Duration = Duration::from_secs(1);
 /// How long the circuits of these tests stay open.

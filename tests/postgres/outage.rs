@@ -1,20 +1,16 @@
 //! What circuits do while their server does not answer, and how they get back in step with it.
 
-#![cfg(feature = "postgres")]
-
-mod support;
-
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Mutex, Once};
 use std::time::Duration;
 
+use crate::support::postgres::{Link, Server, Silent};
+use crate::support::{PATIENCE, eventually, wait};
 use bulkman::{
     Bulkhead, BulkheadConfig, CircuitBreaker, CircuitBreakerConfig, CircuitState, CircuitStorage,
     ManualClock, PostgresStorage,
 };
-use support::postgres::{Link, Server, Silent};
-use support::{PATIENCE, eventually, wait};
 
 const NAME: &str = "demo";
 const NAMESPACE: &str = "outage";
@@ -358,7 +354,12 @@ fn sixty_four_processes_trip_at_once() {
 
 fn start_child(server: &Server) -> Child {
     Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "child_that_trips", "--ignored", "--nocapture"])
+        .args([
+            "--exact",
+            "outage::child_that_trips",
+            "--ignored",
+            "--nocapture",
+        ])
         .env("BULKMAN_TEST_DSN", server.dsn())
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())

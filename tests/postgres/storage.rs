@@ -1,19 +1,15 @@
 //! The storage alone, on a real server: schema, rows, guard, names, connection strings.
 
-#![cfg(feature = "postgres")]
-
-mod support;
-
 use std::sync::Barrier;
 use std::thread;
 use std::time::{Duration, SystemTime};
 
+use crate::support::postgres::{Link, Server, Silent};
+use crate::support::{PATIENCE, eventually};
 use bulkman::{
     BuildError, CircuitBreaker, CircuitBreakerConfig, CircuitRecord, CircuitState, CircuitStorage,
     PostgresStorage, PostgresStorageBuilder, StorageError, StoredCircuit, WriteGuard, WriteOutcome,
 };
-use support::postgres::{Link, Server, Silent};
-use support::{PATIENCE, eventually};
 
 const NAME: &str = "payments";
 const HOUR: Duration = Duration::from_secs(3600);
@@ -768,7 +764,11 @@ fn a_variable_that_is_no_text_is_not_as_good_as_none() {
         "RC_NAMESPACE",
     ] {
         let mut child = std::process::Command::new(std::env::current_exe().unwrap());
-        child.args(["--exact", "child_with_such_a_variable", "--ignored"]);
+        child.args([
+            "--exact",
+            "storage::child_with_such_a_variable",
+            "--ignored",
+        ]);
         child.envs([("RC_DB_HOST", "h"), ("RC_DB_PASSWORD", "p")]);
         child.env("BULKMAN_TEST_VARIABLE", name);
         child.env(name, std::ffi::OsStr::from_bytes(b"requir\xe9"));
