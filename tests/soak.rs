@@ -18,7 +18,8 @@ use bulkman::{
     Bulkhead, BulkheadError, BulkheadState, CircuitBreakerConfig, ExecutionHandle, ExecutionResult,
 };
 use support::{
-    Bomb, Gate, OpenOnDrop, PATIENCE, assert_balanced, bulkhead, config, eventually, wait,
+    Bomb, Gate, OpenOnDrop, Over, PATIENCE, assert_balanced, bulkhead, config, eventually,
+    resident, threads_named, wait,
 };
 
 const CALLERS: u64 = 4;
@@ -70,14 +71,7 @@ fn hush() {
 
 /// Threads and resident kilobytes of this process, where the system tells.
 fn usage() -> Option<(usize, u64)> {
-    if !cfg!(target_os = "linux") {
-        return None;
-    }
-    let threads = std::fs::read_dir("/proc/self/task").ok()?.count();
-    let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find(|line| line.starts_with("VmRSS:"))?;
-    let resident = line.split_whitespace().nth(1)?.parse().ok()?;
-    Some((threads, resident))
+    cfg!(target_os = "linux").then(|| (threads_named(""), resident()))
 }
 
 // ---- the accounts
@@ -406,15 +400,6 @@ fn come_and_go(random: &mut Random) {
 }
 
 // ---- the run
-
-/// Ends the load, also when something fails, so that its scope can end.
-struct Over<'a>(&'a AtomicBool);
-
-impl Drop for Over<'_> {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::Relaxed);
-    }
-}
 
 /// Runs the load on a thread of its own, so that it fails also if it hangs.
 fn soak(duration: Duration) {

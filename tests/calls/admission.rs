@@ -7,10 +7,11 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Barrier, Mutex};
 use std::thread;
 
+use bulkman::{Bulkhead, BulkheadError, ExecutionHandle};
+
 use crate::support::{
     Gate, OpenOnDrop, PATIENCE, assert_balanced, bulkhead, eventually, occupy, wait,
 };
-use bulkman::{Bulkhead, BulkheadError, ExecutionHandle};
 
 /// N and Q.
 const SHAPES: [(usize, usize); 6] = [(1, 0), (1, 1), (3, 0), (2, 5), (4, 1), (1, 40)];

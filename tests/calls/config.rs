@@ -1,19 +1,18 @@
-//! Configuration: what is out of range is named before a thread starts; defaults; what errors say.
+//! The configuration: defaults, and an error that names what is out of range before a thread starts.
 
 use std::error::Error;
 use std::fmt::Debug;
-use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use crate::support;
-use crate::support::{bulkhead, config, occupy, wait};
 use bulkman::{
     BuildError, Bulkhead, BulkheadConfig, BulkheadError, CircuitBreaker, CircuitBreakerConfig,
-    RejectReason,
 };
+
+use crate::support;
+use crate::support::{config, occupy, wait, with_clock};
 
 /// The field, the value and the whole text of what is wrong.
 fn invalid<T: Debug>(built: Result<T, BuildError>) -> (&'static str, String, String) {
@@ -284,14 +283,10 @@ fn limits_that_no_clock_can_hold_mean_for_ever() {
 
 #[test]
 fn the_configured_limits_hold_for_calls_that_set_none() {
-    let clock = bulkman::ManualClock::new();
     let config = config(1, 2)
         .queue_timeout(Duration::from_secs(1))
         .execution_timeout(Duration::from_secs(5));
-    let bulkhead = Bulkhead::builder(config)
-        .clock(clock.clone())
-        .build()
-        .unwrap();
+    let (bulkhead, clock) = with_clock(config);
     let busy = occupy(&bulkhead, 1);
     let configured = bulkhead.run(|| ());
     let own = bulkhead
@@ -344,145 +339,4 @@ fn workers_are_named_after_the_bulkhead_and_numbered_from_zero() {
             "bulkman-inventory-2"
         ]
     );
-}
-
-// ---- what errors say
-
-#[test]
-fn every_error_says_who_and_how_much() {
-    type Error = BulkheadError<io::Error>;
-
-    let bulkhead: Arc<str> = "db".into();
-    let who = || Arc::clone(&bulkhead);
-    let full = |waited| Error::Full {
-        bulkhead: who(),
-        max_concurrent_calls: 4,
-        max_queue_size: 20,
-        waited,
-    };
-    let cancelled = |by_shutdown| Error::Cancelled {
-        bulkhead: who(),
-        by_shutdown,
-    };
-    let timeout = |started| Error::Timeout {
-        bulkhead: who(),
-        limit: Duration::from_millis(1_500),
-        started,
-    };
-    let table = [
-        (
-            full(None),
-            "bulkhead `db` is full: all 24 places are taken, 4 to run and 20 to wait",
-        ),
-        (
-            full(Some(Duration::from_millis(50))),
-            "bulkhead `db` is full: all 24 places are taken, 4 to run and 20 to wait; \
-             waited 50.0ms for a place",
-        ),
-        (
-            Error::CircuitOpen {
-                bulkhead: who(),
-                retry_after: Duration::from_secs(12),
-            },
-            "bulkhead `db` has an open circuit: retry in 12.0s",
-        ),
-        (
-            Error::ShutDown { bulkhead: who() },
-            "bulkhead `db` is shut down",
-        ),
-        (
-            Error::QueueTimeout {
-                bulkhead: who(),
-                queued_for: Duration::from_millis(2_003),
-                limit: Duration::from_secs(2),
-            },
-            "bulkhead `db` had no free place to run in time: queued for 2.0s, the limit is 2.0s",
-        ),
-        (cancelled(false), "bulkhead `db` cancelled the queued task"),
-        (
-            cancelled(true),
-            "bulkhead `db` cancelled the queued task because it was shut down",
-        ),
-        (
-            timeout(true),
-            "bulkhead `db` gave no result within 1.5s; the task may still be running",
-        ),
-        (
-            timeout(false),
-            "bulkhead `db` gave no result within 1.5s; the task never started",
-        ),
-        (
-            Error::Failed(io::Error::other("the disk is full")),
-            "the disk is full",
-        ),
-    ];
-    for (error, text) in table {
-        assert_eq!(error.to_string(), text);
-        assert!(!error.to_string().ends_with('.'));
-    }
-}
-
-#[test]
-fn reasons_of_refusal_say_the_same_as_the_errors_they_become() {
-    let bulkhead: Arc<str> = "db".into();
-    let reasons = [
-        RejectReason::Full {
-            bulkhead: Arc::clone(&bulkhead),
-            max_concurrent_calls: 1,
-            max_queue_size: 0,
-            waited: None,
-        },
-        RejectReason::CircuitOpen {
-            bulkhead: Arc::clone(&bulkhead),
-            retry_after: Duration::from_millis(7),
-        },
-        RejectReason::ShutDown { bulkhead },
-    ];
-    for reason in reasons {
-        assert_eq!(reason.bulkhead_name(), "db");
-        let is = [
-            reason.is_full(),
-            reason.is_circuit_open(),
-            reason.is_shut_down(),
-        ];
-        assert_eq!(is.iter().filter(|is| **is).count(), 1);
-        let text = reason.to_string();
-        let error = BulkheadError::<io::Error>::from(reason);
-        assert_eq!(error.to_string(), text);
-        assert!(error.is_rejected() && error.never_started() && !error.is_timeout());
-    }
-}
-
-#[test]
-fn a_tasks_own_error_is_the_source_of_nothing_but_itself() {
-    let bulkhead = bulkhead(1, 1);
-    let result = wait(bulkhead.execute(|| "x".parse::<u32>()));
-    let error = result.into_result().unwrap_err();
-    let own = "x".parse::<u32>().unwrap_err();
-    assert_eq!(error.failed(), Some(&own));
-    assert_eq!(error.to_string(), own.to_string(), "transparent");
-    let boxed: Box<dyn Error + Send + Sync> = error.into();
-    assert!(boxed.source().is_none());
-}
-
-#[test]
-fn errors_can_be_widened_and_mapped() {
-    let bulkhead = bulkhead(1, 1);
-    let _ = bulkhead.shutdown();
-    let refused = wait(bulkhead.run(|| ())).into_result().unwrap_err();
-    let wide: BulkheadError<io::Error> = refused.widen();
-    assert_eq!(wide.to_string(), "bulkhead `test` is shut down");
-    let failed = BulkheadError::Failed(404_u16).map_failed(|code| format!("code {code}"));
-    assert_eq!(failed.to_string().as_str(), "code 404");
-}
-
-/// Compiles only if errors can be sent, shared and boxed.
-#[test]
-fn errors_can_cross_threads() {
-    fn crosses<T: Send + Sync + 'static>() {}
-    crosses::<BulkheadError<io::Error>>();
-    crosses::<RejectReason>();
-    crosses::<BuildError>();
-    crosses::<Bulkhead>();
-    crosses::<bulkman::BulkheadStats>();
 }

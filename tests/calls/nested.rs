@@ -6,12 +6,11 @@ use std::sync::{Arc, Barrier, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use bulkman::{Bulkhead, BulkheadError, BulkheadState, ExecutionHandle, ShutdownReport};
+
 use crate::support;
 use crate::support::{
-    Gate, OpenOnDrop, PATIENCE, assert_balanced, bulkhead, config, eventually, occupy,
-};
-use bulkman::{
-    Bulkhead, BulkheadError, BulkheadState, ExecutionHandle, ManualClock, ShutdownReport,
+    Gate, OpenOnDrop, PATIENCE, assert_balanced, bulkhead, config, eventually, occupy, with_clock,
 };
 
 /// Runs `task` on a worker of a bulkhead with N workers and Q places, and fails if it hangs.
@@ -343,12 +342,8 @@ fn an_outer_panic_detaches_the_inner_call() {
 
 #[test]
 fn an_inner_call_that_expired_does_not_run() {
-    let clock = ManualClock::new();
-    let bulkhead = Bulkhead::builder(config(1, 1))
-        .clock(clock.clone())
-        .build()
-        .unwrap();
-    on_a_worker_of(Arc::new(bulkhead), move |bulkhead| {
+    let (bulkhead, clock) = with_clock(config(1, 1));
+    on_a_worker_of(bulkhead, move |bulkhead| {
         let second = Duration::from_secs(1);
         let handle = bulkhead.call().queue_timeout(second).run(|| ());
         clock.advance(second);
@@ -386,12 +381,8 @@ fn an_inner_call_that_was_cancelled_does_not_run() {
 
 #[test]
 fn an_inner_call_that_runs_into_its_callers_limit_ends_the_wait_when_it_is_run_elsewhere() {
-    let clock = ManualClock::new();
-    let bulkhead = Bulkhead::builder(config(2, 1))
-        .clock(clock.clone())
-        .build()
-        .unwrap();
-    on_a_worker_of(Arc::new(bulkhead), move |bulkhead| {
+    let (bulkhead, clock) = with_clock(config(2, 1));
+    on_a_worker_of(bulkhead, move |bulkhead| {
         let gate = Gate::new();
         let opener = OpenOnDrop(gate.clone());
         let at_gate = gate.clone();

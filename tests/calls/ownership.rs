@@ -1,15 +1,13 @@
-//! What may cross threads, what may be moved in and out, and what converts into what.
+//! Ownership: what may cross threads, what a call may take and return, and what is left of it.
 
 use std::cell::{Cell, RefCell};
 use std::convert::Infallible;
-use std::error::Error;
-use std::fmt::{Debug, Display};
+use std::fmt::Debug;
 use std::future::Future;
 use std::io;
 use std::sync::{Arc, mpsc};
 use std::thread;
 
-use crate::support::{Gate, OpenOnDrop, bulkhead, occupy, wait};
 use bulkman::{
     BuildError, Bulkhead, BulkheadBuilder, BulkheadConfig, BulkheadError, BulkheadState,
     BulkheadStats, CancelOnDrop, CapturedContext, CircuitBreaker, CircuitBreakerConfig,
@@ -18,11 +16,18 @@ use bulkman::{
     ShutdownReport,
 };
 
+use crate::support::{Gate, OpenOnDrop, bulkhead, wait};
+
 fn is_send<T: Send>() {}
+
 fn is_send_and_sync<T: Send + Sync>() {}
+
 fn is_static<T: 'static>() {}
+
 fn is_unpin<T: Unpin>() {}
+
 fn is_debug<T: Debug>() {}
+
 fn is_data<T: Clone + PartialEq + Debug + Send + Sync>() {}
 
 /// Only `Send`.
@@ -224,133 +229,6 @@ fn nothing_of_a_call_is_left_behind() {
     drop(result);
     assert_eq!(Arc::strong_count(&token), 1);
 }
-
-// ---- errors
-
-#[test]
-fn a_tasks_error_goes_through_the_question_mark() {
-    fn read(bulkhead: &Bulkhead) -> Result<String, Box<dyn Error + Send + Sync>> {
-        let text = bulkhead
-            .execute(|| std::fs::read_to_string("/no/such/file"))
-            .wait()
-            .into_result()?;
-        Ok(text)
-    }
-
-    let bulkhead = bulkhead(1, 0);
-    let error = read(&bulkhead).unwrap_err();
-    let error = error.downcast::<BulkheadError<io::Error>>().unwrap();
-    assert_eq!(error.failed().unwrap().kind(), io::ErrorKind::NotFound);
-
-    let busy = occupy(&bulkhead, 1);
-    let error = read(&bulkhead).unwrap_err();
-    let error = error.downcast::<BulkheadError<io::Error>>().unwrap();
-    assert!(error.is_rejected());
-    busy.finish();
-}
-
-#[test]
-fn every_error_type_goes_through_the_question_mark() {
-    fn build_and_run() -> Result<i32, Box<dyn Error + Send + Sync>> {
-        let bulkhead = Bulkhead::new(BulkheadConfig::new("question"))?;
-        let handle = bulkhead.try_execute(|| "42".parse::<i32>())?;
-        let parsed = handle.wait().into_result()?;
-        let doubled = bulkhead.run(move || 2 * parsed).wait().into_result()?;
-        Ok(doubled)
-    }
-    assert_eq!(build_and_run().unwrap(), 84);
-
-    fn build() -> Result<Bulkhead, Box<dyn Error + Send + Sync>> {
-        Ok(Bulkhead::new(BulkheadConfig::new(""))?)
-    }
-    assert!(build().unwrap_err().is::<BuildError>());
-}
-
-#[test]
-fn a_rejection_of_any_closure_is_an_error() {
-    fn is_error<X: Error + Debug + Display>(error: &X) -> String {
-        error.to_string()
-    }
-
-    let bulkhead = bulkhead(1, 0);
-    let busy = occupy(&bulkhead, 1);
-    let unprintable = Cell::new(1);
-    let rejected = match bulkhead.try_execute(move || Ok::<_, Infallible>(unprintable)) {
-        Err(rejected) => rejected,
-        Ok(_) => panic!("it was full"),
-    };
-    let text = is_error(&rejected);
-    assert!(text.contains("test") && text.contains("full"), "{text}");
-    assert!(format!("{rejected:?}").contains("Rejected"));
-    assert!(rejected.reason.is_full());
-    busy.finish();
-}
-
-#[test]
-fn a_rejection_goes_through_the_question_mark_with_its_closure() {
-    fn submit(bulkhead: &Bulkhead) -> Result<i32, Box<dyn Error + Send + Sync>> {
-        let handle = bulkhead.try_execute(|| Ok::<_, Infallible>(7))?;
-        Ok(wait(handle).into_result()?)
-    }
-    let bulkhead = bulkhead(1, 0);
-    assert_eq!(submit(&bulkhead).unwrap(), 7);
-    let busy = occupy(&bulkhead, 1);
-    assert!(submit(&bulkhead).unwrap_err().to_string().contains("full"));
-    busy.finish();
-}
-
-#[test]
-fn a_rejected_closure_comes_back_and_can_be_submitted_again() {
-    let bulkhead = bulkhead(1, 0);
-    let busy = occupy(&bulkhead, 1);
-    let token = Arc::new(());
-    let inside = Arc::clone(&token);
-    let task = move || Ok::<_, Infallible>(Arc::strong_count(&inside));
-    let rejected = match bulkhead.try_execute(task) {
-        Err(rejected) => rejected,
-        Ok(_) => panic!("it was full"),
-    };
-    assert_eq!(Arc::strong_count(&token), 2, "it is untouched");
-    busy.finish();
-    let handle = match bulkhead.try_execute(rejected.task) {
-        Ok(handle) => handle,
-        Err(again) => panic!("{again}"),
-    };
-    assert_eq!(wait(handle).value(), Some(&2));
-}
-
-#[test]
-fn an_error_can_be_converted() {
-    let bulkhead = bulkhead(1, 1);
-    let result = wait(bulkhead.execute(|| Err::<(), _>("7")));
-    let error = result.into_result().unwrap_err();
-    let error: BulkheadError<i32> = error.map_failed(|text| text.parse().unwrap());
-    assert_eq!(error.failed(), Some(&7));
-
-    let busy = occupy(&bulkhead, 1);
-    let queued = bulkhead.run(|| ());
-    assert!(queued.cancel());
-    let error: BulkheadError<io::Error> = wait(queued).into_result().unwrap_err().widen();
-    assert!(matches!(error, BulkheadError::Cancelled { .. }));
-    busy.finish();
-}
-
-#[test]
-fn a_panics_payload_comes_out_whole() {
-    #[derive(Debug, PartialEq)]
-    struct Payload(i32);
-    let bulkhead = bulkhead(1, 1);
-    let task = || std::panic::resume_unwind(Box::new(Payload(7)));
-    match wait(bulkhead.run::<(), _>(task)).into_result() {
-        Err(BulkheadError::Panicked(panic)) => {
-            let payload = panic.into_payload().downcast::<Payload>().unwrap();
-            assert_eq!(*payload, Payload(7));
-        }
-        other => panic!("{other:?}"),
-    }
-}
-
-// ---- the bulkhead itself
 
 #[test]
 fn a_task_may_hold_the_last_reference_to_its_bulkhead() {

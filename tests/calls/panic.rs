@@ -2,20 +2,20 @@
 
 use std::any::Any;
 use std::collections::HashSet;
-use std::future::Future;
 use std::mem::ManuallyDrop;
 use std::panic::{AssertUnwindSafe, catch_unwind, panic_any};
-use std::pin::Pin;
 use std::sync::mpsc;
 use std::sync::{Arc, Mutex};
-use std::task::{Context, Poll, Wake, Waker};
+use std::task::{Poll, Wake, Waker};
 use std::thread::{self, ThreadId};
 use std::time::Duration;
 
-use crate::support::{
-    Bomb, Gate, OpenOnDrop, PATIENCE, assert_balanced, bulkhead, config, eventually, occupy, wait,
-};
 use bulkman::{Bulkhead, BulkheadError, CapturedContext, ContextPropagator, ManualClock, Panic};
+
+use crate::support::{
+    Bomb, Gate, OpenOnDrop, PATIENCE, assert_balanced, bulkhead, config, eventually, occupy,
+    poll_once, wait, with_clock,
+};
 
 /// The panic that a task ended with.
 fn panic_of<T: Send + 'static>(
@@ -247,11 +247,7 @@ fn a_task_cancelled_by_the_drop_of_its_handle_whose_closure_panics_when_dropped(
 
 #[test]
 fn an_expired_task_whose_closure_panics_in_the_waiters_hands() {
-    let clock = ManualClock::new();
-    let bulkhead = Bulkhead::builder(config(2, 2).queue_timeout(Duration::from_secs(1)))
-        .clock(clock.clone())
-        .build()
-        .unwrap();
+    let (bulkhead, clock) = with_clock(config(2, 2).queue_timeout(Duration::from_secs(1)));
     let busy = occupy(&bulkhead, 2);
     let bomb = Bomb;
     let handle = bulkhead.run(move || drop(bomb));
@@ -268,11 +264,7 @@ fn an_expired_task_whose_closure_panics_in_the_waiters_hands() {
 
 #[test]
 fn an_expired_task_whose_closure_panics_in_the_workers_hands() {
-    let clock = ManualClock::new();
-    let bulkhead = Bulkhead::builder(config(2, 8).queue_timeout(Duration::from_secs(1)))
-        .clock(clock.clone())
-        .build()
-        .unwrap();
+    let (bulkhead, clock) = with_clock(config(2, 8).queue_timeout(Duration::from_secs(1)));
     let busy = occupy(&bulkhead, 2);
     for _ in 0..8 {
         let bomb = Bomb;
@@ -388,11 +380,7 @@ fn a_finished_result_that_panics_when_dropped_does_so_where_its_handle_is_droppe
 
 #[test]
 fn a_result_whose_caller_ran_out_of_time_and_that_panics_when_dropped() {
-    let clock = ManualClock::new();
-    let bulkhead = Bulkhead::builder(config(2, 2))
-        .clock(clock.clone())
-        .build()
-        .unwrap();
+    let (bulkhead, clock) = with_clock(config(2, 2));
     let gate = Gate::new();
     let _opener = OpenOnDrop(gate.clone());
     let handle = {
@@ -426,10 +414,6 @@ impl Wake for PanickingWaker {
         *self.0.lock().unwrap() += 1;
         panic!("a waker that panics");
     }
-}
-
-fn poll_once<F: Future + Unpin>(future: &mut F, waker: &Waker) -> Poll<F::Output> {
-    Pin::new(future).poll(&mut Context::from_waker(waker))
 }
 
 #[test]

@@ -2,58 +2,27 @@
 
 use std::convert::Infallible;
 use std::future::Future;
-use std::pin::{Pin, pin};
+use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{self, Receiver};
-use std::task::{Context, Poll, Wake, Waker};
+use std::task::{Context, Poll, Waker};
 use std::thread;
 use std::time::Duration;
 
-use crate::support::{PATIENCE, assert_balanced, config, eventually, occupy, wait};
-use bulkman::{Bulkhead, BulkheadConfig, BulkheadError, ExecutionHandle, ExecutionResult};
+use bulkman::{Bulkhead, BulkheadError, ExecutionHandle, ExecutionResult};
 use bulkman::{Call, ManualClock};
+
+use crate::helpers::looking_waker;
+use crate::support::{
+    PATIENCE, Trace, assert_balanced, config, eventually, occupy, poll_once, seconds, wait,
+    with_clock,
+};
 
 const NANOSECOND: Duration = Duration::from_nanos(1);
 
-fn seconds(n: u64) -> Duration {
-    Duration::from_secs(n)
-}
-
-fn with_clock(config: BulkheadConfig) -> (Bulkhead, ManualClock) {
-    let manual = ManualClock::new();
-    let bulkhead = Bulkhead::builder(config)
-        .clock(manual.clone())
-        .build()
-        .unwrap();
-    (bulkhead, manual)
-}
-
 /// One worker, one place to wait, at most five seconds.
-fn five_seconds() -> (Bulkhead, ManualClock) {
+fn five_seconds() -> (Arc<Bulkhead>, ManualClock) {
     with_clock(config(1, 1).queue_timeout(seconds(5)))
-}
-
-/// Notices whether a task ran, and when its closure is gone.
-#[derive(Clone, Default)]
-struct Trace(Arc<AtomicU64>);
-
-impl Trace {
-    fn task(&self) -> impl FnOnce() -> &'static str + Send + 'static {
-        let Self(inside) = self.clone();
-        move || {
-            inside.fetch_add(1, Ordering::SeqCst);
-            "ran"
-        }
-    }
-
-    fn ran(&self) -> bool {
-        self.0.load(Ordering::SeqCst) > 0
-    }
-
-    fn is_dropped(&self) -> bool {
-        Arc::strong_count(&self.0) == 1
-    }
 }
 
 /// Waits in a thread of its own. The deadline is a point in time, so it does not matter whether
@@ -225,30 +194,12 @@ fn an_awaited_call_is_woken_by_the_worker_that_comes_to_it() {
 
 #[test]
 fn everything_is_in_order_by_the_time_the_waiter_is_told() {
-    struct OnWake<F>(F);
-    impl<F: Fn() + Send + Sync + 'static> Wake for OnWake<F> {
-        fn wake(self: Arc<Self>) {
-            (self.0)();
-        }
-    }
-
     let (bulkhead, manual) = five_seconds();
-    let bulkhead = Arc::new(bulkhead);
     let busy = occupy(&bulkhead, 1);
     let trace = Trace::default();
     let mut queued = bulkhead.run(trace.task());
-    let (sender, receiver) = mpsc::channel();
-    let waker = Waker::from(Arc::new(OnWake({
-        let bulkhead = Arc::clone(&bulkhead);
-        let closure = Arc::downgrade(&trace.0);
-        move || {
-            let free = bulkhead.available_capacity();
-            let counted = bulkhead.stats().timed_out_executions;
-            let _ = sender.send((closure.strong_count(), counted, free));
-        }
-    })));
-    let mut context = Context::from_waker(&waker);
-    assert!(Pin::new(&mut queued).poll(&mut context).is_pending());
+    let (waker, receiver) = looking_waker(&bulkhead, &trace, |stats| stats.timed_out_executions);
+    assert!(poll_once(&mut queued, &waker).is_pending());
     manual.advance(seconds(5));
     busy.finish();
     // Only our own trace is left, the expiry is counted, and the places are free.

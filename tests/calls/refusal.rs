@@ -5,25 +5,20 @@ use std::sync::{Arc, Mutex, mpsc};
 use std::thread;
 use std::time::Duration;
 
-use crate::support::{Gate, OpenOnDrop, PATIENCE, assert_balanced, bulkhead, config, occupy, wait};
 use bulkman::{
     Bulkhead, BulkheadError, BulkheadEvent, CircuitBreakerConfig, ManualClock, RejectReason,
     Rejected,
 };
 
-/// Runs `body` in another thread and fails if that is held up.
-fn not_held_up<R: Send + 'static>(body: impl FnOnce() -> R + Send + 'static) -> R {
-    let (done, result) = mpsc::channel();
-    thread::spawn(move || done.send(body()));
-    result
-        .recv_timeout(PATIENCE)
-        .expect("refused without waiting for anybody")
-}
+use crate::support::{
+    Gate, OpenOnDrop, SlowDrop, assert_balanced, bulkhead, config, in_time, occupy, wait,
+    with_clock,
+};
 
 /// Asserts that the bulkhead is full, and says so in all forms.
 fn assert_full(bulkhead: &Arc<Bulkhead>) {
     let bulkhead = Arc::clone(bulkhead);
-    not_held_up(move || {
+    in_time(move || {
         for _ in 0..10 {
             let rejected = bulkhead.try_execute(|| Ok::<_, ()>(5)).unwrap_err();
             assert!(rejected.reason.is_full());
@@ -177,15 +172,6 @@ fn refused_while_every_worker_is_stuck_in_a_task() {
     busy.finish();
 }
 
-/// Stops at a gate when it is dropped.
-struct SlowDrop(Gate);
-
-impl Drop for SlowDrop {
-    fn drop(&mut self) {
-        self.0.pass();
-    }
-}
-
 #[test]
 fn refused_and_admitted_while_a_cancelled_closure_is_being_dropped() {
     let bulkhead = Arc::new(bulkhead(1, 1));
@@ -210,9 +196,7 @@ fn refused_and_admitted_while_a_cancelled_closure_is_being_dropped() {
 
 #[test]
 fn refused_and_admitted_while_a_worker_drops_an_expired_closure() {
-    let clock = ManualClock::new();
-    let built = Bulkhead::builder(config(1, 1)).clock(clock.clone()).build();
-    let bulkhead = Arc::new(built.unwrap());
+    let (bulkhead, clock) = with_clock(config(1, 1));
     let busy = occupy(&bulkhead, 1);
     let gate = Gate::new();
     let _opener = OpenOnDrop(gate.clone());
@@ -327,7 +311,7 @@ fn refused_by_the_circuit_while_a_listener_is_told_that_it_opened() {
     let failing = bulkhead.execute(|| Err::<(), _>("down"));
     gate.wait_for_arrivals(1);
     let asks = Arc::clone(&bulkhead);
-    not_held_up(move || {
+    in_time(move || {
         let refused = asks.run(|| ()).wait();
         assert!(matches!(
             refused.error(),

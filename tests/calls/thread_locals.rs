@@ -6,8 +6,9 @@ use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::Duration;
 
-use crate::support::{Gate, OpenOnDrop, bulkhead, config, wait};
 use bulkman::{Bulkhead, CircuitBreakerConfig, CircuitState};
+
+use crate::support::{Gate, OpenOnDrop, bulkhead, config, wait};
 
 /// Runs a closure when it is dropped.
 struct AtEnd(Option<Box<dyn FnOnce()>>);

@@ -10,22 +10,12 @@ use std::task::{Context, Poll, Waker};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::support::{Bomb, Gate, OpenOnDrop, PATIENCE};
-use crate::support::{assert_balanced, bulkhead, config, eventually, occupy, wait};
-use bulkman::{Bulkhead, BulkheadConfig, BulkheadError, ExecutionResult, ManualClock};
+use bulkman::{Bulkhead, BulkheadError, ExecutionResult, ManualClock};
 
-fn seconds(n: u64) -> Duration {
-    Duration::from_secs(n)
-}
-
-fn with_clock(config: BulkheadConfig) -> (Arc<Bulkhead>, ManualClock) {
-    let manual = ManualClock::new();
-    let bulkhead = Bulkhead::builder(config)
-        .clock(manual.clone())
-        .build()
-        .unwrap();
-    (Arc::new(bulkhead), manual)
-}
+use crate::support::{
+    Bomb, Gate, OpenOnDrop, PATIENCE, assert_balanced, bulkhead, config, eventually, occupy,
+    seconds, wait, with_clock,
+};
 
 #[track_caller]
 fn assert_timeout<T: std::fmt::Debug, E: std::fmt::Debug>(

@@ -7,25 +7,13 @@ use std::sync::{Arc, OnceLock, Weak};
 use std::thread;
 use std::time::Duration;
 
-use crate::support::{PATIENCE, assert_balanced, bulkhead, config, eventually, occupy, wait};
-use bulkman::{
-    Bulkhead, BulkheadError, CapturedContext, ContextPropagator, ExecutionResult, ManualClock,
+use bulkman::{Bulkhead, BulkheadError, CapturedContext, ContextPropagator, ExecutionResult};
+
+use crate::support::{
+    PATIENCE, assert_balanced, bulkhead, config, eventually, occupy, seconds, wait, with_clock,
 };
 
 const FOR_EVER: Duration = Duration::MAX;
-
-fn seconds(n: u64) -> Duration {
-    Duration::from_secs(n)
-}
-
-fn with_clock(n: usize, q: usize) -> (Arc<Bulkhead>, ManualClock) {
-    let manual = ManualClock::new();
-    let bulkhead = Bulkhead::builder(config(n, q))
-        .clock(manual.clone())
-        .build()
-        .unwrap();
-    (Arc::new(bulkhead), manual)
-}
 
 /// A caller in a thread of its own that waits for a place, and then for its result.
 struct Caller(Receiver<ExecutionResult<&'static str, Infallible>>);
@@ -62,7 +50,7 @@ impl Caller {
 #[test]
 fn a_manual_clock_that_passes_a_day_is_noticed_at_once() {
     let day = seconds(86_400);
-    let (bulkhead, manual) = with_clock(1, 0);
+    let (bulkhead, manual) = with_clock(config(1, 0));
     let busy = occupy(&bulkhead, 1);
     // Most of them sleep by the time that the clock moves.
     for _ in 0..20 {
@@ -114,7 +102,7 @@ fn a_caller_gets_the_place_of_a_call_that_is_cancelled() {
 #[test]
 fn a_caller_gets_the_place_of_a_call_that_expires() {
     for _ in 0..30 {
-        let (bulkhead, manual) = with_clock(1, 1);
+        let (bulkhead, manual) = with_clock(config(1, 1));
         let busy = occupy(&bulkhead, 1);
         let queued = bulkhead.call().queue_timeout(seconds(5)).run(|| ());
         let waiter = thread::spawn(move || queued.wait());
@@ -133,7 +121,7 @@ fn a_caller_gets_the_place_of_a_call_that_expires() {
 
 #[test]
 fn a_place_that_is_free_is_taken_without_waiting() {
-    let (bulkhead, _still) = with_clock(1, 1);
+    let (bulkhead, _still) = with_clock(config(1, 1));
     let busy = occupy(&bulkhead, 1);
     for limit in [Duration::ZERO, seconds(1), FOR_EVER] {
         let queued = bulkhead.call().wait_for_capacity(limit).run(|| ());
@@ -145,7 +133,7 @@ fn a_place_that_is_free_is_taken_without_waiting() {
 
 #[test]
 fn a_caller_that_waited_in_vain_is_refused_and_told_how_long_it_waited() {
-    let (bulkhead, manual) = with_clock(1, 0);
+    let (bulkhead, manual) = with_clock(config(1, 0));
     let busy = occupy(&bulkhead, 1);
     let caller = Caller::start(&bulkhead, seconds(10));
     // Its time begins when it knocks, at one of these ticks.
@@ -177,7 +165,7 @@ fn a_caller_that_waited_in_vain_is_refused_and_told_how_long_it_waited() {
 
 #[test]
 fn the_limit_over_all_ends_the_wait_for_a_place_too() {
-    let (bulkhead, manual) = with_clock(1, 0);
+    let (bulkhead, manual) = with_clock(config(1, 0));
     let busy = occupy(&bulkhead, 1);
     let (sender, receiver) = mpsc::channel();
     let caller = Arc::clone(&bulkhead);
@@ -202,7 +190,7 @@ fn the_limit_over_all_ends_the_wait_for_a_place_too() {
 #[test]
 fn the_wait_for_a_place_counts_towards_the_limit_over_all() {
     const LIMIT: Duration = Duration::from_secs(1_000);
-    let (bulkhead, manual) = with_clock(1, 0);
+    let (bulkhead, manual) = with_clock(config(1, 0));
     eventually("a call whose limit began before it got its place", || {
         let busy = occupy(&bulkhead, 1);
         let (sender, receiver) = mpsc::channel();
@@ -225,7 +213,7 @@ fn the_wait_for_a_place_counts_towards_the_limit_over_all() {
 
 #[test]
 fn a_caller_without_a_limit_outlasts_any_time() {
-    let (bulkhead, manual) = with_clock(1, 0);
+    let (bulkhead, manual) = with_clock(config(1, 0));
     let busy = occupy(&bulkhead, 1);
     let caller = Caller::start(&bulkhead, FOR_EVER);
     for _ in 0..100 {
@@ -281,7 +269,7 @@ fn a_patient_shutdown_refuses_those_who_wait_before_it_is_done() {
 
 #[test]
 fn a_limit_of_zero_fails_fast() {
-    let (bulkhead, _still) = with_clock(1, 0);
+    let (bulkhead, _still) = with_clock(config(1, 0));
     let busy = occupy(&bulkhead, 1);
     let refused = bulkhead.call().wait_for_capacity(Duration::ZERO).run(|| ());
     match wait(refused).into_result() {

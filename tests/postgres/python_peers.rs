@@ -18,12 +18,13 @@ const SAMPLE: Bulkman = Bulkman {
 
 const LONGER_THAN_THE_ISOLATION: f64 = 601.0;
 
-/// The shared server, with the table as the library's own tool makes it.
+/// The server of this file's tests, whose table the library's own tool has made. The tests of other files share another
+/// server: the tool would lock their table.
 fn server() -> &'static Server {
-    static COMPLETE: OnceLock<&Server> = OnceLock::new();
+    static COMPLETE: OnceLock<Server> = OnceLock::new();
     COMPLETE.get_or_init(|| {
-        let server = Server::shared();
-        Python::start(server).set_up();
+        let server = Server::start();
+        Python::start(&server).set_up();
         server
     })
 }

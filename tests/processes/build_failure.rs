@@ -1,47 +1,27 @@
-//! When the system refuses a thread: the error says which, and nothing is left behind.
+//! The system refuses a thread: the error names the worker, and nothing is left behind.
 //!
-//! The limit is set on a child process, this test binary again, by the shell that starts it. It is the
-//! address space that is limited: that holds for every user, and what runs out first is the room for
-//! stacks.
-
-#![cfg(target_os = "linux")]
+//! The shell that starts the child process limits its address space. Such a limit holds for every user, and the room
+//! for stacks runs out first.
 
 use std::env;
 use std::error::Error;
-use std::fs;
 use std::process::{Command, ExitStatus};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::thread;
-use std::time::{Duration, Instant};
 
 use bulkman::{BuildError, Bulkhead, BulkheadConfig};
 
-/// Set for the child process only.
-const CHILD: &str = "BULKMAN_TEST_BUILD_FAILURE";
-/// What the child prints when it has come to its end.
-const DONE: &str = "the child saw what it should";
+use super::helpers::{CHILD, DONE};
+use crate::support::{eventually, test_path, threads_named};
+
 /// Far more than fit: at 64 MiB a stack, a hundred of them fill the 6 GiB.
 const WORKERS: usize = 2_000;
 const STACK_BYTES: usize = 64 << 20;
 const ADDRESS_SPACE_KIB: usize = 6 << 20;
 
-/// Threads of this process whose name begins so.
-fn threads_named(prefix: &str) -> usize {
-    fs::read_dir("/proc/self/task")
-        .expect("the list of threads")
-        .filter_map(|task| fs::read_to_string(task.ok()?.path().join("comm")).ok())
-        .filter(|comm| comm.starts_with(prefix))
-        .count()
-}
-
 /// The kernel takes a thread off its list a moment after it was joined.
 fn eventually_no_worker() {
-    let deadline = Instant::now() + Duration::from_secs(60);
-    while threads_named("bulkman-") > 0 {
-        assert!(Instant::now() < deadline, "workers are left");
-        thread::park_timeout(Duration::from_millis(1));
-    }
+    eventually("no worker is left", || threads_named("bulkman-") == 0);
 }
 
 /// Runs one test of this file in a child process under the limit, `role` telling it what to do.
@@ -50,12 +30,8 @@ fn in_child(test: &str, role: usize, stack_bytes: usize, kib: usize) -> (ExitSta
         .args(["-c", "ulimit -v \"$1\" && shift && exec \"$@\"", "sh"])
         .arg(kib.to_string())
         .arg(env::current_exe().expect("this binary"))
-        .args([
-            &format!("build_failure::{test}"),
-            "--exact",
-            "--nocapture",
-            "--test-threads=1",
-        ])
+        .arg(test_path(module_path!(), test))
+        .args(["--exact", "--nocapture", "--test-threads=1"])
         .env(CHILD, role.to_string())
         .env("RUST_MIN_STACK", stack_bytes.to_string())
         // The C library reserves address space for each thread otherwise.
@@ -98,7 +74,7 @@ fn whichever_thread_is_refused_those_before_it_are_ended() {
     if let Ok(room) = env::var(CHILD) {
         let room: usize = room.parse().expect("how many threads fit");
         // The harness may have a thread beside the main one.
-        let taken = fs::read_dir("/proc/self/task").unwrap().count() - 1;
+        let taken = threads_named("") - 1;
         assert_eq!(build_in_vain(OF), room - taken + 1);
         println!("{DONE}");
         return;

@@ -1,28 +1,18 @@
-//! What can only be seen from outside the process: one that is suspended, and one whose task overflows its stack.
-//! The process is this test binary again, which runs the same test as a child.
+//! A process that is suspended for longer than its limits, and then goes on.
 
-#![cfg(target_os = "linux")]
-
-use std::env;
 use std::fs;
 use std::io::{self, BufRead, BufReader, Read, Write};
-use std::os::unix::process::ExitStatusExt;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use bulkman::BulkheadError;
+
+use super::helpers::{DONE, is_child, start};
 use crate::support::{Gate, OpenOnDrop, assert_balanced, bulkhead, eventually, wait};
-use bulkman::{Bulkhead, BulkheadConfig, BulkheadError};
 
-/// Set for the child process only.
-const CHILD: &str = "BULKMAN_TEST_PROCESSES";
-/// What the child prints when it waits for the parent, and when it has come to its end.
+/// The child prints it when it waits for the parent.
 const READY: &str = "the child is ready";
-const DONE: &str = "the child saw what it should";
-
-fn is_child() -> bool {
-    env::var_os(CHILD).is_some()
-}
 
 /// A child process that does not outlive its test.
 struct Killed(Child);
@@ -34,29 +24,15 @@ impl Drop for Killed {
     }
 }
 
-/// Runs one test of this file in a child process.
-fn start(test: &str) -> Child {
-    Command::new(env::current_exe().expect("this binary"))
-        .args([
-            &format!("suspension::{test}"),
-            "--exact",
-            "--nocapture",
-            "--test-threads=1",
-        ])
-        .env(CHILD, "1")
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .expect("a process")
-}
-
 #[test]
 fn a_process_that_is_suspended_goes_on_where_it_was() {
     if is_child() {
         return suspended_child();
     }
-    let mut child = Killed(start("a_process_that_is_suspended_goes_on_where_it_was"));
+    let mut child = Killed(start(
+        module_path!(),
+        "a_process_that_is_suspended_goes_on_where_it_was",
+    ));
     let child = &mut child.0;
     let id = child.id().to_string();
     let mut output = BufReader::new(child.stdout.take().expect("it is piped"));
@@ -130,30 +106,4 @@ fn suspended_child() {
     assert_eq!((stats.submitted_executions, stats.in_flight), (8, 0));
     assert_eq!((stats.timed_out_executions, stats.abandoned_tasks), (3, 0));
     println!("{DONE}");
-}
-
-#[test]
-fn a_task_that_overflows_its_stack_ends_the_process_and_is_named() {
-    if is_child() {
-        let bulkhead = Bulkhead::new(BulkheadConfig::new("deep").max_concurrent_calls(1)).unwrap();
-        let depth = wait(bulkhead.run(|| dig(0))).into_result();
-        panic!("it got to {depth:?}");
-    }
-    let child = start("a_task_that_overflows_its_stack_ends_the_process_and_is_named");
-    let output = child.wait_with_output().expect("it ends");
-    let text = String::from_utf8_lossy(&output.stderr);
-    assert!(
-        output.status.signal().is_some(),
-        "{}: {text}",
-        output.status
-    );
-    assert!(text.contains("bulkman-deep-0"), "{text}");
-    assert!(text.contains("overflow"), "{text}");
-}
-
-/// Goes deeper for ever.
-#[allow(unconditional_recursion, reason = "that is what it is for")]
-fn dig(depth: u64) -> u64 {
-    let here = std::hint::black_box([depth; 64]);
-    dig(depth + 1) + here[0]
 }
