@@ -7,18 +7,14 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, SystemTime};
 
 use bulkman::{
-    CircuitBreaker, CircuitBreakerConfig, CircuitRecord, CircuitState, CircuitStorage,
-    MemoryStorage, WriteGuard,
+    CircuitBreaker, CircuitRecord, CircuitState, CircuitStorage, MemoryStorage, WriteGuard,
 };
 use loom::thread;
-use support::explore;
+use support::{explore, rules};
 
 fn breaker() -> Arc<CircuitBreaker> {
-    let config = CircuitBreakerConfig::default()
-        .failure_threshold(1)
-        .success_threshold(1)
-        .isolation_duration(Duration::from_secs(1));
-    Arc::new(CircuitBreaker::new("model", config).unwrap())
+    let rules = rules(1, 1, Duration::from_secs(1));
+    Arc::new(CircuitBreaker::new("model", rules).unwrap())
 }
 
 /// Two threads ask at the moment the isolation ends: one probe goes out.
@@ -133,12 +129,8 @@ impl World {
 
     /// A breaker that has had its first answer.
     fn breaker(&self, name: &str) -> CircuitBreaker {
-        let config = CircuitBreakerConfig::default()
-            .failure_threshold(1)
-            .success_threshold(1)
-            .isolation_duration(Duration::from_secs(10));
         let handle = self.handle.as_ref().expect("until the end");
-        CircuitBreaker::builder(name, config)
+        CircuitBreaker::builder(name, rules(1, 1, Duration::from_secs(10)))
             .storage(Arc::clone(handle))
             .build()
             .unwrap()

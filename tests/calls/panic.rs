@@ -2,6 +2,7 @@
 
 use std::any::Any;
 use std::collections::HashSet;
+use std::convert::Infallible;
 use std::mem::ManuallyDrop;
 use std::panic::{AssertUnwindSafe, catch_unwind, panic_any};
 use std::sync::mpsc;
@@ -10,11 +11,14 @@ use std::task::{Poll, Wake, Waker};
 use std::thread::{self, ThreadId};
 use std::time::Duration;
 
-use bulkman::{Bulkhead, BulkheadError, CapturedContext, ContextPropagator, ManualClock, Panic};
+use bulkman::{
+    Bulkhead, BulkheadError, CapturedContext, ContextPropagator, ExecutionHandle, ManualClock,
+    Panic,
+};
 
 use crate::support::{
-    Bomb, Gate, OpenOnDrop, PATIENCE, assert_balanced, bulkhead, config, eventually, occupy,
-    poll_once, wait, with_clock,
+    Bomb, Gate, OpenOnDrop, PATIENCE, SECOND, assert_balanced, bulkhead, config, eventually,
+    occupy, poll_once, wait, with_clock,
 };
 
 /// The panic that a task ended with.
@@ -378,30 +382,34 @@ fn a_finished_result_that_panics_when_dropped_does_so_where_its_handle_is_droppe
     assert_whole(&bulkhead);
 }
 
+/// A task that is over the limit of its caller, and that returns a bomb when the gate opens.
+fn late_bomb(
+    bulkhead: &Bulkhead,
+    clock: &ManualClock,
+) -> (OpenOnDrop, ExecutionHandle<Bomb, Infallible>) {
+    let gate = Gate::new();
+    let opener = OpenOnDrop(gate.clone());
+    let at_gate = gate.clone();
+    let handle = bulkhead.call().timeout(SECOND).run(move || {
+        at_gate.pass();
+        Bomb
+    });
+    gate.wait_for_arrivals(1);
+    clock.advance(SECOND);
+    (opener, handle)
+}
+
 #[test]
 fn a_result_whose_caller_ran_out_of_time_and_that_panics_when_dropped() {
     let (bulkhead, clock) = with_clock(config(2, 2));
-    let gate = Gate::new();
-    let _opener = OpenOnDrop(gate.clone());
-    let handle = {
-        let gate = gate.clone();
-        bulkhead
-            .call()
-            .timeout(Duration::from_secs(1))
-            .run(move || {
-                gate.pass();
-                Bomb
-            })
-    };
-    gate.wait_for_arrivals(1);
-    clock.advance(Duration::from_secs(1));
+    let (opener, handle) = late_bomb(&bulkhead, &clock);
     let result = handle.wait();
     assert!(matches!(
         result.error(),
         Some(BulkheadError::Timeout { started: true, .. })
     ));
     assert_eq!(bulkhead.stats().abandoned_tasks, 1);
-    gate.open();
+    drop(opener);
     assert_whole(&bulkhead);
 }
 
@@ -440,25 +448,11 @@ fn a_waker_that_panics_costs_neither_the_worker_nor_the_outcome() {
 
 #[test]
 fn a_result_whose_awaiter_ran_out_of_time_and_that_panics_when_dropped() {
-    let clock = ManualClock::new();
-    let built = Bulkhead::builder(config(2, 2)).clock(clock.clone()).build();
+    let (bulkhead, clock) = with_clock(config(2, 2));
     // If a worker dies, the drop would wait for it for ever.
-    let bulkhead = ManuallyDrop::new(built.unwrap());
+    let bulkhead = ManuallyDrop::new(bulkhead);
     for _ in 0..3 {
-        let gate = Gate::new();
-        let opener = OpenOnDrop(gate.clone());
-        let mut handle = {
-            let gate = gate.clone();
-            bulkhead
-                .call()
-                .timeout(Duration::from_secs(1))
-                .run(move || {
-                    gate.pass();
-                    Bomb
-                })
-        };
-        gate.wait_for_arrivals(1);
-        clock.advance(Duration::from_secs(1));
+        let (opener, mut handle) = late_bomb(&bulkhead, &clock);
         let Poll::Ready(result) = poll_once(&mut handle, Waker::noop()) else {
             panic!("the limit has passed");
         };

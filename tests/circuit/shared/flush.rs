@@ -7,7 +7,7 @@ use bulkman::{Bulkhead, CircuitBreaker, CircuitState};
 use super::helpers::{Answer, NAME, SOON, World, trip};
 use crate::helpers::rules;
 use crate::support;
-use crate::support::{Gate, HOUR, OpenOnDrop, config};
+use crate::support::{HOUR, config};
 
 use CircuitState::Open;
 
@@ -23,9 +23,7 @@ fn flush_has_a_limit() {
     let world = World::new();
     let (breaker, line) = world.peer(HOUR);
     assert!(breaker.flush(Duration::ZERO));
-    let gate = Gate::new();
-    let _opener = OpenOnDrop(gate.clone());
-    line.stores_answer(Answer::Late(gate.clone()));
+    let (gate, _opener) = line.holds_stores();
     trip(&breaker);
     assert!(!breaker.flush(Duration::ZERO));
     assert!(!breaker.flush(SOON));

@@ -48,9 +48,7 @@ fn a_storage_that_hangs_does_not_hold_a_circuit_open_for_ever() {
     let (breaker, line) = world.peer(HOUR);
     trip(&breaker);
     flushed(&breaker);
-    let gate = Gate::new();
-    let _opener = OpenOnDrop(gate.clone());
-    line.stores_answer(Answer::Late(gate.clone()));
+    let (gate, _opener) = line.holds_stores();
     world.clock.advance(ISOLATION);
     gate.wait_for_arrivals(1);
     world.clock.advance(10 * SECOND - Duration::from_nanos(1));
@@ -70,9 +68,7 @@ fn a_storage_that_hangs_does_not_hold_a_circuit_open_for_ever() {
 fn dropped_while_the_storage_hangs() {
     let world = World::new();
     let (breaker, line) = world.peer(SOON);
-    let gate = Gate::new();
-    let _opener = OpenOnDrop(gate.clone());
-    line.stores_answer(Answer::Late(gate.clone()));
+    let (gate, _opener) = line.holds_stores();
     trip(&breaker);
     gate.wait_for_arrivals(1);
     // The last change is unwritten, and another one comes.

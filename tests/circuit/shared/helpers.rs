@@ -17,7 +17,7 @@ use bulkman::{
 
 use crate::helpers::{ISOLATION, rules};
 use crate::support;
-use crate::support::{Gate, eventually};
+use crate::support::{Gate, OpenOnDrop, eventually};
 
 use CircuitState::Open;
 
@@ -103,6 +103,13 @@ impl Line {
 
     pub fn all_answer(&self, answer: Answer) {
         *self.answers.lock().unwrap() = (answer.clone(), answer);
+    }
+
+    /// Its stores answer when the gate opens.
+    pub fn holds_stores(&self) -> (Gate, OpenOnDrop) {
+        let gate = Gate::new();
+        self.stores_answer(Answer::Late(gate.clone()));
+        (gate.clone(), OpenOnDrop(gate))
     }
 
     pub fn is_down(&self) -> bool {

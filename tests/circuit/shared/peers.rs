@@ -6,9 +6,9 @@ use bulkman::{
     Bulkhead, BulkheadError, BulkheadState, CircuitState, ManualClock, MemoryStorage, WriteGuard,
 };
 
-use super::helpers::{Answer, NAME, SOON, World, flushed, record, soon, trip};
+use super::helpers::{NAME, SOON, World, flushed, record, soon, trip};
 use crate::helpers::{ISOLATION, retry_after, rules};
-use crate::support::{Gate, HOUR, OpenOnDrop, SECOND, config, eventually, wait};
+use crate::support::{HOUR, SECOND, config, eventually, wait};
 
 use CircuitState::{Closed, HalfOpen, Open};
 
@@ -134,9 +134,7 @@ fn calls_are_refused_while_the_keeper_asks_for_the_end_of_the_isolation() {
     let (one, line) = world.peer(HOUR);
     trip(&one);
     flushed(&one);
-    let gate = Gate::new();
-    let _opener = OpenOnDrop(gate.clone());
-    line.stores_answer(Answer::Late(gate.clone()));
+    let (gate, _opener) = line.holds_stores();
     world.clock.advance(ISOLATION);
     gate.wait_for_arrivals(1);
     assert_eq!(retry_after(&one), Duration::ZERO);
@@ -152,9 +150,7 @@ fn a_peer_that_opened_again_holds_the_circuit_open() {
     trip(&one);
     flushed(&one);
     // One looks for news before it writes: let the peer come between the two.
-    let gate = Gate::new();
-    let _opener = OpenOnDrop(gate.clone());
-    line.stores_answer(Answer::Late(gate.clone()));
+    let (gate, _opener) = line.holds_stores();
     world.clock.advance(ISOLATION);
     gate.wait_for_arrivals(1);
     world.shelf.put(world.open_for(7 * SECOND));
