@@ -2,19 +2,15 @@
 
 use std::process::Command;
 use std::sync::OnceLock;
-use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::lines::Lines;
+use super::lines::{Lines, SETUP};
 use super::server::Server;
 
 const VENV: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/postgres/venv");
 const PEER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/postgres/peer.py");
 const FOLDER: &str = concat!(env!("CARGO_TARGET_TMPDIR"), "/python-peers");
-
-/// The first start downloads packages.
-const VENV_PATIENCE: Duration = Duration::from_secs(600);
 
 /// A process with at most one circuit in it, which it holds as bulkman does (`bulkhead`) or as a policy.
 ///
@@ -360,7 +356,7 @@ fn python() -> &'static str {
     PYTHON.get_or_init(|| {
         let script = Lines::start(VENV, Command::new("bash").arg(VENV).arg(FOLDER));
         script
-            .next(VENV_PATIENCE)
-            .unwrap_or_else(|| panic!("no Python peers; {VENV} has said on stderr why"))
+            .next(SETUP)
+            .unwrap_or_else(|| panic!("no Python peers: {}", script.last_words()))
     })
 }

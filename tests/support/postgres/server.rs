@@ -9,7 +9,7 @@ use std::sync::{Mutex, OnceLock, PoisonError};
 
 use postgres::{Client, NoTls, SimpleQueryMessage};
 
-use super::lines::Lines;
+use super::lines::{Lines, SETUP};
 use crate::support::PATIENCE;
 
 const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/postgres/server");
@@ -67,8 +67,8 @@ impl Server {
     /// A new one, without the table.
     pub fn start() -> Self {
         let script = Lines::start(SCRIPT, Command::new("bash").arg(SCRIPT).arg("run"));
-        let Some(dsn) = script.next(PATIENCE) else {
-            panic!("no PostgreSQL server; {SCRIPT} has said on stderr why");
+        let Some(dsn) = script.next(SETUP) else {
+            panic!("no PostgreSQL server: {}", script.last_words());
         };
         let parts = dsn
             .split(' ')
