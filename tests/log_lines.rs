@@ -1,5 +1,6 @@
-//! What a bulkhead writes to the log: which level, and whose name. In a binary of its own, since the logger is the
-//! process's.
+//! Every line that a bulkhead logs has its level and names the bulkhead.
+//!
+//! The file is a binary of its own, since a process has one logger.
 
 mod support;
 

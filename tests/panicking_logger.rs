@@ -1,4 +1,6 @@
-//! A logger that panics harms nobody. In a binary of its own, since the logger is the process's.
+//! A logger that panics costs no call its outcome and no worker its life.
+//!
+//! The file is a binary of its own, since a process has one logger.
 
 mod support;
 

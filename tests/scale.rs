@@ -1,4 +1,6 @@
 //! Many of everything: bulkheads, workers, callers, life cycles.
+//!
+//! The file is a binary of its own, since it counts the threads of the process and watches its memory.
 
 mod support;
 

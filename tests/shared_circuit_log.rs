@@ -1,5 +1,6 @@
-//! What an outage of a circuit's storage leaves in the log: a line when it begins and a line when it is over. In a
-//! binary of its own, since the logger is the process's.
+//! An outage of a circuit's storage logs one line when it begins and one when it is over.
+//!
+//! The file is a binary of its own, since a process has one logger.
 
 mod support;
 

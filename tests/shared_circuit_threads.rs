@@ -1,4 +1,6 @@
-//! One thread for each storage, while it has circuits. In a binary of its own, since it counts the process' threads.
+//! Each storage has one thread, as long as it has circuits.
+//!
+//! The file is a binary of its own, since it counts the threads of the process.
 
 #![cfg(target_os = "linux")]
 

@@ -1,4 +1,5 @@
-//! The breaker's probes: never more than allowed, and none lost. A shared circuit: what is settled is what is stored.
+//! The breaker's probes: never more than allowed, and none lost. A shared circuit: the breaker and its storage agree in
+//! the end.
 
 mod support;
 
@@ -215,7 +216,7 @@ fn half_opening_against_reset() {
     });
 }
 
-/// A trip, a reset and the writes of both: what is settled is what is stored.
+/// A trip, a reset and the writes of both: the breaker and its storage agree in the end.
 #[test]
 fn trip_against_reset_in_a_storage() {
     explore("trip against reset, stored", 2, || {

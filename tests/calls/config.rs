@@ -1,4 +1,4 @@
-//! The configuration: defaults, and an error that names what is out of range before a thread starts.
+//! The configuration: defaults, and errors that name the field that is out of range before a thread starts.
 
 use std::error::Error;
 use std::fmt::Debug;
@@ -14,7 +14,7 @@ use bulkman::{
 use crate::support;
 use crate::support::{config, occupy, wait, with_clock};
 
-/// The field, the value and the whole text of what is wrong.
+/// The field and the value that are wrong, and the whole text of the error.
 fn invalid<T: Debug>(built: Result<T, BuildError>) -> (&'static str, String, String) {
     let error = built.expect_err("out of range");
     let text = error.to_string();

@@ -1,4 +1,4 @@
-//! Errors: their texts, their predicates, and what they convert into.
+//! Errors: their texts, their predicates and their conversions.
 
 use std::cell::Cell;
 use std::convert::Infallible;

@@ -1,4 +1,4 @@
-//! What a waiter finds when it is woken.
+//! A waker that looks at the bulkhead.
 
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver};

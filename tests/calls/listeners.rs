@@ -1,4 +1,4 @@
-//! Listeners: what they hear, when and in which thread, and what they may do.
+//! Listeners hear every event in time and in the right thread. They may use the bulkhead, and may panic.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -55,7 +55,7 @@ impl BulkheadListener for Journal {
 }
 
 impl Journal {
-    /// What was heard since the last time.
+    /// The lines since the last time.
     fn read(&self) -> Vec<String> {
         std::mem::take(&mut self.0.lock().unwrap())
     }

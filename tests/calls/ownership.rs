@@ -1,4 +1,4 @@
-//! Ownership: what may cross threads, what a call may take and return, and what is left of it.
+//! Ownership: types that may cross threads, values that a call takes and returns, and nothing that it leaves behind.
 
 use std::cell::{Cell, RefCell};
 use std::convert::Infallible;

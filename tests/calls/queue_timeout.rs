@@ -1,4 +1,4 @@
-//! A call that waited too long in the queue never starts, whoever notices.
+//! A call that waited too long in the queue never starts. A worker or a waiter notices it.
 
 use std::convert::Infallible;
 use std::future::Future;
@@ -207,8 +207,8 @@ fn everything_is_in_order_by_the_time_the_waiter_is_told() {
     assert_queue_timeout(&wait(queued), seconds(5), seconds(5));
 }
 
-/// The clock moves and the worker gets free at the same moment, while a waiter watches: whoever is
-/// first decides, and there is one outcome.
+/// The clock moves and the worker gets free at the same moment, while a waiter watches. The first of the two decides,
+/// and there is one outcome.
 #[test]
 fn worker_and_waiter_agree() {
     let (bulkhead, manual) = five_seconds();

@@ -1,4 +1,4 @@
-//! A refusal gives the closure back, and waits for nobody: no lock that user code can hold.
+//! A refusal gives the closure back, and takes no lock that user code can hold.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
@@ -38,7 +38,7 @@ fn assert_full(bulkhead: &Arc<Bulkhead>) {
 
 // ---- the closure comes back
 
-/// What must come back is this very value: it cannot be cloned.
+/// A value that cannot be cloned, so that this very value must come back.
 #[derive(Debug, PartialEq)]
 struct Precious(Box<u32>);
 

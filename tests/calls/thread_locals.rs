@@ -112,7 +112,7 @@ fn a_call_in_a_destructor_is_a_call_like_any_other() {
             tell.send(wait(last.run(|| 1)).into_result().unwrap())
                 .unwrap();
         });
-        // After ours, so that what the crate keeps in thread-locals is dropped before.
+        // The crate makes its thread-local values after ours, so that they are dropped before it.
         wait(used.run(|| ())).into_result().unwrap();
     })
     .join()

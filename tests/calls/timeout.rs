@@ -328,7 +328,7 @@ fn a_configured_limit_holds_for_every_call_without_one() {
     manual.advance(seconds(3));
     let result = by_default.wait_timeout(Duration::ZERO).expect("too late");
     assert_timeout(&result, seconds(5), false);
-    // The running one is over its limit as well: what it was given is a result, not a place.
+    // The running task is over its limit too. The limit ends the wait of its caller, and the task keeps its worker.
     busy.gate.open();
     assert_eq!(wait(longer).value(), Some(&"longer"));
     assert_eq!(wait(never).value(), Some(&"never"));

@@ -30,7 +30,7 @@ mod in_a_bulkhead {
     mod without_a_breaker;
 }
 
-/// A circuit in a storage: what peers tell each other, and what happens when the storage fails.
+/// A circuit in a storage: peers share its state, also when the storage fails.
 mod shared {
     mod callbacks;
     mod coming_and_going;

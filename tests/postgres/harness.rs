@@ -8,7 +8,7 @@ use crate::support::PATIENCE;
 use crate::support::eventually;
 use crate::support::postgres::{Link, Python, Row, Server, Silent};
 
-/// What a client asks first, whether it may encrypt; a server says one letter.
+/// The first question of a client: may it encrypt? A server answers with one letter.
 const FIRST_QUESTION: [u8; 8] = [0, 0, 0, 8, 4, 210, 22, 47];
 
 /// Whether a server answers there, within a time.
@@ -22,7 +22,8 @@ fn answers(address: SocketAddr) -> bool {
     answers_within(address, PATIENCE)
 }
 
-/// That nothing comes takes a time to see. Who is slower than this hides a defect, and does not make one up.
+/// How long to wait for an answer that must not come. On a slow machine a defect may stay unseen, but no correct
+/// behaviour looks like a defect.
 const SHORT: Duration = Duration::from_millis(500);
 
 fn is_silent(address: SocketAddr) -> bool {

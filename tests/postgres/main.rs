@@ -1,6 +1,6 @@
 //! Circuits that are shared through PostgreSQL: the storage, outages, and peers in Python.
 //!
-//! The tests start servers and Python processes of their own. `harness` says what they need.
+//! The tests start servers and Python processes of their own, and install missing programs if they may; see `install`.
 
 #![expect(unreachable_pub, reason = "a test binary has no users")]
 

@@ -34,7 +34,7 @@ fn now() -> f64 {
     since.expect("after 1970").as_secs_f64()
 }
 
-/// A new bulkhead, which goes on from what is stored, and whose circuit has tripped.
+/// A new bulkhead, which begins with the stored circuit and trips it.
 fn tripped(server: &Server, namespace: &str) -> Python {
     let mut peer = Python::start(server);
     peer.bulkhead(NAME, namespace, SAMPLE);

@@ -70,7 +70,7 @@ pub fn script(longest: usize) -> impl Strategy<Value = Vec<Step>> {
     prop::collection::vec(step, 1..=longest)
 }
 
-/// What came of all calls, as their callers were told.
+/// The outcomes of all calls, as their callers saw them.
 #[derive(Default)]
 struct Told {
     succeeded: AtomicU64,

@@ -61,7 +61,7 @@ fn a_panic_stays_in_its_call() {
     assert_idle(&bulkhead);
 }
 
-/// G7: nor does one in the drop of what a call brings along that never starts.
+/// G7: a call never starts, and the drop of its closure or its classifier panics. The panic stays in its call.
 #[test]
 fn drops_that_panic_without_a_turn_stay_in_their_call() {
     let bulkhead = semaphore(1, 0);

@@ -1,4 +1,4 @@
-//! The configuration, and what a bulkhead shows of itself.
+//! The configuration, and the debug output.
 
 use std::time::{Duration, Instant};
 

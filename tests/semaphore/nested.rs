@@ -33,7 +33,7 @@ fn a_call_from_inside_runs_in_the_turn_of_the_outer_one() {
     });
 }
 
-/// G4: what a thread has been in, it is not in any more.
+/// G4: a thread that has left a bulkhead is not inside any more.
 #[test]
 fn a_call_after_nested_ones_waits_for_its_turn_as_any_other() {
     let (bulkhead, other) = (semaphore(1, 2), semaphore(1, 2));

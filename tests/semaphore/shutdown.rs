@@ -51,7 +51,7 @@ fn shutdown_lets_everybody_finish_and_refuses_the_rest() {
     assert_idle(&bulkhead);
 }
 
-/// G8: by its limit it returns, those in line are told, and what runs is named.
+/// G8: the shutdown returns by its limit, callers in line are told, and the report names the running task.
 #[test]
 fn shutdown_with_a_limit_cancels_those_in_line() {
     for at_once in [true, false] {

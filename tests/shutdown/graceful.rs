@@ -1,4 +1,4 @@
-//! `shutdown`: it runs what is queued, joins the workers, and refuses every later call.
+//! `shutdown` runs the queued calls, joins the workers, and refuses every later call.
 
 use std::fmt;
 use std::sync::mpsc;

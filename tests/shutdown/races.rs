@@ -13,7 +13,7 @@ use crate::support::{
     wait,
 };
 
-/// What one submitter saw.
+/// The outcomes that one submitter saw.
 #[derive(Default)]
 struct Seen {
     calls: u64,

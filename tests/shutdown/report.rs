@@ -1,4 +1,4 @@
-//! The report of a shutdown: what finished, what was cancelled, and what still runs.
+//! The report of a shutdown: the numbers of finished and cancelled calls, and the tasks that still run.
 
 use std::collections::HashSet;
 use std::thread;

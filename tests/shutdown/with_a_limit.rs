@@ -1,4 +1,4 @@
-//! `shutdown_timeout` and `shutdown_now`: they cancel what is queued and leave what runs.
+//! `shutdown_timeout` and `shutdown_now` cancel the queued calls and leave the running tasks alone.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};

@@ -1,4 +1,4 @@
-//! What holds for the numbers of a bulkhead in every snapshot. The model tests check it too.
+//! The ledger's equation, which holds in every snapshot. The model tests check it too.
 
 use bulkman::BulkheadStats;
 

@@ -1,4 +1,4 @@
-//! What the system tells of this process, and this test binary as a child process.
+//! The threads and the memory of this process, and this test binary as a child process.
 
 use std::env;
 use std::fs;

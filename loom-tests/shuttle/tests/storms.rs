@@ -1,8 +1,8 @@
 //! Schedules too large to enumerate: many threads that do everything at once, each schedule checked to its end.
 //!
-//! Whatever a thread decides by chance, it decides by the schedule's own random numbers, so that a seed repeats
-//! the whole run. What the tests share among threads beside the bulkhead is of the standard library: a schedule
-//! runs on one thread of the system, and nothing else is to be a point where it could switch.
+//! A thread decides by the schedule's own random numbers, so that a seed repeats the whole run. Beside the bulkhead, the
+//! threads of a test share only things of the standard library: a schedule runs on one thread of the system, and only
+//! the bulkhead is to be a point where it could switch.
 
 mod support;
 
@@ -235,7 +235,7 @@ fn the_last_reference_goes_anywhere() {
 }
 
 /// G1, G6: as many callers as there are places, each with one call at a time, which it cancels or lets run: no
-/// call is refused, however many shells there are and whoever sweeps them.
+/// call is refused, however many tombstones there are.
 #[test]
 fn cancels_and_sweeps_refuse_nobody() {
     check("cancels and sweeps", 5_000, || {
@@ -384,7 +384,7 @@ fn any_call_here(bulkhead: &Arc<SemaphoreBulkhead>, running: &Arc<Running>, coun
     }
 }
 
-/// G1 to G10: four callers of everything for two seats and two places in line, a clock, a watcher, and a shutdown that
+/// G1 to G10: four callers of everything for two slots and two places in line, a clock, a watcher, and a shutdown that
 /// comes while they are at it.
 fn everything_here_against(how: fn(&Arc<SemaphoreBulkhead>, &Counts)) -> impl Fn() + Send + Sync {
     move || {
@@ -440,7 +440,7 @@ fn everything_here_against_shutdowns_by_a_task_and_by_two_threads() {
 }
 
 /// G1, G3, G5: as many callers as there are places, some of which go at a deadline: no call is refused, and in the end
-/// both seats are there for two calls that wait for each other.
+/// both slots are there for two calls that wait for each other.
 #[test]
 fn deadlines_in_line_lose_no_seat() {
     check("deadlines in line", 5_000, || {

@@ -10,7 +10,7 @@ use loom::thread::{self};
 use super::helpers::{Done, World};
 use crate::support::{assert_balanced, explore};
 
-/// G1, G3, G4: two callers and one turn: never both at once, each sees what the other has done, and neither is refused,
+/// G1, G3, G4: two callers and one slot: never both at once, each sees what the other has done, and neither is refused,
 /// however often it comes.
 #[test]
 fn two_callers_and_one_turn() {
@@ -46,7 +46,7 @@ fn two_callers_and_no_line() {
     });
 }
 
-/// G2, G3: three callers and one turn: each has it, and nobody is left in line.
+/// G2, G3: three callers and one slot: each has it once, and no caller is left in line.
 #[test]
 fn a_third_in_line() {
     explore("a third in line", 2, || {
@@ -62,8 +62,8 @@ fn a_third_in_line() {
     });
 }
 
-/// G10: two callers at two seats, which each leaves to the other: what is counted in a seat is handed over with it, and
-/// the numbers are exact in the end. A task is told its own id, and not that of who sat there before.
+/// G10: two callers hand two slots to each other. The counters of a slot go with it, and the numbers are exact in the end.
+/// A task sees its own id, and not that of the call before it in the slot.
 #[test]
 fn seats_that_change_hands() {
     explore("seats that change hands", 2, || {
@@ -84,7 +84,7 @@ fn seats_that_change_hands() {
     });
 }
 
-/// G10: a snapshot while the only seat goes from caller to caller: it balances, and nothing goes back from one to the
+/// G10: a snapshot while the only slot goes from caller to caller: it balances, and nothing goes back from one to the
 /// next.
 #[test]
 fn snapshot_against_a_seat_that_changes_hands() {
@@ -111,7 +111,7 @@ fn snapshot_against_a_seat_that_changes_hands() {
     });
 }
 
-/// G3, G10: whoever has a turn finds the call counted that had it before.
+/// G3, G10: a caller that has a slot finds the call counted that had it before.
 #[test]
 fn turn_against_the_count_of_the_call_before() {
     explore("count of the call before", 3, || {
@@ -133,7 +133,7 @@ fn turn_against_the_count_of_the_call_before() {
     });
 }
 
-/// G7: a task panics while another caller waits for its turn: this one has it.
+/// G7: a task panics while another caller waits for the slot: this caller has it next.
 #[test]
 fn panic_against_a_caller_in_line() {
     explore("panic", 3, || {
@@ -154,8 +154,8 @@ fn panic_against_a_caller_in_line() {
     });
 }
 
-/// G9: a task makes a call on its own bulkhead, whose only seat it has, while others wait in line for it: the call has
-/// its turn at once.
+/// G9: a task makes a call on its own bulkhead, whose only slot it has, while others wait in line for it: the call has
+/// its slot at once.
 #[test]
 fn nested_call_against_a_caller_in_line() {
     explore("nested call", 3, || {
@@ -193,7 +193,7 @@ fn nested_call_for_a_place_against_a_caller_that_waits_for_one() {
     });
 }
 
-/// G1: who waits for a place gets it when the call before ends, and with it the seat; no wake-up is lost.
+/// G1: a caller that waits for a place gets it when the call before ends, and with it the slot. No wake-up is lost.
 #[test]
 fn waiting_for_a_place_against_its_return() {
     explore("wait for capacity", 4, || {

@@ -5,7 +5,7 @@ use bulkman::__model::advance;
 use super::helpers::{Met, SECOND, World, is_expired, met};
 use crate::support::{assert_balanced, explore};
 
-/// G2, G5: the deadline of a caller in line against the seat that is handed to it: one outcome, and the seat is there
+/// G2, G5: the deadline of a caller in line against the slot that is handed to it: one outcome, and the slot is there
 /// for the next.
 #[test]
 fn deadline_in_line_against_a_seat() {
@@ -26,7 +26,7 @@ fn deadline_in_line_against_a_seat() {
     });
 }
 
-/// G2, G5: the first in line goes at the limit of its caller while it is given the seat, or gives it back: the next in line
+/// G2, G5: the first in line goes at the limit of its caller while it is given the slot, or gives it back: the next in line
 /// has it.
 #[test]
 fn limit_of_the_first_in_line_against_the_next() {

@@ -31,7 +31,7 @@ impl World {
         Arc::new(Self { bulkhead, ran })
     }
 
-    /// What each call does, where there is one turn.
+    /// The task of each call, where there is one slot.
     pub fn task(&self) {
         let before = self.ran.load(Ordering::Relaxed);
         self.ran.store(before + 1, Ordering::Relaxed);
@@ -91,7 +91,7 @@ pub fn is_expired(result: &Done) -> bool {
     )
 }
 
-/// What a call is that meets a shutdown.
+/// How a call ends that meets a shutdown.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Met {
     Ran,

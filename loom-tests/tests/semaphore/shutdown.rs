@@ -12,9 +12,9 @@ use loom::thread::{self};
 use super::helpers::{Met, SECOND, World, met};
 use crate::support::{assert_balanced, config, explore, rules};
 
-/// Two callers of a bulkhead with one turn while this thread shuts it down by `how`. Each is refused as shut down,
-/// cancelled, or has its outcome; a task ran exactly if the result says so, and the numbers add up. Afterwards
-/// `check` has how often tasks had run when the shutdown returned, its report, and what the two have met.
+/// Two callers of a bulkhead with one slot call while this thread shuts it down by `how`. Each call is refused as shut
+/// down, cancelled, or has its outcome. A task ran exactly if the result says so, and the numbers add up. Afterwards
+/// `check` gets the number of tasks that had run when the shutdown returned, its report, and the ends of both calls.
 fn calls_against(
     how: fn(&SemaphoreBulkhead) -> ShutdownReport,
     check: fn(u64, &ShutdownReport, [Met; 2]),
@@ -84,8 +84,8 @@ fn shutdown_timeout_against_calls() {
     });
 }
 
-/// G2, G8: a task that has the only seat shuts its own bulkhead down while another call comes, and waits for that call's
-/// caller: who is in line is cancelled and reported so, and who comes to the line later is cancelled too.
+/// G2, G8: a task that has the only slot shuts its own bulkhead down while another call comes, and waits for that caller.
+/// The shutdown cancels and reports a caller in line. A caller that comes to the line later is cancelled too.
 #[test]
 fn shutdown_now_by_a_task_against_a_caller_in_line() {
     static REPORTED: AtomicUsize = AtomicUsize::new(0);
@@ -133,7 +133,7 @@ fn two_shutdowns() {
     });
 }
 
-/// G8: who waits for a place is let go by the shutdown, with or without one.
+/// G8: the shutdown lets a caller go that waits for a place, with or without one.
 #[test]
 fn waiting_for_a_place_against_shutdown() {
     explore("wait for capacity against shutdown", 3, || {
@@ -169,8 +169,8 @@ fn drop_against_a_wrapped_call() {
     });
 }
 
-/// G8: what a report says to be running is one of the calls, and not a piece of one and a piece of the next, which
-/// another thread makes in the same seat.
+/// G8: a running task in a report is one of the calls, and not a piece of one and a piece of the next, which another thread
+/// makes in the same slot.
 #[test]
 fn report_against_the_next_call_in_the_seat() {
     explore("report against the next call", 3, || {

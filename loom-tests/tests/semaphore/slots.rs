@@ -8,7 +8,7 @@ use loom::thread::{self};
 
 use crate::support::explore;
 
-/// Seats that are marked while somebody has them: nobody else may have the same one.
+/// Slots that are marked while somebody has them: nobody else may have the same one.
 struct Marked {
     seats: Seats,
     taken: [AtomicBool; 2],
@@ -41,7 +41,7 @@ impl Marked {
         self.seats.give_back(seat);
     }
 
-    /// Nobody has a seat any more: all are there, and no more than these.
+    /// Nobody has a slot any more: all are there, and no more than these.
     fn assert_whole(&self, seats: usize) {
         for _ in 0..seats {
             self.try_take().expect("a seat was lost");
@@ -50,8 +50,8 @@ impl Marked {
     }
 }
 
-/// G4: between another's look at the topmost seat and its taking, that seat is taken, the next one too, and the first
-/// comes back: the word looks the same but for its count, and what lay below is somebody's.
+/// G4: one thread looks at the topmost slot. Before it takes that slot, another thread takes it and the next one, and
+/// gives the first back. The word looks the same but for its count, and the slot below is taken.
 #[test]
 fn taking_against_the_same_seat_on_top_again() {
     explore("the same seat on top again", 3, || {
@@ -75,8 +75,8 @@ fn taking_against_the_same_seat_on_top_again() {
     });
 }
 
-/// G3: seats that come back in another order than they went, while one is taken: what lies below each is what its last
-/// owner has left there.
+/// G3: slots come back in another order than they went, while one is taken. The last owner of a slot says which slot lies
+/// below it.
 #[test]
 fn taking_against_seats_that_come_back_in_another_order() {
     explore("another order", 3, || {
@@ -113,7 +113,7 @@ fn getting_into_line_against_seats_that_come_back() {
     });
 }
 
-/// G2: the only seat comes back while two get into line: each has it in the end, and no wake-up is lost.
+/// G2: the only slot comes back while two get into line: each has it in the end, and no wake-up is lost.
 #[test]
 fn getting_into_line_against_the_only_seat() {
     explore("getting into line", 3, || {
@@ -135,7 +135,7 @@ fn getting_into_line_against_the_only_seat() {
     });
 }
 
-/// Turns go in the order in which callers came to the line, whatever comes back meanwhile and whoever comes anew.
+/// Slots go to callers in the order in which they came to the line, also while a slot comes back and a new caller comes.
 #[test]
 fn turns_in_the_order_of_the_line() {
     explore("order of the line", 3, || {
@@ -166,7 +166,7 @@ fn turns_in_the_order_of_the_line() {
         }
         let had = had.lock().unwrap().clone();
         let in_line: Vec<_> = came.lock().unwrap().clone();
-        // Who found the seat free on its way has never come to the line.
+        // A caller that found the slot free on its way has never come to the line.
         let had_in_line: Vec<_> = had.into_iter().filter(|me| in_line.contains(me)).collect();
         assert_eq!(had_in_line, in_line);
     });

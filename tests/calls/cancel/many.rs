@@ -200,7 +200,7 @@ fn a_storm_of_cancels_leaves_everything_in_order() {
     }
 }
 
-/// No worker gets anywhere, and four threads fill the queue and cancel again what they have put in.
+/// The only worker is stuck, and four threads fill the queue and cancel their own calls again.
 #[test]
 fn many_threads_can_cancel_on_a_full_queue() {
     const THREADS: u64 = 4;

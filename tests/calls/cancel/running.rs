@@ -8,7 +8,7 @@ fn a_running_task_is_asked_to_stop() {
     let bulkhead = bulkhead(1, 0);
     let running = start_stoppable(&bulkhead);
     assert!(!running.cancel(), "it has started");
-    // What it returns is its outcome all the same.
+    // Its outcome is its own result all the same.
     let result = wait(running);
     assert_eq!(result.value(), Some(&true));
     let stats = bulkhead.stats();

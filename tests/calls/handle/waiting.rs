@@ -1,4 +1,4 @@
-//! Waiting for a call: the outcome, limits of the wait, and what a handle tells before.
+//! Waiting for a call: its outcome, limits of the wait, and the handle before the call has ended.
 
 use std::convert::Infallible;
 use std::sync::{Arc, mpsc};
@@ -225,6 +225,6 @@ fn debug_output_names_the_call() {
     assert!(format!("{handle:?}").contains("is_finished: true"));
     let result = pollster::block_on(&mut handle);
     assert!(result.is_success());
-    // What is left of it can still be looked at.
+    // The handle can still be looked at.
     assert!(format!("{handle:?}").contains("is_finished: true"));
 }

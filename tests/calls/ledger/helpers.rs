@@ -1,4 +1,4 @@
-//! One call of every outcome, and what holds for the counters in any two snapshots.
+//! One call of every outcome, checks of the counters in any two snapshots, and a mixed workload.
 
 use std::sync::Arc;
 use std::thread;
@@ -96,7 +96,7 @@ pub fn assert_started_fits(stats: &BulkheadStats) {
     );
 }
 
-/// What one submitter did, by outcome.
+/// The calls of one submitter, by outcome.
 #[derive(Default, Debug, PartialEq)]
 pub struct Counted {
     pub submitted: u64,

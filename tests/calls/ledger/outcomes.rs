@@ -86,7 +86,7 @@ fn a_call_that_its_waiter_runs_itself_has_started_and_is_not_active() {
     assert_eq!(stats.total_executions, 2);
     let after = bulkhead.stats();
     assert_eq!((after.in_flight, after.total_executions), (0, 2));
-    // And then no more: who only waits has not started.
+    // A call that only waits has not started.
     let busy = occupy(&bulkhead, 1);
     let waiting = bulkhead.run(|| ());
     assert_eq!(bulkhead.stats().total_executions, 3);

@@ -107,7 +107,7 @@ fn a_callback_may_use_the_breaker() {
                 let breaker = slot.get().unwrap();
                 assert_eq!(breaker.state(), change.to);
                 heard.lock().unwrap().push(pair(change));
-                // Whoever sees it open closes it at once.
+                // This callback closes an open circuit at once.
                 if change.to == CircuitState::Open {
                     assert!(breaker.try_acquire().is_err());
                     breaker.record_failure();

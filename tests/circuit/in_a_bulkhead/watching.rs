@@ -1,4 +1,4 @@
-//! What state, health, numbers and listeners tell of the circuit.
+//! State, health, numbers and listeners tell of the circuit.
 
 use std::sync::{Arc, Mutex};
 

@@ -92,7 +92,7 @@ fn a_storage_that_panics_when_it_is_dropped() {
             .unwrap()
     };
     drop(build());
-    // The storage of the first is the keeper's, that of the second nobody's.
+    // The thread of the circuits keeps the storage of the first breaker, and drops the second one.
     let first = build();
     drop(build());
     trip(&first);

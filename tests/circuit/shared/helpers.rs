@@ -54,7 +54,7 @@ pub struct Store {
     pub guard: WriteGuard,
 }
 
-/// What peers share.
+/// The rows that peers share.
 #[derive(Default)]
 pub struct Shelf {
     pub rows: Mutex<HashMap<String, StoredCircuit>>,
@@ -299,7 +299,7 @@ impl World {
     }
 
     pub fn wall_now(&self) -> std::time::SystemTime {
-        // What a manual clock shows beside its time is not to be had from outside, but a row of it is.
+        // A manual clock does not tell its wall clock, but a row that was written by it does.
         static NEXT: AtomicUsize = AtomicUsize::new(0);
         let name = format!("clock {}", NEXT.fetch_add(1, Ordering::Relaxed));
         let storage = MemoryStorage::new();

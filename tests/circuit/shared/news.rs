@@ -1,4 +1,4 @@
-//! News: what a peer has stored is taken over, unless an own change is not stored yet.
+//! News: a process takes over the state that a peer has stored, unless a change of its own is not stored yet.
 
 use std::thread;
 use std::time::{Duration, Instant};
@@ -63,7 +63,7 @@ fn refused_by_a_row_that_makes_no_sense() {
     assert_eq!(retry_after(&breaker), ISOLATION);
     assert!(!breaker.flush(SOON));
     world.clock.advance(ISOLATION);
-    // Nothing sensible can be found out, so it goes on with what is known here.
+    // The storage tells nothing sensible, so the circuit goes on with its own state.
     soon(&breaker, HalfOpen);
     for _ in 0..2 {
         breaker.try_acquire().unwrap().record_success();

@@ -1,4 +1,4 @@
-//! What peers tell each other: trips, resets, the end of an isolation, probes.
+//! Peers share trips, resets, the end of an isolation, and the outcome of probes.
 
 use std::time::Duration;
 
@@ -100,7 +100,7 @@ fn the_keeper_ends_the_isolation_and_probes_close_the_circuit() {
     assert!(one.is_closed());
     soon(&two, Closed);
     assert_eq!(world.shelf.state(), Some(Closed));
-    // What comes late says nothing any more.
+    // An outcome that comes late does not count any more.
     for probe in others {
         probe.record_failure();
     }

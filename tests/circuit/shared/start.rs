@@ -1,4 +1,4 @@
-//! What a new process finds in the storage.
+//! A new process begins with the circuit that it finds in the storage.
 
 use std::time::Duration;
 

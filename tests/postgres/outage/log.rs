@@ -1,4 +1,4 @@
-//! What an outage leaves in the log.
+//! The log of an outage: one warning.
 
 use log::{Level, LevelFilter};
 

@@ -77,7 +77,7 @@ fn child_that_trips() {
     let _ = (breaker.record_failure(), breaker.record_failure());
     assert!(breaker.flush(PATIENCE));
     assert!(breaker.is_open());
-    // What it goes by is what is stored: the keeper has taken it over.
+    // It goes by the stored end, which it has taken over.
     let refused = breaker.try_acquire().expect_err("open");
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
     println!(

@@ -10,7 +10,7 @@ use super::helpers::{
 use crate::support::postgres::{Link, Server};
 use crate::support::{PATIENCE, eventually};
 
-/// What the sessions of all storages do at the moment, as far as the server knows.
+/// How many sessions of all storages wait for a lock at the moment, as the server sees it.
 fn waiting_for_a_lock(server: &Server) -> String {
     let rows = server.sql(
         "select count(*) from pg_stat_activity

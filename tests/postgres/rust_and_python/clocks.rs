@@ -13,7 +13,7 @@ fn a_clock_two_minutes_ahead() {
     const SKEW: Duration = Duration::from_secs(120);
     let server = Server::shared();
     let namespace = server.fresh_namespace();
-    // Python is ahead: what it opens for ten minutes, is open for twelve.
+    // Python is ahead: it opens the circuit for ten minutes, and that lasts twelve.
     let mut ahead = python(server, &namespace);
     ahead.set_clock_ahead(SKEW.as_secs_f64());
     trip(&mut ahead);

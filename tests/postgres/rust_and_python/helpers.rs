@@ -55,7 +55,7 @@ impl Rust {
         Self { breaker, clock }
     }
 
-    /// What came of a call: whether it was let in.
+    /// Makes a call, and returns whether it was let in.
     pub fn call(&self, succeeds: bool) -> bool {
         match self.breaker.try_acquire() {
             Ok(permit) if succeeds => permit.record_success(),

@@ -1,4 +1,4 @@
-//! A new process goes on with what the other side has stored.
+//! A new process goes on with the circuit that the other side has stored.
 
 use bulkman::CircuitState;
 

@@ -1,4 +1,4 @@
-//! Storages on a real server, and what a test writes to them.
+//! Storages on a real server, and rows for them.
 
 use std::time::SystemTime;
 

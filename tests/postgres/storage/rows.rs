@@ -1,4 +1,4 @@
-//! Rows: what is written, and what is read from rows of others.
+//! Rows: the storage writes as Python does, and reads rows of others.
 
 use std::time::{Duration, SystemTime};
 

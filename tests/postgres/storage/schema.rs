@@ -1,4 +1,4 @@
-//! The table: what `check` finds missing, and what `ensure_schema` makes.
+//! The table: `check` names all that is missing, and `ensure_schema` makes it.
 
 use std::sync::Barrier;
 use std::thread;

@@ -1,7 +1,7 @@
 //! A PostgreSQL server that the tests start, and treat badly.
 //!
-//! `connect_timeout` of this client bounds the TCP connection, not what is said on it: against a server that is
-//! frozen, or through a paused link, a connection of the tests themselves would wait for ever.
+//! The `connect_timeout` of this client limits only the TCP connection. A test that connects to a frozen server, or
+//! through a paused link, would wait for ever.
 
 use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -30,7 +30,7 @@ const TABLE: &str = "
 
 /// A server with a data folder of its own, both gone when it is dropped or when the test process ends.
 ///
-/// Who has it alone may stop it; the shared one runs for as long as the process does.
+/// A test may stop its own server. The shared one runs as long as the process does.
 pub struct Server {
     script: Lines,
     parts: Vec<(String, String)>,
