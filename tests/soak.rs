@@ -30,8 +30,8 @@ const Q: usize = 12;
 /// How much memory the load may take beyond that of the warm load. A leaked call is at least 200 bytes, and there are
 /// tens of thousands of calls a second.
 const GROWTH_IN_KB: u64 = 16 * 1024;
-/// The workers and callers of the lasting bulkhead, those of one short-lived bulkhead at a time (3 and 2), the thread that
-/// makes these, and room for threads that have ended and that the system still lists.
+/// The workers and callers of the lasting bulkhead, those of one short-lived bulkhead at a time (3 and 2), the thread
+/// that makes these, and room for threads that have ended and that the system still lists.
 const THREADS: usize = N + CALLERS as usize + 3 + 2 + 1 + 8;
 
 #[test]

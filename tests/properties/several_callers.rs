@@ -213,8 +213,8 @@ fn exactly_n_plus_q_fit(site: &Site, n: usize, q: usize) -> Vec<Call> {
     calls
 }
 
-/// Compares the calls with the numbers: each call counts once, and as its caller saw it. If nobody looked at a call, the
-/// test knows only whether it ran.
+/// Compares the calls with the numbers: each call counts once, and as its caller saw it. If nobody looked at a call,
+/// the test knows only whether it ran.
 fn compare(calls: &[Call], stats: &BulkheadStats, was_reset: bool) {
     assert_balanced(stats);
     assert_eq!((stats.in_flight, stats.abandoned_tasks), (0, 0));

@@ -61,8 +61,8 @@ pub fn queued(bulkhead: &SemaphoreBulkhead, n: u64) {
     });
 }
 
-/// Moves the clock on until a call that waits in line has noticed. One that is counted as queued may only be about to look
-/// at the clock for the first time.
+/// Moves the clock on until a call that waits in line has noticed. One that is counted as queued may only be about to
+/// look at the clock for the first time.
 pub fn expire<T>(clock: &ManualClock, by: Duration, call: thread::ScopedJoinHandle<'_, T>) -> T {
     eventually("the call expires", || {
         clock.advance(by);

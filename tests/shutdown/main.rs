@@ -1,4 +1,5 @@
-//! Shutting down a bulkhead with worker threads: every call is refused or gets its outcome, and the threads are really gone.
+//! Shutting down a bulkhead with worker threads: every call is refused or gets its outcome, and the threads are really
+//! gone.
 
 #![expect(unreachable_pub, reason = "a test binary has no users")]
 

@@ -4,8 +4,8 @@ use std::env;
 use std::fs;
 use std::process::Command;
 
-/// How many threads of this process have a name that begins with `prefix`. The kernel keeps 15 bytes of a name. On other
-/// systems than Linux it is 0.
+/// How many threads of this process have a name that begins with `prefix`. The kernel keeps 15 bytes of a name. On
+/// other systems than Linux it is 0.
 pub fn threads_named(prefix: &str) -> usize {
     if !cfg!(target_os = "linux") {
         return 0;

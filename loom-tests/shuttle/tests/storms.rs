@@ -1,8 +1,8 @@
 //! Schedules too large to enumerate: many threads that do everything at once, each schedule checked to its end.
 //!
-//! A thread decides by the schedule's own random numbers, so that a seed repeats the whole run. Beside the bulkhead, the
-//! threads of a test share only things of the standard library: a schedule runs on one thread of the system, and only
-//! the bulkhead is to be a point where it could switch.
+//! A thread decides by the schedule's own random numbers, so that a seed repeats the whole run. Beside the bulkhead,
+//! the threads of a test share only things of the standard library: a schedule runs on one thread of the system, and
+//! only the bulkhead is to be a point where it could switch.
 
 mod support;
 

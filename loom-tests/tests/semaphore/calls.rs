@@ -62,8 +62,8 @@ fn a_third_in_line() {
     });
 }
 
-/// G10: two callers hand two slots to each other. The counters of a slot go with it, and the numbers are exact in the end.
-/// A task sees its own id, and not that of the call before it in the slot.
+/// G10: two callers hand two slots to each other. The counters of a slot go with it, and the numbers are exact in the
+/// end. A task sees its own id, and not that of the call before it in the slot.
 #[test]
 fn seats_that_change_hands() {
     explore("seats that change hands", 2, || {

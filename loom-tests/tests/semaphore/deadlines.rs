@@ -26,8 +26,8 @@ fn deadline_in_line_against_a_seat() {
     });
 }
 
-/// G2, G5: the first in line goes at the limit of its caller while it is given the slot, or gives it back: the next in line
-/// has it.
+/// G2, G5: the first in line goes at the limit of its caller while it is given the slot, or gives it back: the next in
+/// line has it.
 #[test]
 fn limit_of_the_first_in_line_against_the_next() {
     explore("limit of the first in line", 1, || {

@@ -84,8 +84,8 @@ fn shutdown_timeout_against_calls() {
     });
 }
 
-/// G2, G8: a task that has the only slot shuts its own bulkhead down while another call comes, and waits for that caller.
-/// The shutdown cancels and reports a caller in line. A caller that comes to the line later is cancelled too.
+/// G2, G8: a task that has the only slot shuts its own bulkhead down while another call comes, and waits for that
+/// caller. The shutdown cancels and reports a caller in line. A caller that comes to the line later is cancelled too.
 #[test]
 fn shutdown_now_by_a_task_against_a_caller_in_line() {
     static REPORTED: AtomicUsize = AtomicUsize::new(0);
@@ -169,8 +169,8 @@ fn drop_against_a_wrapped_call() {
     });
 }
 
-/// G8: a running task in a report is one of the calls, and not a piece of one and a piece of the next, which another thread
-/// makes in the same slot.
+/// G8: a running task in a report is one of the calls, and not a piece of one and a piece of the next, which another
+/// thread makes in the same slot.
 #[test]
 fn report_against_the_next_call_in_the_seat() {
     explore("report against the next call", 3, || {

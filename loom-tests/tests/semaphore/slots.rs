@@ -75,8 +75,8 @@ fn taking_against_the_same_seat_on_top_again() {
     });
 }
 
-/// G3: slots come back in another order than they went, while one is taken. The last owner of a slot says which slot lies
-/// below it.
+/// G3: slots come back in another order than they went, while one is taken. The last owner of a slot says which slot
+/// lies below it.
 #[test]
 fn taking_against_seats_that_come_back_in_another_order() {
     explore("another order", 3, || {
@@ -95,7 +95,8 @@ fn taking_against_seats_that_come_back_in_another_order() {
     });
 }
 
-/// G2, G3: the same for a caller that finds none free and gets into line: it has one of the two, and the other is there.
+/// G2, G3: the same for a caller that finds none free and gets into line: it has one of the two, and the other is
+/// there.
 #[test]
 fn getting_into_line_against_seats_that_come_back() {
     explore("getting into line, two seats", 3, || {
@@ -135,7 +136,8 @@ fn getting_into_line_against_the_only_seat() {
     });
 }
 
-/// Slots go to callers in the order in which they came to the line, also while a slot comes back and a new caller comes.
+/// Slots go to callers in the order in which they came to the line, also while a slot comes back and a new caller
+/// comes.
 #[test]
 fn turns_in_the_order_of_the_line() {
     explore("order of the line", 3, || {

@@ -22,8 +22,9 @@ use bulkman::{Bulkhead, BulkheadError, BulkheadStats, ExecutionResult, Semaphore
 use shuttle::rand::Rng;
 use shuttle::scheduler::{PctScheduler, RandomScheduler, Scheduler};
 
-/// Runs `scenario` in `schedules` random schedules and in as many that the PCT algorithm chooses, and prints how
-/// many there were, and their seed; in some of them the first waits end without a reason. `SHUTTLE_RANDOM_SEED` repeats a seed, `SHUTTLE_SCHEDULES` sets how many.
+/// Runs `scenario` in `schedules` random schedules and in as many that the PCT algorithm chooses, and prints how many
+/// there were, and their seed; in some of them the first waits end without a reason. `SHUTTLE_RANDOM_SEED` repeats a
+/// seed, `SHUTTLE_SCHEDULES` sets how many.
 pub fn check(name: &str, schedules: usize, scenario: impl Fn() + Send + Sync + 'static) {
     let schedules = match std::env::var("SHUTTLE_SCHEDULES") {
         Ok(number) => number.parse().expect("a number of schedules"),
