@@ -1,4 +1,6 @@
 //! G11 and the cost of a call: a refusal allocates nothing, a call one block.
+//!
+//! The file is a binary of its own, since it replaces the allocator of the process.
 
 mod support;
 
@@ -23,7 +25,7 @@ fn a_refusal_allocates_nothing() {
     let shut_down = bulkhead(1, 0);
     shut_down.shutdown();
     for refusing in [&full, &open, &shut_down] {
-        // What a thread needs once, such as the state of its random numbers.
+        // A thread makes some things once, such as the state of its random numbers.
         drop(refusing.run(|| ()));
         let allocated = blocks(|| {
             for _ in 0..100 {
@@ -73,7 +75,7 @@ fn a_queued_call_is_small() {
 #[test]
 fn a_call_in_its_callers_thread_allocates_nothing() {
     let bulkhead = SemaphoreBulkhead::new(config(1, 1)).unwrap();
-    // What a thread needs once, and a seat.
+    // A thread makes some things once, and the bulkhead a slot.
     let _ = bulkhead.call().operation("first").run(|| ());
     let allocated = blocks(|| {
         for _ in 0..100 {
@@ -97,7 +99,7 @@ fn a_thread_holds_no_memory_of_a_bulkhead_that_it_has_left() {
     let shut_down = SemaphoreBulkhead::new(config(1, 1)).unwrap();
     shut_down.shutdown();
     let here = || {
-        // What a thread needs once.
+        // A thread makes some things once.
         let _ = shut_down.run(|| ());
         measure(|| {
             let gone = SemaphoreBulkhead::new(config(1, 1)).unwrap();

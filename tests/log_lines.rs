@@ -1,37 +1,16 @@
-//! What a bulkhead writes to the log: which level, and whose name. In a binary of its own, since the logger is the
-//! process's.
+//! Every line that a bulkhead logs has its level and names the bulkhead.
+//!
+//! The file is a binary of its own, since a process has one logger.
 
 mod support;
 
-use std::sync::Mutex;
-
 use bulkman::{Bulkhead, BulkheadConfig, BulkheadEvent, CircuitBreakerConfig};
-use log::Level;
-use support::wait;
-
-struct Lines(Mutex<Vec<(Level, String)>>);
-
-impl log::Log for Lines {
-    fn enabled(&self, _: &log::Metadata<'_>) -> bool {
-        true
-    }
-
-    fn log(&self, record: &log::Record<'_>) {
-        if record.target().starts_with("bulkman") {
-            let line = (record.level(), record.args().to_string());
-            self.0.lock().unwrap().push(line);
-        }
-    }
-
-    fn flush(&self) {}
-}
-
-static LINES: Lines = Lines(Mutex::new(Vec::new()));
+use log::{Level, LevelFilter};
+use support::{logged, wait};
 
 #[test]
 fn every_line_has_its_level_and_names_its_bulkhead() {
-    log::set_logger(&LINES).unwrap();
-    log::set_max_level(log::LevelFilter::Trace);
+    logged::collect(LevelFilter::Trace);
     let breaker = CircuitBreakerConfig::default().failure_threshold(1);
     let config = BulkheadConfig::new("tea").circuit_breaker(breaker);
     let bulkhead = Bulkhead::builder(config)
@@ -52,10 +31,11 @@ fn every_line_has_its_level_and_names_its_bulkhead() {
     bulkhead.circuit_breaker().unwrap().reset();
     assert!(bulkhead.shutdown().is_clean());
 
-    let lines = LINES.0.lock().unwrap();
+    let lines = logged::lines();
     let lines: Vec<_> = lines
         .iter()
-        .map(|(level, line)| (*level, &**line))
+        .filter(|line| line.target.starts_with("bulkman"))
+        .map(|line| (line.level, &*line.text))
         .collect();
     let contained = "panicked; the panic is contained";
     assert_eq!(

@@ -1,14 +1,17 @@
 //! Many of everything: bulkheads, workers, callers, life cycles.
+//!
+//! The file is a binary of its own, since it counts the threads of the process and watches its memory.
 
 mod support;
 
-use std::fs;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Barrier, Mutex, MutexGuard, PoisonError};
 use std::thread;
 
-use bulkman::{BuildError, Bulkhead, BulkheadConfig, BulkheadError, BulkheadStats};
-use support::{Gate, OpenOnDrop, assert_balanced, bulkhead, eventually, wait};
+use bulkman::{BuildError, Bulkhead, BulkheadError, BulkheadStats};
+use support::{
+    Gate, OpenOnDrop, assert_balanced, bulkhead, eventually, named, resident, threads_named, wait,
+};
 
 /// One test of this file at a time: they count threads and memory of the process.
 fn alone() -> MutexGuard<'static, ()> {
@@ -16,29 +19,9 @@ fn alone() -> MutexGuard<'static, ()> {
     ALONE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn named(name: &str, n: usize, q: usize) -> BulkheadConfig {
-    BulkheadConfig::new(name)
-        .max_concurrent_calls(n)
-        .max_queue_size(q)
-}
-
 /// Worker threads of this process, where the system tells.
 fn workers() -> usize {
-    let Ok(tasks) = fs::read_dir("/proc/self/task") else {
-        return 0;
-    };
-    tasks
-        .filter_map(|task| fs::read_to_string(task.ok()?.path().join("comm")).ok())
-        .filter(|comm| comm.starts_with("bulkman-"))
-        .count()
-}
-
-/// Resident kilobytes of this process, where the system tells.
-fn resident() -> u64 {
-    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let line = status.lines().find(|line| line.starts_with("VmRSS:"));
-    let number = line.and_then(|line| line.split_whitespace().nth(1));
-    number.map_or(0, |number| number.parse().expect("a number"))
+    threads_named("bulkman-")
 }
 
 #[test]

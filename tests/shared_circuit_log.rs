@@ -1,37 +1,19 @@
-//! What an outage of a circuit's storage leaves in the log: a line when it begins and a line when it is over. In a
-//! binary of its own, since the logger is the process's.
+//! An outage of a circuit's storage logs one line when it begins and one when it is over.
+//!
+//! The file is a binary of its own, since a process has one logger.
 
 mod support;
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bulkman::{
     CircuitBreaker, CircuitBreakerConfig, CircuitRecord, CircuitStorage, CircuitSync,
     MemoryStorage, StorageError, StoredCircuit, WriteGuard, WriteOutcome,
 };
-use log::Level;
-use support::eventually;
-
-struct Lines(Mutex<Vec<(Level, String)>>);
-
-impl log::Log for Lines {
-    fn enabled(&self, _: &log::Metadata<'_>) -> bool {
-        true
-    }
-
-    fn log(&self, record: &log::Record<'_>) {
-        let text = record.args().to_string();
-        if text.contains("storage") {
-            self.0.lock().unwrap().push((record.level(), text));
-        }
-    }
-
-    fn flush(&self) {}
-}
-
-static LINES: Lines = Lines(Mutex::new(Vec::new()));
+use log::{Level, LevelFilter};
+use support::{eventually, logged};
 
 #[derive(Clone)]
 struct Shaky {
@@ -73,10 +55,18 @@ impl CircuitStorage for Shaky {
     }
 }
 
+/// The new lines that speak of a storage.
+fn lines() -> Vec<(Level, String)> {
+    logged::take()
+        .into_iter()
+        .filter(|line| line.text.contains("storage"))
+        .map(|line| (line.level, line.text))
+        .collect()
+}
+
 #[test]
 fn one_line_for_each_change_of_health() {
-    log::set_logger(&LINES).unwrap();
-    log::set_max_level(log::LevelFilter::Trace);
+    logged::collect(LevelFilter::Trace);
     let shaky = Shaky {
         sync: CircuitSync::with_refresh_interval(Duration::from_millis(1)),
         rows: MemoryStorage::new(),
@@ -91,7 +81,7 @@ fn one_line_for_each_change_of_health() {
                 .unwrap()
         })
         .collect();
-    assert!(LINES.0.lock().unwrap().is_empty());
+    assert!(lines().is_empty());
     for outage in 1..=2 {
         let before = shaky.attempts.load(Ordering::SeqCst);
         shaky.is_down.store(true, Ordering::SeqCst);
@@ -111,7 +101,7 @@ fn one_line_for_each_change_of_health() {
             breaker.reset();
             assert!(breaker.flush(support::PATIENCE));
         }
-        let lines = std::mem::take(&mut *LINES.0.lock().unwrap());
+        let lines = lines();
         let levels: Vec<_> = lines.iter().map(|line| line.0).collect();
         assert_eq!(levels, [Level::Warn, Level::Info], "{outage}: {lines:?}");
         assert!(lines[0].1.ends_with(": no route"), "{lines:?}");

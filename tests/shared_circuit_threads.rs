@@ -1,24 +1,21 @@
-//! One thread for each storage, while it has circuits. In a binary of its own, since it counts the process' threads.
+//! Each storage has one thread, as long as it has circuits.
+//!
+//! The file is a binary of its own, since it counts the threads of the process.
 
 #![cfg(target_os = "linux")]
 
 mod support;
 
-use std::fs;
 use std::thread;
 
 use bulkman::{
     Bulkhead, BulkheadConfig, CircuitBreaker, CircuitBreakerConfig, CircuitStorage, MemoryStorage,
 };
-use support::eventually;
+use support::{eventually, threads_named};
 
-/// The kernel keeps 15 bytes of `bulkman-circuits`.
+/// The threads that keep circuits in step with their storage. The kernel keeps 15 bytes of `bulkman-circuits`.
 fn keepers() -> usize {
-    fs::read_dir("/proc/self/task")
-        .expect("the list of threads")
-        .filter_map(|task| fs::read_to_string(task.ok()?.path().join("comm")).ok())
-        .filter(|comm| comm.trim_end() == "bulkman-circuit")
-        .count()
+    threads_named("bulkman-circuit")
 }
 
 fn breaker(name: &str, storage: &MemoryStorage) -> CircuitBreaker {

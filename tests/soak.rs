@@ -1,5 +1,7 @@
 //! A mixed load with every fault, for seconds or for as long as one likes: nothing may grow, leak or get lost.
 //!
+//! The file is a binary of its own, since it counts the threads of the process and watches its memory.
+//!
 //! `SOAK_SECS=600 cargo test --release --test soak -- --ignored --nocapture`
 
 mod support;
@@ -18,17 +20,18 @@ use bulkman::{
     Bulkhead, BulkheadError, BulkheadState, CircuitBreakerConfig, ExecutionHandle, ExecutionResult,
 };
 use support::{
-    Bomb, Gate, OpenOnDrop, PATIENCE, assert_balanced, bulkhead, config, eventually, wait,
+    Bomb, Gate, OpenOnDrop, Over, PATIENCE, assert_balanced, bulkhead, config, eventually,
+    resident, threads_named, wait,
 };
 
 const CALLERS: u64 = 4;
 const N: usize = 4;
 const Q: usize = 12;
-/// What the load may take beyond what it took when it was warm. A leaked call is at least 200 bytes, and there
-/// are tens of thousands a second.
+/// How much memory the load may take beyond that of the warm load. A leaked call is at least 200 bytes, and there are
+/// tens of thousands of calls a second.
 const GROWTH_IN_KB: u64 = 16 * 1024;
-/// The workers and callers of the lasting bulkhead, those of the short-lived one that there is at a time (3 and 2) and
-/// who makes them, and room for some that have ended and that the system still lists.
+/// The workers and callers of the lasting bulkhead, those of one short-lived bulkhead at a time (3 and 2), the thread
+/// that makes these, and room for threads that have ended and that the system still lists.
 const THREADS: usize = N + CALLERS as usize + 3 + 2 + 1 + 8;
 
 #[test]
@@ -70,19 +73,12 @@ fn hush() {
 
 /// Threads and resident kilobytes of this process, where the system tells.
 fn usage() -> Option<(usize, u64)> {
-    if !cfg!(target_os = "linux") {
-        return None;
-    }
-    let threads = std::fs::read_dir("/proc/self/task").ok()?.count();
-    let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find(|line| line.starts_with("VmRSS:"))?;
-    let resident = line.split_whitespace().nth(1)?.parse().ok()?;
-    Some((threads, resident))
+    cfg!(target_os = "linux").then(|| (threads_named(""), resident()))
 }
 
 // ---- the accounts
 
-/// What callers and tasks know, to be compared with the ledger in the end.
+/// The knowledge of callers and tasks, which is compared with the ledger in the end.
 #[derive(Default)]
 struct Accounts {
     submitted: AtomicU64,
@@ -90,7 +86,8 @@ struct Accounts {
     succeeded: AtomicU64,
     failed: AtomicU64,
     panicked: AtomicU64,
-    /// Outcomes that a caller has seen, of calls that never started. Who has dropped the handle sees none.
+    /// Outcomes of calls that never started, as their callers have seen them. A caller that has dropped the handle sees
+    /// none.
     cancelled: AtomicU64,
     expired: AtomicU64,
     unseen: AtomicU64,
@@ -136,7 +133,7 @@ impl Accounts {
 
     fn refuse<F>(&self, rejected: bulkman::Rejected<F>) {
         one(&self.refused);
-        // What it has captured may be a bomb.
+        // It may have captured a bomb.
         let _ = catch_unwind(AssertUnwindSafe(|| drop(rejected)));
     }
 
@@ -407,15 +404,6 @@ fn come_and_go(random: &mut Random) {
 
 // ---- the run
 
-/// Ends the load, also when something fails, so that its scope can end.
-struct Over<'a>(&'a AtomicBool);
-
-impl Drop for Over<'_> {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::Relaxed);
-    }
-}
-
 /// Runs the load on a thread of its own, so that it fails also if it hangs.
 fn soak(duration: Duration) {
     // Two at the same time would count each other's threads.
@@ -445,7 +433,7 @@ fn load_and_look(duration: Duration) {
         let over = AtomicBool::new(false);
         let come_and_gone = AtomicU64::new(0);
         thread::scope(|scope| {
-            // Whoever fails ends it for all.
+            // A thread that fails ends the load for all.
             for seed in 1..=CALLERS {
                 let mut load = Load {
                     bulkhead: Arc::clone(&bulkhead),

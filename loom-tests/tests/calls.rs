@@ -268,7 +268,7 @@ fn snapshot_against_nested_calls_that_pass() {
     });
 }
 
-/// G3, G10: whoever is given a place finds the call counted that had it before, however that came to its end.
+/// G3, G10: a caller that gets a place finds the call counted that had it before, in whatever way that call ended.
 #[test]
 fn place_taken_again_against_the_count_of_its_last_call() {
     explore("place taken again", 2, || {

@@ -1,4 +1,5 @@
-//! The breaker's probes: never more than allowed, and none lost. A shared circuit: what is settled is what is stored.
+//! The breaker's probes: never more than allowed, and none lost. A shared circuit: the breaker and its storage agree in
+//! the end.
 
 mod support;
 
@@ -7,18 +8,14 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, SystemTime};
 
 use bulkman::{
-    CircuitBreaker, CircuitBreakerConfig, CircuitRecord, CircuitState, CircuitStorage,
-    MemoryStorage, WriteGuard,
+    CircuitBreaker, CircuitRecord, CircuitState, CircuitStorage, MemoryStorage, WriteGuard,
 };
 use loom::thread;
-use support::explore;
+use support::{explore, rules};
 
 fn breaker() -> Arc<CircuitBreaker> {
-    let config = CircuitBreakerConfig::default()
-        .failure_threshold(1)
-        .success_threshold(1)
-        .isolation_duration(Duration::from_secs(1));
-    Arc::new(CircuitBreaker::new("model", config).unwrap())
+    let rules = rules(1, 1, Duration::from_secs(1));
+    Arc::new(CircuitBreaker::new("model", rules).unwrap())
 }
 
 /// Two threads ask at the moment the isolation ends: one probe goes out.
@@ -133,12 +130,8 @@ impl World {
 
     /// A breaker that has had its first answer.
     fn breaker(&self, name: &str) -> CircuitBreaker {
-        let config = CircuitBreakerConfig::default()
-            .failure_threshold(1)
-            .success_threshold(1)
-            .isolation_duration(Duration::from_secs(10));
         let handle = self.handle.as_ref().expect("until the end");
-        CircuitBreaker::builder(name, config)
+        CircuitBreaker::builder(name, rules(1, 1, Duration::from_secs(10)))
             .storage(Arc::clone(handle))
             .build()
             .unwrap()
@@ -223,7 +216,7 @@ fn half_opening_against_reset() {
     });
 }
 
-/// A trip, a reset and the writes of both: what is settled is what is stored.
+/// A trip, a reset and the writes of both: the breaker and its storage agree in the end.
 #[test]
 fn trip_against_reset_in_a_storage() {
     explore("trip against reset, stored", 2, || {

@@ -8,7 +8,7 @@ use std::time::Duration;
 use loom::thread;
 use support::{assert_balanced, bulkhead, explore};
 
-/// G1: who waits for a place gets it when the call before ends; no wake-up is lost.
+/// G1: a caller that waits for a place gets it when the call before ends. No wake-up is lost.
 #[test]
 fn waiting_for_a_place_against_its_return() {
     explore("wait for capacity", 2, || {

@@ -173,7 +173,7 @@ impl ContextPropagator for Propagator {
     }
 }
 
-/// G8: what a report says to be running is one of the calls, and not a piece of one and a piece of the next.
+/// G8: a running task in a report is one of the calls, and not a piece of one and a piece of the next.
 #[test]
 fn report_against_the_next_task() {
     explore("report against the next task", 2, || {

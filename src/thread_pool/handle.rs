@@ -60,12 +60,14 @@ use crate::sync::after;
 #[must_use = "a dropped handle detaches the call, and nobody sees its outcome: wait for it, or say `drop(handle)`"]
 pub struct ExecutionHandle<T, E> {
     state: State<T, E>,
-    /// Wakes the task that awaits this handle when a limit passes.
-    alarm: Option<Alarm>,
 }
 
 enum State<T, E> {
-    Live(Arc<dyn Pending<T, E>>),
+    Live {
+        cell: Arc<dyn Pending<T, E>>,
+        /// Wakes the task that awaits this handle when a limit passes.
+        alarm: Option<Alarm>,
+    },
     Refused(Refused),
     /// The call has ended before there was a handle.
     Finished(Box<ExecutionResult<T, E>>),
@@ -88,8 +90,7 @@ impl Refused {
 impl<T, E> ExecutionHandle<T, E> {
     pub(super) fn live(cell: Arc<dyn Pending<T, E>>) -> Self {
         Self {
-            state: State::Live(cell),
-            alarm: None,
+            state: State::Live { cell, alarm: None },
         }
     }
 
@@ -97,7 +98,6 @@ impl<T, E> ExecutionHandle<T, E> {
     pub(crate) fn finished(result: ExecutionResult<T, E>) -> Self {
         Self {
             state: State::Finished(Box::new(result)),
-            alarm: None,
         }
     }
 
@@ -107,7 +107,6 @@ impl<T, E> ExecutionHandle<T, E> {
                 reason,
                 execution_id: new_execution_id(),
             }),
-            alarm: None,
         }
     }
 
@@ -129,7 +128,7 @@ impl<T, E> ExecutionHandle<T, E> {
     /// Gives the handle back if the outcome is not there in time. The call goes on.
     pub fn wait_timeout(self, limit: Duration) -> Result<ExecutionResult<T, E>, Self> {
         let until = match &self.state {
-            State::Live(cell) => after(cell.now(), limit),
+            State::Live { cell, .. } => after(cell.now(), limit),
             _ => None,
         };
         self.wait_until(until)
@@ -146,7 +145,7 @@ impl<T, E> ExecutionHandle<T, E> {
 
     fn wait_until(mut self, until: Option<Instant>) -> Result<ExecutionResult<T, E>, Self> {
         let waited = match &self.state {
-            State::Live(cell) => {
+            State::Live { cell, .. } => {
                 help(cell);
                 cell.wait(until)
             }
@@ -178,7 +177,7 @@ impl<T, E> ExecutionHandle<T, E> {
     /// [`CurrentExecution::is_cancelled`](crate::CurrentExecution::is_cancelled) that it should stop.
     pub fn cancel(&self) -> bool {
         match &self.state {
-            State::Live(cell) => cell.cancel(),
+            State::Live { cell, .. } => cell.cancel(),
             _ => false,
         }
     }
@@ -193,7 +192,7 @@ impl<T, E> ExecutionHandle<T, E> {
     #[must_use]
     pub fn is_finished(&self) -> bool {
         match &self.state {
-            State::Live(cell) => cell.is_finished(),
+            State::Live { cell, .. } => cell.is_finished(),
             _ => true,
         }
     }
@@ -206,7 +205,7 @@ impl<T, E> ExecutionHandle<T, E> {
     #[must_use]
     pub fn execution_id(&self) -> Uuid {
         match &self.state {
-            State::Live(cell) => cell.data().execution_id,
+            State::Live { cell, .. } => cell.data().execution_id,
             State::Refused(refused) => refused.execution_id,
             State::Finished(result) => result.execution_id,
             State::Taken => panic!("the handle was polled to its end and has no id any more"),
@@ -222,7 +221,7 @@ fn help<T, E>(cell: &Arc<dyn Pending<T, E>>) {
 }
 
 /// Without a thread for it the call still ends, but its awaiting task may hear of a limit too late.
-fn alarm(at: Instant, waker: &Waker) -> Option<Alarm> {
+fn set_alarm(at: Instant, waker: &Waker) -> Option<Alarm> {
     Alarm::set(at, waker.clone())
         .inspect_err(|error| {
             note(|| {
@@ -237,7 +236,7 @@ fn alarm(at: Instant, waker: &Waker) -> Option<Alarm> {
 
 impl<T, E> Drop for ExecutionHandle<T, E> {
     fn drop(&mut self) {
-        if let State::Live(cell) = &self.state {
+        if let State::Live { cell, .. } = &self.state {
             cell.detach();
         }
     }
@@ -256,16 +255,15 @@ impl<T, E> Future for ExecutionHandle<T, E> {
     ///
     /// If it is polled again after it was ready.
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        if let State::Live(cell) = &self.state {
+        if let State::Live { cell, alarm } = &mut self.state {
             help(cell);
             return match cell.poll(context.waker()) {
                 Polled::Ready(result) => {
                     self.state = State::Taken;
-                    self.alarm = None;
                     Poll::Ready(result)
                 }
                 Polled::Pending { look_at } => {
-                    self.alarm = look_at.and_then(|at| alarm(at, context.waker()));
+                    *alarm = look_at.and_then(|at| set_alarm(at, context.waker()));
                     Poll::Pending
                 }
             };

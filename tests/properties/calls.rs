@@ -1,4 +1,4 @@
-//! What scripts are made to do: calls whose tasks leave traces, and what becomes of them.
+//! The calls that scripts make: their tasks leave traces, and each call has a fate.
 
 use std::fmt::Debug;
 use std::future::Future;
@@ -99,7 +99,7 @@ impl Drop for Token {
 #[derive(Debug)]
 pub struct Fault;
 
-/// What one unit of time is on a clock that stands still.
+/// One unit of time on a clock that stands still.
 pub const UNIT: Duration = Duration::from_secs(1);
 
 /// A call, from its submission to the end of the case.
@@ -148,7 +148,7 @@ impl Call {
 
 type Body = Box<dyn FnOnce() -> Result<Token, Fault> + Send>;
 
-/// A bulkhead, and what its tasks leave behind. Clones are the same.
+/// A bulkhead, and the traces of its tasks. Clones are the same site.
 #[derive(Clone)]
 pub struct Site {
     pub bulkhead: Arc<Bulkhead>,

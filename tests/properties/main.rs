@@ -1,5 +1,5 @@
-//! Random sequences of calls on random bulkheads: those of one caller against a model, those of several at the same
-//! time against what must hold whatever happens.
+//! Random sequences of calls on random bulkheads. The calls of one caller are compared with a model. The calls of
+//! several callers at the same time are checked against the guarantees.
 //!
 //! `PROPTEST_CASES` sets the number of cases. One that fails is printed, kept in `main.proptest-regressions` beside
 //! this file, and played again first in each later run.

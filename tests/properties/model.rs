@@ -183,7 +183,7 @@ impl Model {
         is_queued
     }
 
-    /// What a look at the outcome finds, which takes the handle if it finds something.
+    /// Looks for the outcome. If there is one, the handle is gone.
     pub fn look(&mut self, index: usize) -> Option<Fate> {
         let call = &mut self.calls[index];
         let found = match call.stage {

@@ -29,7 +29,7 @@ impl Drop for System {
             call.gate.open();
         }
         if thread::panicking() {
-            // What has gone wrong may keep a worker: do not wait for it.
+            // A worker may be stuck for ever: do not wait for it.
             self.site.bulkhead.shutdown_now();
         }
     }

@@ -1,4 +1,4 @@
-//! What is generated: scripts of steps. Times are numbers of units.
+//! Scripts of steps, which proptest generates. Times are numbers of units.
 
 use proptest::prelude::*;
 use proptest::sample::select;

@@ -1,5 +1,4 @@
-//! Several callers at the same time. What each of them finds depends on the others; that everything is accounted for
-//! does not.
+//! Several callers at the same time. Each caller's outcomes depend on the others, but the books are right in any case.
 
 use std::panic::resume_unwind;
 use std::sync::Arc;
@@ -191,7 +190,7 @@ pub fn play(n: usize, q: usize, mode: Mode, scripts: &[Vec<Step>]) {
     assert_eq!(Arc::strong_count(&site.bulkhead), 1);
 }
 
-/// Whatever happened before, N + Q calls fit, N of them run, and one more is refused.
+/// After any script N + Q calls fit, N of them run, and one more is refused.
 fn exactly_n_plus_q_fit(site: &Site, n: usize, q: usize) -> Vec<Call> {
     // Calls that nobody has waited for may be under way.
     settle_at(&(n + q), "the last call", || {
@@ -214,8 +213,8 @@ fn exactly_n_plus_q_fit(site: &Site, n: usize, q: usize) -> Vec<Call> {
     calls
 }
 
-/// What was seen and left behind, against what was counted: each call once, and as its caller saw it. Of a call that
-/// nobody looked at, only whether it ran is known.
+/// Compares the calls with the numbers: each call counts once, and as its caller saw it. If nobody looked at a call,
+/// the test knows only whether it ran.
 fn compare(calls: &[Call], stats: &BulkheadStats, was_reset: bool) {
     assert_balanced(stats);
     assert_eq!((stats.in_flight, stats.abandoned_tasks), (0, 0));

@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 
 use crate::support::PATIENCE;
 
-/// How long to wait for what must come. When one case has waited in vain, those that it is made smaller to wait less
-/// long.
+/// How long to wait for something that must come. After one case has waited in vain, the smaller cases that proptest
+/// makes of it wait less long.
 static SECONDS: AtomicU64 = AtomicU64::new(PATIENCE.as_secs());
 
 fn patience() -> Duration {

@@ -1,8 +1,8 @@
 //! Schedules too large to enumerate: many threads that do everything at once, each schedule checked to its end.
 //!
-//! Whatever a thread decides by chance, it decides by the schedule's own random numbers, so that a seed repeats
-//! the whole run. What the tests share among threads beside the bulkhead is of the standard library: a schedule
-//! runs on one thread of the system, and nothing else is to be a point where it could switch.
+//! A thread decides by the schedule's own random numbers, so that a seed repeats the whole run. Beside the bulkhead,
+//! the threads of a test share only things of the standard library: a schedule runs on one thread of the system, and
+//! only the bulkhead is to be a point where it could switch.
 
 mod support;
 
@@ -10,22 +10,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use bulkman::{
-    Bulkhead, BulkheadConfig, BulkheadError, CircuitBreaker, CircuitBreakerConfig, ExecutionResult,
-    SemaphoreBulkhead,
-};
+use bulkman::{Bulkhead, BulkheadError, CircuitBreaker, ExecutionResult, SemaphoreBulkhead};
 use shuttle::thread;
 use support::{
-    AnyBulkhead, Counts, Running, assert_balanced, assert_grown, chance, check, finally,
+    AnyBulkhead, Counts, Running, assert_balanced, assert_grown, chance, check, config, finally,
+    rules,
 };
 
 const SECOND: Duration = Duration::from_secs(1);
-
-fn config(n: usize, q: usize) -> BulkheadConfig {
-    BulkheadConfig::new("storm")
-        .max_concurrent_calls(n)
-        .max_queue_size(q)
-}
 
 fn bulkhead(n: usize, q: usize) -> Arc<Bulkhead> {
     Arc::new(Bulkhead::new(config(n, q)).unwrap())
@@ -115,46 +107,54 @@ fn any_call(bulkhead: &Arc<Bulkhead>, running: &Arc<Running>, counts: &Counts) {
     }
 }
 
+/// Callers that each make three calls of `any_call`, beside a clock and a watcher. `how` shuts the bulkhead down while
+/// they call. At most `n` tasks may run at once.
+fn storm<B: AnyBulkhead>(
+    bulkhead: &Arc<B>,
+    n: usize,
+    callers: usize,
+    any_call: fn(&Arc<B>, &Arc<Running>, &Counts),
+    how: fn(&Arc<B>, &Counts),
+) {
+    let running = Running::new(n);
+    let counts = Counts::default();
+    let over = Arc::new(AtomicBool::new(false));
+    let helpers = [clock(&over), watcher(bulkhead, &over)];
+    let callers: Vec<_> = (0..callers)
+        .map(|_| {
+            let (bulkhead, running) = (Arc::clone(bulkhead), Arc::clone(&running));
+            let counts = counts.clone();
+            thread::spawn(move || {
+                for _ in 0..3 {
+                    any_call(&bulkhead, &running, &counts);
+                }
+            })
+        })
+        .collect();
+    for _ in 0..chance(200) {
+        thread::yield_now();
+    }
+    how(bulkhead, &counts);
+    for caller in callers {
+        caller.join().unwrap();
+    }
+    over.store(true, Ordering::Relaxed);
+    for helper in helpers {
+        helper.join().unwrap();
+    }
+    // The shutdown may have left calls that still run.
+    finally(&**bulkhead);
+    running.assert_over();
+    counts.assert_are(&bulkhead.stats());
+}
+
 /// G1 to G10: three workers, three submitters of everything, a clock, a watcher, and a shutdown that comes while
 /// they are at it.
-fn everything_against(how: fn(Arc<Bulkhead>, &Counts)) -> impl Fn() + Send + Sync + 'static {
+fn everything_against(how: fn(&Arc<Bulkhead>, &Counts)) -> impl Fn() + Send + Sync {
     move || {
-        let rules = CircuitBreakerConfig::default()
-            .failure_threshold(2)
-            .success_threshold(1)
-            .isolation_duration(SECOND);
-        let config = config(3, 2).circuit_breaker(rules);
+        let config = config(3, 2).circuit_breaker(rules(2, 1, SECOND));
         let bulkhead = Arc::new(Bulkhead::new(config).unwrap());
-        let running = Running::new(3);
-        let counts = Counts::default();
-        let over = Arc::new(AtomicBool::new(false));
-        let helpers = [clock(&over), watcher(&bulkhead, &over)];
-        let submitters: Vec<_> = (0..3)
-            .map(|_| {
-                let (bulkhead, running) = (Arc::clone(&bulkhead), Arc::clone(&running));
-                let counts = counts.clone();
-                thread::spawn(move || {
-                    for _ in 0..3 {
-                        any_call(&bulkhead, &running, &counts);
-                    }
-                })
-            })
-            .collect();
-        for _ in 0..chance(200) {
-            thread::yield_now();
-        }
-        how(Arc::clone(&bulkhead), &counts);
-        for submitter in submitters {
-            submitter.join().unwrap();
-        }
-        over.store(true, Ordering::Relaxed);
-        for helper in helpers {
-            helper.join().unwrap();
-        }
-        // Whatever the shutdown did not wait for.
-        finally(&*bulkhead);
-        running.assert_over();
-        counts.assert_are(&bulkhead.stats());
+        storm(&bulkhead, 3, 3, any_call, how);
     }
 }
 
@@ -193,9 +193,9 @@ fn everything_against_shutdowns_by_tasks_and_by_two_threads() {
         "everything, several shutdowns",
         2_000,
         everything_against(|bulkhead, counts| {
-            let inside = Arc::clone(&bulkhead);
+            let inside = Arc::clone(bulkhead);
             let first = bulkhead.run(move || drop(inside.shutdown()));
-            let other = Arc::clone(&bulkhead);
+            let other = Arc::clone(bulkhead);
             let beside = thread::spawn(move || drop(other.shutdown_now()));
             drop(bulkhead.shutdown());
             beside.join().unwrap();
@@ -235,7 +235,7 @@ fn the_last_reference_goes_anywhere() {
 }
 
 /// G1, G6: as many callers as there are places, each with one call at a time, which it cancels or lets run: no
-/// call is refused, however many shells there are and whoever sweeps them.
+/// call is refused, however many tombstones there are.
 #[test]
 fn cancels_and_sweeps_refuse_nobody() {
     check("cancels and sweeps", 5_000, || {
@@ -334,7 +334,7 @@ fn nested_waits() {
 // ---- calls in their callers' threads
 
 /// One call of a random kind in this thread.
-fn any_call_here(bulkhead: &SemaphoreBulkhead, running: &Arc<Running>, counts: &Counts) {
+fn any_call_here(bulkhead: &Arc<SemaphoreBulkhead>, running: &Arc<Running>, counts: &Counts) {
     let task = running.task();
     match chance(9) {
         0 => counts.add(&bulkhead.execute(task)),
@@ -384,46 +384,13 @@ fn any_call_here(bulkhead: &SemaphoreBulkhead, running: &Arc<Running>, counts: &
     }
 }
 
-/// G1 to G10: four callers of everything for two seats and two places in line, a clock, a watcher, and a shutdown that
+/// G1 to G10: four callers of everything for two slots and two places in line, a clock, a watcher, and a shutdown that
 /// comes while they are at it.
 fn everything_here_against(how: fn(&Arc<SemaphoreBulkhead>, &Counts)) -> impl Fn() + Send + Sync {
     move || {
-        let rules = CircuitBreakerConfig::default()
-            .failure_threshold(2)
-            .success_threshold(1)
-            .isolation_duration(SECOND);
-        let config = config(2, 2).circuit_breaker(rules);
+        let config = config(2, 2).circuit_breaker(rules(2, 1, SECOND));
         let bulkhead = Arc::new(SemaphoreBulkhead::new(config).unwrap());
-        let running = Running::new(2);
-        let counts = Counts::default();
-        let over = Arc::new(AtomicBool::new(false));
-        let helpers = [clock(&over), watcher(&bulkhead, &over)];
-        let callers: Vec<_> = (0..4)
-            .map(|_| {
-                let (bulkhead, running) = (Arc::clone(&bulkhead), Arc::clone(&running));
-                let counts = counts.clone();
-                thread::spawn(move || {
-                    for _ in 0..3 {
-                        any_call_here(&bulkhead, &running, &counts);
-                    }
-                })
-            })
-            .collect();
-        for _ in 0..chance(200) {
-            thread::yield_now();
-        }
-        how(&bulkhead, &counts);
-        for caller in callers {
-            caller.join().unwrap();
-        }
-        over.store(true, Ordering::Relaxed);
-        for helper in helpers {
-            helper.join().unwrap();
-        }
-        // Whatever the shutdown did not wait for.
-        finally(&*bulkhead);
-        running.assert_over();
-        counts.assert_are(&bulkhead.stats());
+        storm(&bulkhead, 2, 4, any_call_here, how);
     }
 }
 
@@ -473,7 +440,7 @@ fn everything_here_against_shutdowns_by_a_task_and_by_two_threads() {
 }
 
 /// G1, G3, G5: as many callers as there are places, some of which go at a deadline: no call is refused, and in the end
-/// both seats are there for two calls that wait for each other.
+/// both slots are there for two calls that wait for each other.
 #[test]
 fn deadlines_in_line_lose_no_seat() {
     check("deadlines in line", 5_000, || {
@@ -522,11 +489,7 @@ fn deadlines_in_line_lose_no_seat() {
 
 /// A breaker that needs two successes to close, and has its isolation behind it.
 fn probing_breaker() -> Arc<CircuitBreaker> {
-    let rules = CircuitBreakerConfig::default()
-        .failure_threshold(2)
-        .success_threshold(2)
-        .isolation_duration(SECOND);
-    let breaker = CircuitBreaker::new("storm", rules).unwrap();
+    let breaker = CircuitBreaker::new("storm", rules(2, 2, SECOND)).unwrap();
     breaker.force_open();
     bulkman::model::advance(SECOND);
     Arc::new(breaker)

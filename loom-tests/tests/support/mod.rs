@@ -1,15 +1,22 @@
-//! How the model tests explore, and what they share.
+//! How the model tests explore interleavings, and the helpers that they share with the native tests.
 
 #![allow(
     dead_code,
     unreachable_pub,
+    unused_imports,
     reason = "each test file uses its own part"
 )]
 
+#[path = "../../../tests/support/bulkheads.rs"]
+mod bulkheads;
+#[path = "../../../tests/support/ledger.rs"]
+mod ledger;
+
+pub use bulkheads::{bulkhead, config, rules};
+pub use ledger::assert_balanced;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-
-use bulkman::{Bulkhead, BulkheadConfig, BulkheadStats};
 
 /// Explores every interleaving of `scenario` with at most `preemptions` switches away from a thread that
 /// could have gone on (`LOOM_MAX_PREEMPTIONS` overrides it), and prints how many there were. The same
@@ -31,31 +38,4 @@ pub fn explore(name: &str, preemptions: usize, scenario: fn()) {
         println!("{name}: {executions} executions, {spurious} spurious wake-ups");
         assert!(executions > 1, "the model explores nothing");
     }
-}
-
-pub fn config(n: usize, q: usize) -> BulkheadConfig {
-    BulkheadConfig::new("model")
-        .max_concurrent_calls(n)
-        .max_queue_size(q)
-}
-
-pub fn bulkhead(n: usize, q: usize) -> Bulkhead {
-    Bulkhead::new(config(n, q)).expect("a valid configuration")
-}
-
-/// The ledger's equation and its bounds.
-pub fn assert_balanced(stats: &BulkheadStats) {
-    assert_eq!(
-        stats.submitted_executions,
-        stats.rejected_executions
-            + stats.cancelled_executions
-            + stats.timed_out_executions
-            + stats.successful_executions
-            + stats.failed_executions
-            + stats.panicked_executions
-            + stats.queued_tasks
-            + stats.active_tasks,
-    );
-    assert!(stats.active_tasks <= stats.max_concurrent_calls);
-    assert!(stats.in_flight <= stats.max_concurrent_calls + stats.max_queue_size);
 }

@@ -1,6 +1,6 @@
-//! A child process that one talks to in lines.
+//! A child process that answers in lines.
 
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::process::CommandExt;
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::time::Duration;
@@ -9,7 +9,10 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, unbounded};
 
 use crate::support::PATIENCE;
 
-/// It ends when it is dropped, and that is waited for: the end of its input is its sign to go.
+/// How long a child may take to set itself up: the first one on a machine downloads and installs packages.
+pub const SETUP: Duration = Duration::from_secs(600);
+
+/// A child process. Its drop ends its input, which tells it to end, and waits for that.
 #[derive(Debug)]
 pub struct Lines {
     what: String,
@@ -18,6 +21,8 @@ pub struct Lines {
     input: Option<ChildStdin>,
     /// Disconnected when its output ends.
     output: Receiver<String>,
+    /// Its error output, which is also shown at once. Disconnected when it ends.
+    errors: Receiver<String>,
 }
 
 impl Lines {
@@ -26,25 +31,23 @@ impl Lines {
         let mut child = command
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
             // A signal to the whole group of the tests must not end it before it has tidied up.
             .process_group(0)
             .spawn()
             .unwrap_or_else(|error| panic!("{what} could not be started: {error}"));
         let input = child.stdin.take();
-        let lines = BufReader::new(child.stdout.take().expect("it is piped")).lines();
-        let (sender, output) = unbounded();
-        std::thread::spawn(move || {
-            for line in lines.map_while(Result::ok) {
-                if sender.send(line).is_err() {
-                    break;
-                }
-            }
+        let output = lines_of(child.stdout.take().expect("it is piped"), |_| ());
+        let errors = lines_of(child.stderr.take().expect("it is piped"), |line| {
+            // Not `eprintln`, which the test harness holds back until the test fails.
+            let _ = writeln!(std::io::stderr(), "{line}");
         });
         Self {
             what,
             child,
             input,
             output,
+            errors,
         }
     }
 
@@ -57,6 +60,15 @@ impl Lines {
                 panic!("{} did not answer within {within:?}", self.what)
             }
         }
+    }
+
+    /// Its error output, once it has ended.
+    pub fn last_words(&self) -> String {
+        let mut words = Vec::new();
+        while let Ok(line) = self.errors.recv_timeout(PATIENCE) {
+            words.push(line);
+        }
+        words.join("\n")
     }
 
     pub fn ask(&mut self, line: &str) -> String {
@@ -91,4 +103,21 @@ impl Drop for Lines {
         }
         let _ = self.child.wait();
     }
+}
+
+/// Reads lines in a thread that ends with them.
+fn lines_of(
+    pipe: impl Read + Send + 'static,
+    also: impl Fn(&str) + Send + 'static,
+) -> Receiver<String> {
+    let (sender, receiver) = unbounded();
+    std::thread::spawn(move || {
+        for line in BufReader::new(pipe).lines().map_while(Result::ok) {
+            also(&line);
+            if sender.send(line).is_err() {
+                break;
+            }
+        }
+    });
+    receiver
 }

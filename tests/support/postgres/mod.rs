@@ -1,7 +1,8 @@
 //! A PostgreSQL server of the test's own, Python processes that share circuit state in it, and bad networks between.
 //!
-//! All of it goes with the test process, also if that is killed: the children end with their input, which the system
-//! closes.
+//! The first start on a machine installs missing programs if it may, and otherwise fails with the command to run; see
+//! `tests/postgres/install`. All processes end with the test process, even if that is killed: the system then closes
+//! their input, and a child ends with its input.
 
 mod lines;
 mod network;

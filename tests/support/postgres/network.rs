@@ -99,7 +99,7 @@ impl Link {
         self.wire.set(Flow::Paused);
     }
 
-    /// Lets everything through, what was held back first.
+    /// Lets everything through, held-back bytes first.
     pub fn resume(&self) {
         self.wire.set(Flow::Open);
     }

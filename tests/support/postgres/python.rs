@@ -2,27 +2,23 @@
 
 use std::process::Command;
 use std::sync::OnceLock;
-use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::lines::Lines;
+use super::lines::{Lines, SETUP};
 use super::server::Server;
 
 const VENV: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/postgres/venv");
 const PEER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/postgres/peer.py");
 const FOLDER: &str = concat!(env!("CARGO_TARGET_TMPDIR"), "/python-peers");
 
-/// The first start downloads packages.
-const VENV_PATIENCE: Duration = Duration::from_secs(600);
-
 /// A process with at most one circuit in it, which it holds as bulkman does (`bulkhead`) or as a policy.
 ///
-/// What goes wrong in Python is a panic here, with the text of the exception.
+/// An exception in Python is a panic here, with its text.
 #[derive(Debug)]
 pub struct Python(Lines);
 
-/// What bulkman's `BulkheadThreading` is made with.
+/// The settings of bulkman's `BulkheadThreading`.
 #[derive(Debug, Clone, Copy)]
 pub struct Bulkman {
     pub failure_threshold: u32,
@@ -41,7 +37,7 @@ impl Default for Bulkman {
     }
 }
 
-/// What resilient-circuit's `CircuitProtectorPolicy` is made with.
+/// The settings of resilient-circuit's `CircuitProtectorPolicy`.
 #[derive(Debug, Clone, Copy)]
 pub struct Policy {
     pub failure_limit: (u32, u32),
@@ -71,7 +67,7 @@ pub enum Outcome {
     CircuitOpen,
 }
 
-/// What a process holds for true.
+/// The circuit, as a process sees it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct State {
     /// `CLOSED`, `OPEN` or `HALF_OPEN`.
@@ -142,7 +138,7 @@ impl Python {
         assert_eq!(status, 0, "{output}");
     }
 
-    /// The library's own tool: its exit status and what it said.
+    /// Runs the library's own tool, and returns its exit status and its output.
     pub fn tool(&mut self, arguments: &[&str]) -> (i64, String) {
         let answer = self.ask("tool", json!({ "arguments": arguments }));
         let status = answer["status"].as_i64().expect("a number");
@@ -253,13 +249,13 @@ impl Python {
         answer["existed"].as_bool().expect("a boolean")
     }
 
-    /// Sets its wall clock ahead of the real one, or behind; what it shows now.
+    /// Sets its wall clock ahead of the real one, or behind, and returns the time that it shows now.
     pub fn set_clock_ahead(&mut self, seconds: f64) -> f64 {
         let answer = self.ask("clock", json!({ "ahead": seconds }));
         answer["now"].as_f64().expect("a number")
     }
 
-    /// What the libraries have logged since the last time: a level and a message each.
+    /// The lines that the libraries have logged since the last time: a level and a message each.
     pub fn log(&mut self) -> Vec<String> {
         let answer = self.ask("log", json!({}));
         list(&answer["log"]).map(text).collect()
@@ -360,7 +356,7 @@ fn python() -> &'static str {
     PYTHON.get_or_init(|| {
         let script = Lines::start(VENV, Command::new("bash").arg(VENV).arg(FOLDER));
         script
-            .next(VENV_PATIENCE)
-            .unwrap_or_else(|| panic!("no Python peers; {VENV} has said on stderr why"))
+            .next(SETUP)
+            .unwrap_or_else(|| panic!("no Python peers: {}", script.last_words()))
     })
 }

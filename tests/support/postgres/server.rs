@@ -1,7 +1,7 @@
 //! A PostgreSQL server that the tests start, and treat badly.
 //!
-//! `connect_timeout` of this client bounds the TCP connection, not what is said on it: against a server that is
-//! frozen, or through a paused link, a connection of the tests themselves would wait for ever.
+//! The `connect_timeout` of this client limits only the TCP connection. A test that connects to a frozen server, or
+//! through a paused link, would wait for ever.
 
 use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -9,7 +9,7 @@ use std::sync::{Mutex, OnceLock, PoisonError};
 
 use postgres::{Client, NoTls, SimpleQueryMessage};
 
-use super::lines::Lines;
+use super::lines::{Lines, SETUP};
 use crate::support::PATIENCE;
 
 const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/postgres/server");
@@ -30,7 +30,7 @@ const TABLE: &str = "
 
 /// A server with a data folder of its own, both gone when it is dropped or when the test process ends.
 ///
-/// Who has it alone may stop it; the shared one runs for as long as the process does.
+/// A test may stop its own server. The shared one runs as long as the process does.
 pub struct Server {
     script: Lines,
     parts: Vec<(String, String)>,
@@ -67,8 +67,8 @@ impl Server {
     /// A new one, without the table.
     pub fn start() -> Self {
         let script = Lines::start(SCRIPT, Command::new("bash").arg(SCRIPT).arg("run"));
-        let Some(dsn) = script.next(PATIENCE) else {
-            panic!("no PostgreSQL server; {SCRIPT} has said on stderr why");
+        let Some(dsn) = script.next(SETUP) else {
+            panic!("no PostgreSQL server: {}", script.last_words());
         };
         let parts = dsn
             .split(' ')

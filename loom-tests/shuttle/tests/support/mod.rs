@@ -1,6 +1,18 @@
-//! How the schedules are run, and what is checked in each.
+//! How the schedules run, and the checks of each.
 
-#![allow(unreachable_pub, reason = "a module of the tests")]
+#![allow(
+    dead_code,
+    unreachable_pub,
+    reason = "a module of the tests, with helpers of others"
+)]
+
+#[path = "../../../../tests/support/bulkheads.rs"]
+mod bulkheads;
+#[path = "../../../../tests/support/ledger.rs"]
+mod ledger;
+
+pub use bulkheads::{config, rules};
+pub use ledger::assert_balanced;
 
 use std::hash::{BuildHasher, RandomState};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -10,8 +22,9 @@ use bulkman::{Bulkhead, BulkheadError, BulkheadStats, ExecutionResult, Semaphore
 use shuttle::rand::Rng;
 use shuttle::scheduler::{PctScheduler, RandomScheduler, Scheduler};
 
-/// Runs `scenario` in `schedules` random schedules and in as many that the PCT algorithm chooses, and prints how
-/// many there were, and their seed; in some of them the first waits end without a reason. `SHUTTLE_RANDOM_SEED` repeats a seed, `SHUTTLE_SCHEDULES` sets how many.
+/// Runs `scenario` in `schedules` random schedules and in as many that the PCT algorithm chooses, and prints how many
+/// there were, and their seed; in some of them the first waits end without a reason. `SHUTTLE_RANDOM_SEED` repeats a
+/// seed, `SHUTTLE_SCHEDULES` sets how many.
 pub fn check(name: &str, schedules: usize, scenario: impl Fn() + Send + Sync + 'static) {
     let schedules = match std::env::var("SHUTTLE_SCHEDULES") {
         Ok(number) => number.parse().expect("a number of schedules"),
@@ -58,33 +71,26 @@ pub trait AnyBulkhead: Send + Sync + 'static {
     fn end(&self);
 }
 
-impl AnyBulkhead for Bulkhead {
-    fn stats(&self) -> BulkheadStats {
-        self.stats()
-    }
+macro_rules! any_bulkhead {
+    ($bulkhead:ty) => {
+        impl AnyBulkhead for $bulkhead {
+            fn stats(&self) -> BulkheadStats {
+                self.stats()
+            }
 
-    fn available_capacity(&self) -> usize {
-        self.available_capacity()
-    }
+            fn available_capacity(&self) -> usize {
+                self.available_capacity()
+            }
 
-    fn end(&self) {
-        self.shutdown();
-    }
+            fn end(&self) {
+                self.shutdown();
+            }
+        }
+    };
 }
 
-impl AnyBulkhead for SemaphoreBulkhead {
-    fn stats(&self) -> BulkheadStats {
-        self.stats()
-    }
-
-    fn available_capacity(&self) -> usize {
-        self.available_capacity()
-    }
-
-    fn end(&self) {
-        self.shutdown();
-    }
-}
+any_bulkhead!(Bulkhead);
+any_bulkhead!(SemaphoreBulkhead);
 
 /// Waits for the end, and finds nothing left behind.
 pub fn finally(bulkhead: &impl AnyBulkhead) {
@@ -186,24 +192,6 @@ impl Counts {
         assert_eq!(stats.panicked_executions, panicked, "{stats}");
         assert_eq!(stats.successful_executions, succeeded + left, "{stats}");
     }
-}
-
-/// The ledger's equation and its bounds.
-pub fn assert_balanced(stats: &BulkheadStats) {
-    assert_eq!(
-        stats.submitted_executions,
-        stats.rejected_executions
-            + stats.cancelled_executions
-            + stats.timed_out_executions
-            + stats.successful_executions
-            + stats.failed_executions
-            + stats.panicked_executions
-            + stats.queued_tasks
-            + stats.active_tasks,
-        "{stats}"
-    );
-    assert!(stats.active_tasks <= stats.max_concurrent_calls, "{stats}");
-    assert!(stats.in_flight <= stats.max_concurrent_calls + stats.max_queue_size);
 }
 
 /// No counter goes back from one snapshot to the next.

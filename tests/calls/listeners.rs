@@ -1,0 +1,250 @@
+//! Listeners hear every event in time and in the right thread. They may use the bulkhead, and may panic.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread::{self, ThreadId};
+use std::time::Duration;
+
+use bulkman::{Bulkhead, BulkheadEvent, BulkheadListener, FinishedOutcome, ManualClock};
+
+use crate::support::{SECOND, assert_balanced, config, eventually, occupy, wait};
+
+/// Writes down what it hears, in words.
+#[derive(Clone, Default)]
+struct Journal(Arc<Mutex<Vec<String>>>);
+
+impl BulkheadListener for Journal {
+    fn on_event(&self, event: &BulkheadEvent<'_>) {
+        let line = match event {
+            BulkheadEvent::Rejected {
+                reason, operation, ..
+            } => {
+                let why = if reason.is_full() {
+                    "full"
+                } else if reason.is_circuit_open() {
+                    "circuit open"
+                } else {
+                    "shut down"
+                };
+                format!("rejected {why} {}", operation.unwrap_or("-"))
+            }
+            BulkheadEvent::Started { call, .. } => {
+                assert_eq!(call.bulkhead, "test");
+                format!("started {}", call.operation.unwrap_or("-"))
+            }
+            BulkheadEvent::Finished { call, outcome, .. } => {
+                format!("{outcome:?} {}", call.operation.unwrap_or("-"))
+            }
+            BulkheadEvent::Expired {
+                call, queued_time, ..
+            } => format!("expired {} {queued_time:?}", call.operation.unwrap_or("-")),
+            BulkheadEvent::Cancelled {
+                call, queued_time, ..
+            } => format!(
+                "cancelled {} {queued_time:?}",
+                call.operation.unwrap_or("-")
+            ),
+            BulkheadEvent::CircuitChanged { change, .. } => {
+                format!("circuit {} to {}", change.from, change.to)
+            }
+            BulkheadEvent::ShuttingDown { bulkhead, .. } => format!("shutting down {bulkhead}"),
+            other => panic!("unheard of: {other:?}"),
+        };
+        self.0.lock().unwrap().push(line);
+    }
+}
+
+impl Journal {
+    /// The lines since the last time.
+    fn read(&self) -> Vec<String> {
+        std::mem::take(&mut self.0.lock().unwrap())
+    }
+}
+
+fn journaled(n: usize, q: usize) -> (Bulkhead, Journal, ManualClock) {
+    let (journal, clock) = (Journal::default(), ManualClock::new());
+    let config = config(n, q).circuit_breaker(Default::default());
+    let built = Bulkhead::builder(config)
+        .clock(clock.clone())
+        .listener(journal.clone())
+        .build();
+    (built.unwrap(), journal, clock)
+}
+
+#[test]
+fn a_listener_hears_of_each_kind_of_event_before_its_outcome_can_be_seen() {
+    let (bulkhead, journal, clock) = journaled(1, 1);
+    let named = |name: &'static str| bulkhead.call().operation(name);
+
+    assert!(wait(named("a").run(|| ())).is_success());
+    assert_eq!(journal.read(), ["started a", "Succeeded a"]);
+    assert!(
+        wait(named("b").execute(|| Err::<(), _>(())))
+            .error()
+            .is_some()
+    );
+    assert_eq!(journal.read(), ["started b", "Failed b"]);
+    let result: bulkman::ExecutionResult<(), _> = wait(named("c").run(|| panic!("c")));
+    assert!(result.error().is_some());
+    assert_eq!(journal.read(), ["started c", "Panicked c"]);
+
+    let busy = occupy(&bulkhead, 1);
+    assert_eq!(journal.read(), ["started -"]);
+    let queued = named("d").run(|| ());
+    assert!(wait(named("e").run(|| ())).error().is_some());
+    assert!(named("f").try_execute(|| Ok::<_, ()>(())).is_err());
+    assert_eq!(journal.read(), ["rejected full e", "rejected full f"]);
+    clock.advance(2 * SECOND);
+    assert!(queued.cancel());
+    assert_eq!(journal.read(), ["cancelled d 2s"]);
+    let queued = named("g").queue_timeout(SECOND).run(|| ());
+    clock.advance(SECOND);
+    assert!(queued.wait().error().is_some());
+    assert_eq!(journal.read(), ["expired g 1s"]);
+    busy.finish();
+    assert_eq!(journal.read(), ["Succeeded -"]);
+
+    bulkhead.circuit_breaker().unwrap().force_open();
+    assert!(wait(named("h").run(|| ())).error().is_some());
+    assert_eq!(
+        journal.read(),
+        ["circuit closed to open", "rejected circuit open h"]
+    );
+    let _ = bulkhead.shutdown();
+    let _ = bulkhead.shutdown();
+    assert!(wait(bulkhead.run(|| ())).error().is_some());
+    assert_eq!(
+        journal.read(),
+        ["shutting down test", "rejected shut down -"]
+    );
+}
+
+#[test]
+fn a_listener_hears_what_a_shutdown_cancels() {
+    let (bulkhead, journal, _clock) = journaled(1, 2);
+    let busy = occupy(&bulkhead, 1);
+    let queued = [
+        bulkhead.call().operation("x").run(|| ()),
+        bulkhead.call().operation("y").run(|| ()),
+    ];
+    let _ = journal.read();
+    let _ = bulkhead.shutdown_now();
+    assert_eq!(
+        journal.read(),
+        ["shutting down test", "cancelled x 0ns", "cancelled y 0ns"]
+    );
+    drop(queued);
+    busy.finish();
+}
+
+#[test]
+fn events_carry_the_calls_id_and_times_and_come_in_the_thread_of_the_happening() {
+    #[derive(Debug, PartialEq)]
+    struct Heard {
+        thread: ThreadId,
+        id: String,
+        times: (Duration, Option<Duration>),
+    }
+
+    let heard = Arc::new(Mutex::new(Vec::new()));
+    let clock = ManualClock::new();
+    let bulkhead = Bulkhead::builder(config(1, 1))
+        .clock(clock.clone())
+        .listener({
+            let heard = Arc::clone(&heard);
+            move |event: &BulkheadEvent<'_>| {
+                let (id, times) = match event {
+                    BulkheadEvent::Started {
+                        call, queued_time, ..
+                    } => (call.execution_id.to_string(), (*queued_time, None)),
+                    BulkheadEvent::Finished {
+                        call,
+                        outcome,
+                        queued_time,
+                        execution_time,
+                        ..
+                    } => {
+                        assert_eq!(*outcome, FinishedOutcome::Succeeded);
+                        let times = (*queued_time, Some(*execution_time));
+                        (call.execution_id.to_string(), times)
+                    }
+                    _ => return,
+                };
+                let thread = thread::current().id();
+                heard.lock().unwrap().push(Heard { thread, id, times });
+            }
+        })
+        .build()
+        .unwrap();
+    let busy = occupy(&bulkhead, 1);
+    let moves = clock.clone();
+    let handle = bulkhead.run(move || {
+        moves.advance(3 * SECOND);
+        thread::current().id()
+    });
+    clock.advance(2 * SECOND);
+    busy.finish();
+    let id = handle.execution_id().to_string();
+    let thread = handle.wait().into_result().unwrap();
+    let heard = heard.lock().unwrap();
+    let times = [(2 * SECOND, None), (2 * SECOND, Some(3 * SECOND))];
+    let ours: Vec<_> = heard.iter().filter(|h| h.id == id).collect();
+    assert_eq!(ours.len(), 2);
+    for (ours, times) in ours.into_iter().zip(times) {
+        assert_eq!((ours.thread, ours.times), (thread, times));
+    }
+}
+
+#[test]
+fn all_listeners_are_told_in_order_and_one_that_panics_does_not_keep_the_others_from_it() {
+    let told = Arc::new(Mutex::new(Vec::new()));
+    let listener = |number: u32| {
+        let told = Arc::clone(&told);
+        move |_: &BulkheadEvent<'_>| {
+            told.lock().unwrap().push(number);
+            assert_ne!(number, 2, "a listener that panics");
+        }
+    };
+    let bulkhead = Bulkhead::builder(config(2, 2))
+        .listener(listener(1))
+        .listener(listener(2))
+        .listener(listener(3))
+        .build()
+        .unwrap();
+    assert!(wait(bulkhead.run(|| ())).is_success());
+    assert_eq!(*told.lock().unwrap(), [1, 2, 3, 1, 2, 3]);
+    let busy = occupy(&bulkhead, 2);
+    assert!(bulkhead.run(|| ()).cancel());
+    busy.finish();
+    assert_eq!(bulkhead.available_capacity(), 4);
+    assert!(bulkhead.shutdown().is_clean());
+    assert!(wait(bulkhead.run(|| ())).error().is_some());
+    assert_balanced(&bulkhead.stats());
+}
+
+#[test]
+fn a_listener_may_use_the_bulkhead() {
+    let slot: Arc<std::sync::OnceLock<Arc<Bulkhead>>> = Arc::default();
+    let heard = Arc::new(AtomicUsize::new(0));
+    let bulkhead = Bulkhead::builder(config(1, 1))
+        .listener({
+            let (slot, heard) = (Arc::clone(&slot), Arc::clone(&heard));
+            move |event: &BulkheadEvent<'_>| {
+                let Some(bulkhead) = slot.get() else { return };
+                assert_balanced(&bulkhead.stats());
+                if matches!(event, BulkheadEvent::Finished { .. })
+                    && heard.fetch_add(1, Ordering::SeqCst) == 0
+                {
+                    // The finished call still has its place, the other one is free.
+                    drop(bulkhead.run(|| ()));
+                }
+            }
+        })
+        .build()
+        .unwrap();
+    let bulkhead = slot.get_or_init(|| Arc::new(bulkhead));
+    assert!(wait(bulkhead.run(|| ())).is_success());
+    eventually("both have finished", || heard.load(Ordering::SeqCst) == 2);
+    let _ = bulkhead.shutdown();
+    assert_eq!(bulkhead.stats().successful_executions, 2);
+}

@@ -1,0 +1,54 @@
+//! Calls of a bulkhead with worker threads: how they get in, wait, run, end and are counted.
+
+#![expect(unreachable_pub, reason = "a test binary has no users")]
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod admission;
+mod config;
+mod context;
+mod context_vars;
+mod errors;
+mod helpers;
+mod listeners;
+mod nested;
+mod operation;
+mod ownership;
+mod panic;
+mod queue_timeout;
+mod queued_time;
+mod refusal;
+mod thread_locals;
+mod timeout;
+mod waiting_for_a_place;
+mod worker_hooks;
+mod wrap;
+
+/// Cancelling calls.
+mod cancel {
+    mod helpers;
+    mod many;
+    mod on_drop;
+    mod queued;
+    mod running;
+}
+
+/// The handle of a call.
+mod handle {
+    mod awaited_limits;
+    mod awaiting;
+    mod dropping;
+    mod helpers;
+    mod waiting;
+}
+
+/// The numbers: exact after every outcome, balanced in every snapshot.
+mod ledger {
+    mod abandoned;
+    mod distributions;
+    mod helpers;
+    mod outcomes;
+    mod reset;
+    mod under_load;
+}

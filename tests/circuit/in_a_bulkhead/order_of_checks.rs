@@ -1,0 +1,30 @@
+//! The order of the checks: shut down, full, open circuit.
+
+use bulkman::BulkheadError;
+
+use super::helpers::{build, is_refused};
+use crate::support::{config, occupy, wait};
+
+#[test]
+fn full_is_said_before_the_circuit_is_asked() {
+    let (bulkhead, _clock) = build(config(1, 0));
+    let busy = occupy(&bulkhead, 1);
+    bulkhead.circuit_breaker().unwrap().force_open();
+    assert!(matches!(
+        wait(bulkhead.run(|| ())).error(),
+        Some(BulkheadError::Full { .. })
+    ));
+    busy.finish();
+    assert!(is_refused(&bulkhead));
+}
+
+#[test]
+fn shut_down_is_said_before_anything_else() {
+    let (bulkhead, _clock) = build(config(1, 0));
+    bulkhead.circuit_breaker().unwrap().force_open();
+    let _ = bulkhead.shutdown();
+    assert!(matches!(
+        wait(bulkhead.run(|| ())).error(),
+        Some(BulkheadError::ShutDown { .. })
+    ));
+}

@@ -1,0 +1,116 @@
+//! Listeners hear events in the thread of the caller.
+
+use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::Duration;
+
+use bulkman::{BulkheadEvent, BulkheadState, ManualClock, SemaphoreBulkhead};
+
+use super::helpers::{Inside, assert_idle, queued};
+use crate::support::{config, in_time};
+
+#[test]
+fn listeners_hear_of_everything_in_the_callers_thread() {
+    let heard = Arc::new(Mutex::new(Vec::new()));
+    let ear = Arc::clone(&heard);
+    let bulkhead = SemaphoreBulkhead::builder(config(1, 1))
+        .clock(ManualClock::new())
+        .listener(move |event: &BulkheadEvent<'_>| {
+            let name = match event {
+                BulkheadEvent::Rejected { operation, .. } => format!("rejected {operation:?}"),
+                BulkheadEvent::Started { call, .. } => {
+                    let me = bulkman::current().expect("it is its turn");
+                    assert_eq!(me.execution_id(), call.execution_id);
+                    format!("started {:?}", call.operation)
+                }
+                BulkheadEvent::Finished { outcome, .. } => format!("finished {outcome:?}"),
+                BulkheadEvent::Expired { queued_time, .. } => format!("expired {queued_time:?}"),
+                BulkheadEvent::Cancelled { .. } => "cancelled".into(),
+                BulkheadEvent::ShuttingDown { bulkhead, .. } => {
+                    format!("{bulkhead} is shutting down")
+                }
+                _ => "another".into(),
+            };
+            ear.lock().unwrap().push((thread::current().id(), name));
+            panic!("nobody minds");
+        })
+        .build()
+        .unwrap();
+    let heard = || {
+        let all = std::mem::take(&mut *heard.lock().unwrap());
+        all.into_iter().unzip::<_, _, Vec<_>, Vec<_>>()
+    };
+    let here = thread::current().id();
+
+    let _ = bulkhead.call().operation("a").run(|| ());
+    let _ = bulkhead.execute(|| Err::<(), _>(()));
+    let _ = bulkhead.run(|| -> () { panic!("on purpose") });
+    let (threads, events) = heard();
+    assert!(threads.iter().all(|thread| *thread == here));
+    assert_eq!(
+        events,
+        [
+            "started Some(\"a\")",
+            "finished Succeeded",
+            "started None",
+            "finished Failed",
+            "started None",
+            "finished Panicked"
+        ]
+    );
+    thread::scope(|scope| {
+        let inside = Inside::new(scope, &bulkhead, 1);
+        heard();
+        let _ = bulkhead.call().queue_timeout(Duration::ZERO).run(|| ());
+        let waiting = scope.spawn(|| bulkhead.run(|| ()));
+        queued(&bulkhead, 1);
+        let _ = bulkhead.call().operation("b").run(|| ());
+        let _ = bulkhead.shutdown_now();
+        let cancelled_in = waiting.thread().id();
+        assert!(waiting.join().unwrap().error().is_some());
+        let (threads, events) = heard();
+        assert_eq!(threads, [here, here, here, cancelled_in]);
+        assert_eq!(
+            events,
+            [
+                "expired 0ns",
+                "rejected Some(\"b\")",
+                "test is shutting down",
+                "cancelled"
+            ]
+        );
+        inside.finish();
+    });
+    assert_idle(&bulkhead);
+}
+
+/// A listener that makes a call, or shuts the bulkhead down, waits for nothing that it holds itself.
+#[test]
+fn listeners_may_use_their_bulkhead() {
+    let itself = Arc::new(Mutex::new(std::sync::Weak::<SemaphoreBulkhead>::new()));
+    let seen = Arc::clone(&itself);
+    let depth = Mutex::new(0);
+    let bulkhead = SemaphoreBulkhead::builder(config(1, 4))
+        .listener(move |event: &BulkheadEvent<'_>| {
+            let Some(bulkhead) = seen.lock().unwrap().upgrade() else {
+                return;
+            };
+            if std::mem::replace(&mut *depth.lock().unwrap(), 1) == 0 {
+                assert!(bulkhead.run(|| ()).is_success());
+                if matches!(event, BulkheadEvent::Finished { .. }) {
+                    bulkhead.shutdown();
+                }
+                *depth.lock().unwrap() = 0;
+            }
+        })
+        .build()
+        .unwrap();
+    let bulkhead = Arc::new(bulkhead);
+    *itself.lock().unwrap() = Arc::downgrade(&bulkhead);
+    let stats = in_time(move || {
+        assert!(bulkhead.run(|| ()).is_success());
+        bulkhead.stats()
+    });
+    assert_eq!(stats.state, BulkheadState::ShutDown);
+    assert_eq!(stats.in_flight, 0, "{stats}");
+}

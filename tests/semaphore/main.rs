@@ -1,0 +1,19 @@
+//! Semaphore bulkheads, whose tasks run in the threads of their callers.
+
+#![expect(unreachable_pub, reason = "a test binary has no users")]
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod admission;
+mod calls;
+mod circuit;
+mod config;
+mod current;
+mod helpers;
+mod ledger;
+mod limits;
+mod listeners;
+mod nested;
+mod shutdown;
+mod wrap;

@@ -1,0 +1,18 @@
+//! Shutting down a bulkhead with worker threads: every call is refused or gets its outcome, and the threads are really
+//! gone.
+
+#![expect(unreachable_pub, reason = "a test binary has no users")]
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod from_within;
+mod graceful;
+mod helpers;
+mod last_owner;
+mod leaks;
+mod on_drop;
+mod races;
+mod report;
+mod several;
+mod with_a_limit;
