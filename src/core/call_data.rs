@@ -1,14 +1,14 @@
 //! What every admitted call has, whatever its types and wherever it runs, and what its own task can ask it.
 
 use std::borrow::Cow;
-use std::hash::{BuildHasher, Hasher, RandomState};
+use std::cell::Cell;
+use std::hash::{BuildHasher, RandomState};
 use std::time::{Duration, Instant};
 
 use uuid::Uuid;
 
 use crate::event::CallInfo;
-use crate::panic::{catch, discard};
-use crate::sync::{AtomicBool, Limit, earlier};
+use crate::sync::{self, AtomicBool, Limit, earlier};
 
 pub(crate) struct CallData {
     pub(crate) execution_id: Uuid,
@@ -106,13 +106,34 @@ impl CallData {
     }
 }
 
-/// A random (v4) UUID. In a thread-local destructor the usual source of random numbers may be gone: then from the
-/// standard library's.
+sync::thread_local! {
+    /// Where this thread's ids come from. It has no destructor, so it can be used in the destructors of other thread-local
+    /// values. A usual generator of random numbers has one, and panics when it is used after that.
+    static IDS: IdSource = IdSource::default();
+}
+
+/// Makes ids: the hashes of 0, 1, 2 and so on.
+///
+/// The hash is SipHash, keyed with 128 bits that the standard library gets from the system for each thread. Without the
+/// keys nobody can tell the next id from those before. Still, an id is there to be written into logs and compared. It is
+/// no secret and no token.
+#[derive(Default)]
+struct IdSource {
+    keys: RandomState,
+    counter: Cell<u64>,
+}
+
+impl IdSource {
+    fn next(&self) -> u64 {
+        let number = self.counter.get();
+        self.counter.set(number.wrapping_add(1));
+        self.keys.hash_one(number)
+    }
+}
+
+/// A random (v4) UUID.
 pub(crate) fn new_execution_id() -> Uuid {
-    catch(Uuid::new_v4).unwrap_or_else(|payload| {
-        discard(payload);
-        let random = || RandomState::new().build_hasher().finish();
-        let bytes = (u128::from(random()) << 64 | u128::from(random())).to_ne_bytes();
-        uuid::Builder::from_random_bytes(bytes).into_uuid()
-    })
+    let (high, low) = IDS.with(|ids| (ids.next(), ids.next()));
+    let bytes = (u128::from(high) << 64 | u128::from(low)).to_ne_bytes();
+    uuid::Builder::from_random_bytes(bytes).into_uuid()
 }

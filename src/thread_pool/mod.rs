@@ -9,6 +9,7 @@
 //! | `queue` | the entries between submitters and workers, and the tombstones among them |
 //! | `sleep` | how a worker without work sleeps, and which one is woken |
 //! | `worker` | the life of a worker thread |
+//! | `thread_name` | how worker threads are called |
 //! | `inner` | what bulkhead, workers and calls share |
 
 mod bulkhead;
@@ -18,6 +19,7 @@ mod queue;
 mod sleep;
 mod submit;
 mod task_cell;
+mod thread_name;
 mod worker;
 
 pub use bulkhead::Bulkhead;
