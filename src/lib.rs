@@ -118,8 +118,8 @@ pub use clock::{Clock, ManualClock};
 pub use config::BulkheadConfig;
 pub use context::{CapturedContext, ContextPropagator};
 pub use core::{
-    BulkheadBuilder, Call, CurrentExecution, EveryError, FailureClassifier, FailureIf, RunningTask,
-    SemaphoreKind, ShutdownReport, ThreadPoolKind, current,
+    BulkheadBuilder, Call, CancelReason, CurrentExecution, EveryError, FailureClassifier,
+    FailureIf, RunningTask, SemaphoreKind, ShutdownReport, ThreadPoolKind, current,
 };
 pub use error::{BuildError, BulkheadError, RejectReason, Rejected};
 pub use event::{BulkheadEvent, BulkheadListener, CallInfo, FinishedOutcome};

@@ -39,6 +39,11 @@ pub struct CircuitBreakerConfig {
     pub window: usize,
     /// How many outcomes `failure_rate` wants to see before it judges; at most `window`.
     pub minimum_calls: usize,
+    /// Whether a call that a bulkhead runs beyond its caller's limit is a failure, whatever it returns.
+    pub timeouts_are_failures: bool,
+    /// Whether a call that its handle cancelled while it ran, and that returned `Err`, counts neither as a failure nor as a
+    /// success.
+    pub cancelled_calls_are_neutral: bool,
 }
 
 impl Default for CircuitBreakerConfig {
@@ -50,6 +55,8 @@ impl Default for CircuitBreakerConfig {
             failure_rate: None,
             window: 100,
             minimum_calls: 100,
+            timeouts_are_failures: true,
+            cancelled_calls_are_neutral: true,
         }
     }
 }
@@ -97,6 +104,34 @@ impl CircuitBreakerConfig {
     #[must_use]
     pub fn minimum_calls(mut self, calls: usize) -> Self {
         self.minimum_calls = calls;
+        self
+    }
+
+    /// Sets whether a call that runs beyond its caller's limit is a failure. Default: true.
+    ///
+    /// The limit is [`Call::timeout`](crate::Call::timeout) or
+    /// [`execution_timeout`](crate::BulkheadConfig::execution_timeout). A failure counts at the moment when the caller leaves
+    /// with [`Timeout`](crate::BulkheadError::Timeout), and when the task ends if no caller waited at that moment. What the
+    /// task returns later counts no more. A call that never started is no failure. With `false`, a call counts by what its
+    /// task returns, however late.
+    #[must_use]
+    pub fn timeouts_are_failures(mut self, are_failures: bool) -> Self {
+        self.timeouts_are_failures = are_failures;
+        self
+    }
+
+    /// Sets whether an `Err` is neutral, and so neither a failure nor a success, if the call was cancelled while its task
+    /// ran. Default: true.
+    ///
+    /// A handle cancels a call, by [`cancel`](crate::ExecutionHandle::cancel) or by its
+    /// [drop](crate::ExecutionHandle::cancel_on_drop). A task that returns `Err` because of that says nothing about the
+    /// dependency. This goes before a classifier, since an error often does not tell where it comes from. A call whose
+    /// caller's limit has passed is a [failure](Self::timeouts_are_failures) all the same; a panic is a failure, and `Ok` is
+    /// a success. With `false`, the classifier alone decides: it runs inside the task, where
+    /// [`cancel_reason`](crate::CurrentExecution::cancel_reason) tells it.
+    #[must_use]
+    pub fn cancelled_calls_are_neutral(mut self, are_neutral: bool) -> Self {
+        self.cancelled_calls_are_neutral = are_neutral;
         self
     }
 

@@ -99,9 +99,8 @@ pub(crate) fn execute<T, E>(
             )
         }
     };
-    if let (Some(breaker), Some(ticket)) = (&engine.breaker, ticket) {
-        breaker.settle(ticket, verdict);
-    }
+    let is_err = outcome == FinishedOutcome::Failed;
+    engine.judge_end(data, ticket, is_err, verdict, ended);
     engine.tell(|| BulkheadEvent::Finished {
         call: info,
         outcome,
@@ -125,9 +124,7 @@ pub(crate) fn release_unstarted<E>(
     ticket: Option<Ticket>,
     reason: &EndReason<E>,
 ) {
-    if let (Some(breaker), Some(ticket)) = (&engine.breaker, ticket) {
-        breaker.settle(ticket, Verdict::None);
-    }
+    engine.give_ticket_back(ticket);
     match reason {
         EndReason::Cancelled { by_shutdown } => engine.ledger.shared.cancel(*by_shutdown),
         _ => engine.ledger.shared.time_out(),

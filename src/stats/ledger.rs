@@ -61,7 +61,10 @@ fn bump(counter: &AtomicU64) {
 #[derive(Default)]
 pub(crate) struct SharedCounters {
     rejected_full: AtomicU64,
+    /// Calls that the circuit refused before they had a place.
     rejected_circuit_open: AtomicU64,
+    /// Calls that the circuit refused when they had a place.
+    rejected_admitted: AtomicU64,
     rejected_shut_down: AtomicU64,
     cancelled: AtomicU64,
     /// How many of `cancelled` a shutdown has cancelled.
@@ -86,6 +89,10 @@ impl SharedCounters {
 
     pub(crate) fn reject_circuit_open(&self) {
         count(&self.rejected_circuit_open);
+    }
+
+    pub(crate) fn reject_admitted(&self) {
+        count(&self.rejected_admitted);
     }
 
     pub(crate) fn reject_shut_down(&self) {
@@ -203,9 +210,8 @@ impl Ledger {
         let finished: u64 = ended.iter().sum();
         let cancelled = load(&shared.cancelled);
         let timed_out = load(&shared.timed_out);
-        // A call that the circuit refuses holds a permit for a moment.
-        let rejected_circuit_open = load(&shared.rejected_circuit_open);
-        let ended_all = finished + cancelled + timed_out + rejected_circuit_open;
+        let rejected_admitted = load(&shared.rejected_admitted);
+        let ended_all = finished + cancelled + timed_out + rejected_admitted;
         let abandoned = load(&shared.abandoned);
         let in_flight = admitted().saturating_sub(ended_all).min(capacity);
         // Another cut: a nested call is in flight, and not one of the active.
@@ -214,7 +220,7 @@ impl Ledger {
             ended,
             started: finished + active + nested,
             rejected_full: load(&shared.rejected_full),
-            rejected_circuit_open,
+            rejected_circuit_open: load(&shared.rejected_circuit_open) + rejected_admitted,
             rejected_shut_down: load(&shared.rejected_shut_down),
             cancelled,
             cancelled_by_shutdown: load(&shared.cancelled_by_shutdown),

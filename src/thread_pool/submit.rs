@@ -122,9 +122,8 @@ where
     let work = Work {
         task: into_task(f, classifier),
         contexts,
-        ticket,
     };
-    let cell = Arc::new(TaskCell::new(data, Arc::clone(inner), work));
+    let cell = Arc::new(TaskCell::new(data, Arc::clone(inner), ticket, work));
     permit.into_parked();
     inner.queue.push(Arc::clone(&cell) as Arc<dyn Job>);
     if engine.is_discarding() {

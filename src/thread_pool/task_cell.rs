@@ -43,6 +43,8 @@ use crate::sync::{AtomicU8, Mutex, Ordering, Thread, earlier, this_thread};
 pub(super) struct TaskCell<F, T, E> {
     data: CallData,
     inner: Arc<Inner>,
+    /// What the circuit gave the call on its way in.
+    ticket: Option<Ticket>,
     /// Follows the stage, for looks without the lock. Never ahead of it.
     phase: AtomicU8,
     state: Mutex<State<F, T, E>>,
@@ -64,7 +66,11 @@ struct State<F, T, E> {
 
 enum Stage<F, T, E> {
     Queued(Work<F>),
-    Running { since: Instant },
+    /// The ticket is there for a waiter that leaves at its limit.
+    Running {
+        since: Instant,
+        ticket: Option<Ticket>,
+    },
     Leaving,
     Finished(Outcome<T, E>),
     Over,
@@ -85,7 +91,6 @@ enum Handle {
 pub(super) struct Work<F> {
     pub(super) task: F,
     pub(super) contexts: CapturedContexts,
-    pub(super) ticket: Option<Ticket>,
 }
 
 /// A call as its handle sees it.
@@ -114,6 +119,7 @@ enum Look<T, E> {
     OverLimit {
         since: Instant,
         now: Instant,
+        ticket: Option<Ticket>,
     },
     /// Nothing changes until then; `None`: until woken.
     NotYet(Option<Instant>),
@@ -122,10 +128,16 @@ enum Look<T, E> {
 // ---- transitions: the only code that changes the stage
 
 impl<F, T, E> TaskCell<F, T, E> {
-    pub(super) fn new(data: CallData, inner: Arc<Inner>, work: Work<F>) -> Self {
+    pub(super) fn new(
+        data: CallData,
+        inner: Arc<Inner>,
+        ticket: Option<Ticket>,
+        work: Work<F>,
+    ) -> Self {
         Self {
             data,
             inner,
+            ticket,
             phase: AtomicU8::new(QUEUED),
             state: Mutex::new(State {
                 stage: Stage::Queued(work),
@@ -255,7 +267,7 @@ impl<F, T, E> TaskCell<F, T, E> {
     fn leave(&self, work: Work<F>, reason: EndReason<E>, now: Instant) {
         let engine = &self.inner.engine;
         let queued_time = self.data.queued_for(now);
-        release_unstarted(engine, engine.permits.reclaim(), work.ticket, &reason);
+        release_unstarted(engine, engine.permits.reclaim(), self.ticket, &reason);
         work.contexts.discard(&engine.name);
         drop_unstarted(engine, work.task, &self.data, &reason, queued_time);
         self.finish(Outcome::new(Err(reason), queued_time, Duration::ZERO));
@@ -310,7 +322,7 @@ impl<F, T, E> TaskCell<F, T, E> {
         let now = self.inner.engine.clock.now();
         match state.stage {
             _ if now < at => Look::NotYet(deadline),
-            Stage::Running { since } => Look::OverLimit { since, now },
+            Stage::Running { since, ticket } => Look::OverLimit { since, now, ticket },
             _ => Look::TooLate,
         }
     }
@@ -319,12 +331,17 @@ impl<F, T, E> TaskCell<F, T, E> {
         outcome.into_result(&self.data, &self.inner.engine.name)
     }
 
-    /// The caller's limit passed while the task runs: the task is asked to stop, and goes on alone. This is the handle's
-    /// result, so the handle goes.
-    fn over_limit(&self, since: Instant, now: Instant) -> ExecutionResult<T, E> {
-        self.request_cancel();
-        // It may have come to its end just now.
+    /// The caller's limit passed while the task runs: the circuit hears a failure, and the task goes on alone. This is the
+    /// handle's result, so the handle goes.
+    fn over_limit(
+        &self,
+        since: Instant,
+        now: Instant,
+        ticket: Option<Ticket>,
+    ) -> ExecutionResult<T, E> {
+        // The task may have come to its end just now.
         let outcome = self.release_handle().unwrap_or_else(|| {
+            self.inner.engine.judge_timeout(&self.data, ticket);
             Outcome::new(
                 Err(EndReason::Timeout { started: true }),
                 self.data.queued_for(since),
@@ -332,11 +349,6 @@ impl<F, T, E> TaskCell<F, T, E> {
             )
         });
         self.result(outcome)
-    }
-
-    fn request_cancel(&self) {
-        // ORDERING: Release, see `CurrentExecution::is_cancelled`.
-        self.data.cancel_requested.store(true, Ordering::Release);
     }
 }
 
@@ -351,6 +363,7 @@ where
     fn run_taken(
         &self,
         work: Work<F>,
+        ticket: Option<Ticket>,
         since: Instant,
         worker: usize,
         is_nested: bool,
@@ -358,11 +371,7 @@ where
         let engine = &self.inner.engine;
         let ran_alone = self.inner.runs_no_user_code_around_tasks();
         let permit = engine.permits.reclaim();
-        let Work {
-            task,
-            contexts,
-            ticket,
-        } = work;
+        let Work { task, contexts } = work;
         let call = Execution {
             data: &self.data,
             ticket,
@@ -405,8 +414,9 @@ where
             }
             return None;
         }
-        match self.take(Stage::Running { since: now }) {
-            Some(work) => self.run_taken(work, now, worker, false),
+        let ticket = self.ticket;
+        match self.take(Stage::Running { since: now, ticket }) {
+            Some(work) => self.run_taken(work, ticket, now, worker, false),
             None => {
                 self.inner.queue.tombstone_removed();
                 None
@@ -477,9 +487,9 @@ where
                     drop(state);
                     return Some(self.result(outcome));
                 }
-                Look::OverLimit { since, now } => {
+                Look::OverLimit { since, now, ticket } => {
                     drop(state);
-                    return Some(self.over_limit(since, now));
+                    return Some(self.over_limit(since, now, ticket));
                 }
                 Look::TooLate => {
                     drop(state);
@@ -513,9 +523,9 @@ where
                     drop(state);
                     return Poll::Ready(self.result(outcome));
                 }
-                Look::OverLimit { since, now } => {
+                Look::OverLimit { since, now, ticket } => {
                     drop(state);
-                    return Poll::Ready(self.over_limit(since, now));
+                    return Poll::Ready(self.over_limit(since, now, ticket));
                 }
                 Look::TooLate => {
                     drop(state);
@@ -536,7 +546,7 @@ where
     fn cancel(&self) -> bool {
         let cancelled = self.cancel_queued(false);
         if !cancelled {
-            self.request_cancel();
+            self.data.request_cancel();
         }
         cancelled
     }
@@ -558,9 +568,10 @@ where
             // The wait that follows expires it.
             return;
         }
-        if let Some(work) = self.take_from_queue(Stage::Running { since: now }) {
+        let ticket = self.ticket;
+        if let Some(work) = self.take_from_queue(Stage::Running { since: now, ticket }) {
             let job = Arc::clone(&self) as Arc<dyn Job>;
-            run_nested(job, || self.run_taken(work, now, worker, true));
+            run_nested(job, || self.run_taken(work, ticket, now, worker, true));
         }
     }
 
