@@ -44,6 +44,8 @@ pub struct CircuitBreakerConfig {
     /// Whether a call that its handle cancelled while it ran, and that returned `Err`, counts neither as a failure nor as a
     /// success.
     pub cancelled_calls_are_neutral: bool,
+    /// Whether a bulkhead refuses the calls in its queue when the circuit opens.
+    pub refuse_queued_when_open: bool,
 }
 
 impl Default for CircuitBreakerConfig {
@@ -57,6 +59,7 @@ impl Default for CircuitBreakerConfig {
             minimum_calls: 100,
             timeouts_are_failures: true,
             cancelled_calls_are_neutral: true,
+            refuse_queued_when_open: true,
         }
     }
 }
@@ -132,6 +135,19 @@ impl CircuitBreakerConfig {
     #[must_use]
     pub fn cancelled_calls_are_neutral(mut self, are_neutral: bool) -> Self {
         self.cancelled_calls_are_neutral = are_neutral;
+        self
+    }
+
+    /// Sets whether a bulkhead refuses the calls in its queue when the circuit opens. Default: true.
+    ///
+    /// They end as [`CircuitOpen`](crate::BulkheadError::CircuitOpen) at once, and never start. Their closures are dropped,
+    /// and listeners told, in the thread that opened the circuit. A call whose turn comes after any other change asks the
+    /// circuit again: of a closed circuit it gets a verdict of its own, and of a half-open one it is a probe if one may go
+    /// out, and else refused. A queued probe keeps its turn while the circuit is half-open. With `false`, a call that has
+    /// been admitted runs in any case; if the circuit has changed meanwhile, its outcome does not count.
+    #[must_use]
+    pub fn refuse_queued_when_open(mut self, refuse: bool) -> Self {
+        self.refuse_queued_when_open = refuse;
         self
     }
 

@@ -56,6 +56,7 @@ impl EngineParts {
     fn breaker(
         &mut self,
         listeners: &Arc<Listeners>,
+        refuse_queued: impl Fn() + Send + Sync + 'static,
     ) -> Result<Option<CircuitBreaker>, BuildError> {
         let storage = self.circuit_storage.take();
         let Some(rules) = &self.config.circuit_breaker else {
@@ -74,6 +75,15 @@ impl EngineParts {
             .on_change(move |change| {
                 listeners.tell(&name, || BulkheadEvent::CircuitChanged { change });
             });
+        let builder = if rules.refuse_queued_when_open {
+            builder.on_change(move |change| {
+                if change.to == CircuitState::Open {
+                    refuse_queued();
+                }
+            })
+        } else {
+            builder
+        };
         let builder = match storage {
             Some(storage) => builder.storage(storage),
             None => builder,
@@ -84,13 +94,15 @@ impl EngineParts {
 
 impl Engine {
     /// The configuration must have been validated. `drained` is called once, after the close, when no call is left.
+    /// `refuse_queued` is called when the circuit has opened, in the thread that opened it and under no lock.
     pub(crate) fn new(
         mut parts: EngineParts,
         latch: Arc<Latch>,
         drained: impl Fn() + Send + Sync + 'static,
+        refuse_queued: impl Fn() + Send + Sync + 'static,
     ) -> Result<Self, BuildError> {
         let listeners = Arc::new(std::mem::take(&mut parts.listeners));
-        let breaker = parts.breaker(&listeners)?;
+        let breaker = parts.breaker(&listeners, refuse_queued)?;
         let EngineParts { config, clock, .. } = parts;
         let slots = config.max_concurrent_calls;
         Ok(Self {

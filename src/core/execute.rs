@@ -127,6 +127,7 @@ pub(crate) fn release_unstarted<E>(
     engine.give_ticket_back(ticket);
     match reason {
         EndReason::Cancelled { by_shutdown } => engine.ledger.shared.cancel(*by_shutdown),
+        EndReason::CircuitOpen { .. } => engine.ledger.shared.refuse_in_queue(),
         _ => engine.ledger.shared.time_out(),
     }
     drop(permit);
@@ -145,6 +146,11 @@ pub(crate) fn drop_unstarted<E>(
     let call = data.info(&engine.name);
     engine.tell(|| match reason {
         EndReason::Cancelled { .. } => BulkheadEvent::Cancelled { call, queued_time },
+        EndReason::CircuitOpen { retry_after } => BulkheadEvent::RefusedInQueue {
+            call,
+            queued_time,
+            retry_after: retry_after.longest(),
+        },
         _ => BulkheadEvent::Expired { call, queued_time },
     });
 }

@@ -7,7 +7,7 @@
 //! | `admission` | the order of the checks on the way in, and where a refused call is counted |
 //! | `call`, `call_options`, `call_data` | what a call asks for, and what it has once it is admitted |
 //! | `execute`, `outcome`, `failure` | what is counted and told around a task, and how it ended |
-//! | `verdict` | what the circuit hears of a call, once |
+//! | `ticket` | what the circuit hears of a call, and whether a queued call may still start |
 //! | `running_slot` | which call runs in which of the N slots, for reports |
 //! | `this_thread`, `current`, `job` | which call this thread runs, and what a task can ask about it |
 //! | `shutdown` | the end |
@@ -29,7 +29,7 @@ mod permit;
 mod running_slot;
 mod shutdown;
 mod this_thread;
-mod verdict;
+mod ticket;
 
 pub use builder::BulkheadBuilder;
 pub use call::Call;

@@ -49,10 +49,10 @@ use crate::sync::{Mutex, Padded};
 /// # Ok::<(), bulkman::BuildError>(())
 /// ```
 ///
-/// Workers take calls in the order in which they came into the queue. There are two exceptions: a call that a task
-/// waits for may be run by the worker of that task at once, and while the entries of cancelled and expired calls are
-/// cleared out of the queue, which happens once in N + Q of them, calls that come in just then go first. Under a storm
-/// of cancels a call can be overtaken so again and again.
+/// Workers take calls in the order in which they came into the queue. There are two exceptions. A call that a task waits
+/// for may be run by the worker of that task at once. And while the entries of cancelled calls are cleared out of the
+/// queue, a worker that is just reaching for a call may get one that is not the oldest. A call can be overtaken so once by
+/// each worker, however many calls are cancelled.
 ///
 /// # What dropping it does
 ///
@@ -355,7 +355,7 @@ impl BulkheadBuilder {
         let choose = collaborators.worker_name.take();
         let names = ThreadNames::new(&parts.config.name, workers, choose)?;
         let queue = Queue::new(workers + parts.config.max_queue_size, workers);
-        let engine = Engine::new(parts, Arc::default(), queue.stopper())?;
+        let engine = Engine::new(parts, Arc::default(), queue.stopper(), queue.refuser())?;
         let inner = Arc::new(Inner {
             engine,
             queue,

@@ -6,6 +6,7 @@
 //! | `submit` | a call goes into the queue, or is refused |
 //! | `handle` | the caller's end of a call: wait, cancel, await |
 //! | `task_cell` | one call: its task, its state, its outcome, and the waiter |
+//! | `fifo` | the bounded channel, and how an entry leaves it out of turn |
 //! | `queue` | the entries between submitters and workers, and the tombstones among them |
 //! | `sleep` | how a worker without work sleeps, and which one is woken |
 //! | `worker` | the life of a worker thread |
@@ -13,6 +14,7 @@
 //! | `inner` | what bulkhead, workers and calls share |
 
 mod bulkhead;
+mod fifo;
 mod handle;
 mod inner;
 mod queue;

@@ -129,6 +129,9 @@ where
     if engine.is_discarding() {
         // Too late for the shutdown that emptied the queue, and perhaps no worker will come.
         cell.cancel_queued(true);
+    } else if let Some(retry_after) = engine.refusal_in_queue(ticket) {
+        // The circuit has opened since it gave the ticket, and perhaps its opener has gone through the queue already.
+        cell.refuse_queued(retry_after);
     }
     Ok(ExecutionHandle::live(cell as Arc<dyn Pending<T, E>>))
 }

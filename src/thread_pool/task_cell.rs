@@ -263,6 +263,13 @@ impl<F, T, E> TaskCell<F, T, E> {
         self.phase.load(Ordering::Acquire) != QUEUED
     }
 
+    /// Another thread was first to take the task. A ticket that was renewed for it goes back; the first one is that thread's.
+    fn give_renewed_back(&self, ticket: Option<Ticket>) {
+        if ticket != self.ticket {
+            self.inner.engine.give_ticket_back(ticket);
+        }
+    }
+
     /// Ends a call whose task was taken to be dropped.
     fn leave(&self, work: Work<F>, reason: EndReason<E>, now: Instant) {
         let engine = &self.inner.engine;
@@ -282,6 +289,22 @@ impl<F, T, E> TaskCell<F, T, E> {
                 true
             }
             None => false,
+        }
+    }
+
+    /// Ends a call that the circuit refuses, and whose entry is in the channel.
+    pub(super) fn refuse_queued(&self, retry_after: Duration) {
+        if let Some(work) = self.take_from_queue(Stage::Leaving) {
+            let now = self.inner.engine.clock.now();
+            self.leave(work, EndReason::circuit_open(retry_after), now);
+        }
+    }
+
+    /// Ends a call whose entry this thread has taken out of the channel, unless it has left the queue before.
+    fn leave_entry(&self, reason: EndReason<E>, now: Instant) {
+        match self.take(Stage::Leaving) {
+            Some(work) => self.leave(work, reason, now),
+            None => self.inner.queue.tombstone_removed(),
         }
     }
 
@@ -408,30 +431,41 @@ where
             _ => self.inner.engine.clock.now(),
         };
         if let Some(reason) = EndReason::too_late(&self.data, now) {
-            match self.take(Stage::Leaving) {
-                Some(work) => self.leave(work, reason, now),
-                None => self.inner.queue.tombstone_removed(),
-            }
+            self.leave_entry(reason, now);
             return None;
         }
-        let ticket = self.ticket;
+        let ticket = match self.inner.engine.renew_ticket(self.ticket) {
+            Ok(ticket) => ticket,
+            Err(retry_after) => {
+                self.leave_entry(EndReason::circuit_open(retry_after), now);
+                return None;
+            }
+        };
         match self.take(Stage::Running { since: now, ticket }) {
             Some(work) => self.run_taken(work, ticket, now, worker, false),
             None => {
                 self.inner.queue.tombstone_removed();
+                self.give_renewed_back(ticket);
                 None
             }
         }
     }
 
     fn cancel_for_shutdown(&self) {
-        match self.take(Stage::Leaving) {
-            Some(work) => {
-                let now = self.inner.engine.clock.now();
-                self.leave(work, EndReason::Cancelled { by_shutdown: true }, now);
-            }
-            None => self.inner.queue.tombstone_removed(),
-        }
+        let now = self.inner.engine.clock.now();
+        self.leave_entry(EndReason::Cancelled { by_shutdown: true }, now);
+    }
+
+    fn is_refused_by_circuit(&self) -> bool {
+        let engine = &self.inner.engine;
+        !self.is_taken() && engine.refusal_in_queue(self.ticket).is_some()
+    }
+
+    fn refuse_for_circuit(&self) {
+        let engine = &self.inner.engine;
+        // If the circuit has changed again meanwhile, the caller may retry at once.
+        let retry_after = engine.refusal_in_queue(self.ticket).unwrap_or_default();
+        self.leave_entry(EndReason::circuit_open(retry_after), engine.clock.now());
     }
 
     fn is_tombstone(&self) -> bool {
@@ -568,10 +602,16 @@ where
             // The wait that follows expires it.
             return;
         }
-        let ticket = self.ticket;
-        if let Some(work) = self.take_from_queue(Stage::Running { since: now, ticket }) {
-            let job = Arc::clone(&self) as Arc<dyn Job>;
-            run_nested(job, || self.run_taken(work, ticket, now, worker, true));
+        let ticket = match self.inner.engine.renew_ticket(self.ticket) {
+            Ok(ticket) => ticket,
+            Err(retry_after) => return self.refuse_queued(retry_after),
+        };
+        match self.take_from_queue(Stage::Running { since: now, ticket }) {
+            Some(work) => {
+                let job = Arc::clone(&self) as Arc<dyn Job>;
+                run_nested(job, || self.run_taken(work, ticket, now, worker, true));
+            }
+            None => self.give_renewed_back(ticket),
         }
     }
 
