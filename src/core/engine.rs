@@ -4,9 +4,9 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::call_data::{BulkheadView, RunningCall};
+use super::call_data::{BulkheadView, CallData, RunningCall};
 use super::permit::Permits;
-use super::running_slot::RunningSlot;
+use super::running_slot::{RunningSlot, Shown};
 use super::this_thread::{ThisThread, next_serial, this_thread};
 use crate::circuit::{CircuitBreaker, CircuitState, CircuitStorage};
 use crate::clock::Clock;
@@ -14,7 +14,7 @@ use crate::config::BulkheadConfig;
 use crate::error::BuildError;
 use crate::event::{BulkheadEvent, Listeners};
 use crate::stats::{BulkheadState, BulkheadStats, Ledger, Totals};
-use crate::sync::{AtomicBool, Latch, LazySlots, Ordering};
+use crate::sync::{AtomicBool, Latch, LazySlots, Ordering, fence};
 
 pub(crate) struct Engine {
     /// Tells this bulkhead from every other.
@@ -137,12 +137,39 @@ impl Engine {
         self.slots.iter().flat_map(RunningSlot::running)
     }
 
+    /// Afterwards each call is shown in its slot already, or never starts: see [`show`](Self::show).
     pub(crate) fn discard_queued(&self) {
         self.discard_queued.store(true, Ordering::Release);
+        // ORDERING: SeqCst, see `show`.
+        fence(Ordering::SeqCst);
+    }
+
+    /// Shows a call in its slot, before its task starts. `None`: it must not start, since a shutdown cancels what is queued.
+    ///
+    /// So a shutdown that has set the flag, and then finds a slot empty, knows that no call starts there any more.
+    #[inline(always)]
+    pub(crate) fn show(
+        &self,
+        slot: usize,
+        data: &CallData,
+        since: Instant,
+        is_nested: bool,
+    ) -> Option<Shown> {
+        let slot = self.slot(slot);
+        let shown = slot.begin(data, since, is_nested);
+        // ORDERING: SeqCst. Of this fence and the one in `discard_queued` one comes first: either this thread sees the flag,
+        // or the shutdown sees the slot.
+        fence(Ordering::SeqCst);
+        if self.is_discarding() {
+            slot.end(shown);
+            None
+        } else {
+            Some(shown)
+        }
     }
 
     pub(crate) fn is_discarding(&self) -> bool {
-        // ORDERING: Acquire. A stale `false` only means that a task which was queued before the shutdown still runs.
+        // ORDERING: Acquire. After a stale `false` a call goes on as far as `show`.
         self.discard_queued.load(Ordering::Acquire)
     }
 

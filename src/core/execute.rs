@@ -1,6 +1,6 @@
 //! What is counted and told around a task, and in which order.
 //!
-//! A call that starts: shown in its slot, counted as started, told, run; then the circuit hears the verdict, listeners
+//! A call that starts: shown in its slot ([`Engine::show`]), counted as started, told, run; then the circuit hears the verdict, listeners
 //! are told, the end is counted, and the slot forgets the call. Only after that the caller of [`execute`] gives the place
 //! back, and last of all it publishes the outcome. The end is counted before the slot forgets the call, see
 //! `shutdown.rs`.
@@ -18,6 +18,7 @@ use super::engine::Engine;
 use super::failure::JudgedResult;
 use super::outcome::{EndReason, Outcome};
 use super::permit::Permit;
+use super::running_slot::Shown;
 use crate::circuit::{Ticket, Verdict};
 use crate::event::{BulkheadEvent, FinishedOutcome};
 use crate::panic::{Panic, catch, contain};
@@ -36,6 +37,7 @@ pub(crate) struct Execution<'a> {
     pub(crate) queued_time: Duration,
     /// Where it runs.
     pub(crate) slot: usize,
+    pub(crate) shown: Shown,
     /// Whether it runs on top of the call that made it, in the same thread and slot.
     pub(crate) is_nested: bool,
 }
@@ -63,13 +65,13 @@ pub(crate) fn execute<T, E>(
         since,
         queued_time,
         slot,
+        shown,
         is_nested,
     } = call;
     let counters = engine.ledger.slot(slot);
     let slot = engine.slot(slot);
     let info = data.info(&engine.name);
 
-    let shown = slot.begin(data, since, is_nested);
     if is_nested {
         engine.ledger.shared.start_nested();
     } else {

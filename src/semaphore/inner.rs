@@ -8,7 +8,7 @@ use super::slots::{SlotPool, WaitOutcome};
 use crate::circuit::Ticket;
 use crate::core::{
     BulkheadView, CallData, EndReason, Engine, Execution, JudgedResult, Kind, Outcome, Permit,
-    RunningCall, SemaphoreKind, ShutdownTarget, drop_unstarted, execute, release_unstarted,
+    RunningCall, SemaphoreKind, Shown, ShutdownTarget, drop_unstarted, execute, release_unstarted,
     run_for_caller, run_task, slot_of_this_thread,
 };
 
@@ -42,8 +42,9 @@ impl Inner {
         run: impl FnOnce(F) -> JudgedResult<T, E>,
     ) -> Outcome<T, E> {
         let engine = &self.engine;
-        match self.slot(data, ticket, permit) {
-            Ok(slot) => self.run(slot, data, || run(task)),
+        let slot = self.slot(data, ticket, permit);
+        match slot.and_then(|slot| self.show(slot, data)) {
+            Ok((slot, shown)) => self.run(slot, shown, data, || run(task)),
             Err(reason) => {
                 let queued_time = data.queued_for(engine.clock.now());
                 drop_unstarted(engine, task, data, &reason, queued_time);
@@ -135,17 +136,29 @@ impl Inner {
         reason
     }
 
-    /// A slot that has come too late is of no use, nor is one after a shutdown that cancels.
+    /// Shows the call in its slot, unless a shutdown cancels it.
+    #[inline(always)]
+    fn show<'a, E>(
+        &self,
+        slot: Slot<'a>,
+        data: &CallData,
+    ) -> Result<(Slot<'a>, Shown), EndReason<E>> {
+        let shown = self
+            .engine
+            .show(slot.index, data, slot.since, slot.is_nested);
+        match shown {
+            Some(shown) => Ok((slot, shown)),
+            None => Err(self.give_up(slot, EndReason::Cancelled { by_shutdown: true })),
+        }
+    }
+
+    /// A slot that has come too late is of no use.
     #[inline(always)]
     fn in_time<'a, E>(&self, slot: Slot<'a>, data: &CallData) -> Result<Slot<'a>, EndReason<E>> {
-        let reason = if self.engine.is_discarding() {
-            EndReason::Cancelled { by_shutdown: true }
-        } else if let Some(reason) = EndReason::too_late(data, slot.since) {
-            reason
-        } else {
-            return Ok(slot);
-        };
-        Err(self.give_up(slot, reason))
+        match EndReason::too_late(data, slot.since) {
+            None => Ok(slot),
+            Some(reason) => Err(self.give_up(slot, reason)),
+        }
     }
 
     /// Gives the slot back; the place is still taken.
@@ -161,6 +174,7 @@ impl Inner {
     fn run<T, E>(
         self: &Arc<Self>,
         slot: Slot<'_>,
+        shown: Shown,
         data: &CallData,
         task: impl FnOnce() -> JudgedResult<T, E>,
     ) -> Outcome<T, E> {
@@ -171,6 +185,7 @@ impl Inner {
             since: slot.since,
             queued_time: slot.queued_time,
             slot: slot.index,
+            shown,
             is_nested: slot.is_nested,
         };
         let body = || execute(engine, call, || run_task(engine, task));

@@ -33,8 +33,8 @@ use super::inner::Inner;
 use crate::circuit::Ticket;
 use crate::context::CapturedContexts;
 use crate::core::{
-    BulkheadView, CallData, CallView, EndReason, Execution, Job, JudgedResult, Outcome, ThisThread,
-    drop_unstarted, execute, release_unstarted, run_nested, run_task,
+    BulkheadView, CallData, CallView, EndReason, Execution, Job, JudgedResult, Outcome, Shown,
+    ThisThread, drop_unstarted, execute, release_unstarted, run_nested, run_task,
 };
 use crate::panic::contain;
 use crate::result::ExecutionResult;
@@ -91,6 +91,24 @@ enum Handle {
 pub(super) struct Work<F> {
     pub(super) task: F,
     pub(super) contexts: CapturedContexts,
+}
+
+/// How a task starts, decided before it is taken.
+struct Start {
+    ticket: Option<Ticket>,
+    since: Instant,
+    worker: usize,
+    shown: Shown,
+    is_nested: bool,
+}
+
+impl Start {
+    fn stage<F, T, E>(&self) -> Stage<F, T, E> {
+        Stage::Running {
+            since: self.since,
+            ticket: self.ticket,
+        }
+    }
 }
 
 /// A call as its handle sees it.
@@ -263,7 +281,35 @@ impl<F, T, E> TaskCell<F, T, E> {
         self.phase.load(Ordering::Acquire) != QUEUED
     }
 
-    /// Another thread was first to take the task. A ticket that was renewed for it goes back; the first one is that thread's.
+    /// Asks the circuit once more, if need be, and shows the call in the slot of `worker`: all but the taking of the task.
+    #[inline]
+    fn prepare(&self, now: Instant, worker: usize, is_nested: bool) -> Result<Start, EndReason<E>> {
+        let engine = &self.inner.engine;
+        let ticket = engine
+            .renew_ticket(self.ticket)
+            .map_err(EndReason::circuit_open)?;
+        match engine.show(worker, &self.data, now, is_nested) {
+            Some(shown) => Ok(Start {
+                ticket,
+                since: now,
+                worker,
+                shown,
+                is_nested,
+            }),
+            None => {
+                self.give_renewed_back(ticket);
+                Err(EndReason::Cancelled { by_shutdown: true })
+            }
+        }
+    }
+
+    /// Another thread was first to take the task.
+    fn unprepare(&self, start: &Start) {
+        self.inner.engine.slot(start.worker).end(start.shown);
+        self.give_renewed_back(start.ticket);
+    }
+
+    /// A ticket that was renewed for this thread goes back. The first one belongs to the thread that ends the call.
     fn give_renewed_back(&self, ticket: Option<Ticket>) {
         if ticket != self.ticket {
             self.inner.engine.give_ticket_back(ticket);
@@ -294,9 +340,14 @@ impl<F, T, E> TaskCell<F, T, E> {
 
     /// Ends a call that the circuit refuses, and whose entry is in the channel.
     pub(super) fn refuse_queued(&self, retry_after: Duration) {
+        let now = self.inner.engine.clock.now();
+        self.leave_queue(EndReason::circuit_open(retry_after), now);
+    }
+
+    /// Ends a call whose entry is in the channel, unless another thread was first.
+    fn leave_queue(&self, reason: EndReason<E>, now: Instant) {
         if let Some(work) = self.take_from_queue(Stage::Leaving) {
-            let now = self.inner.engine.clock.now();
-            self.leave(work, EndReason::circuit_open(retry_after), now);
+            self.leave(work, reason, now);
         }
     }
 
@@ -312,9 +363,7 @@ impl<F, T, E> TaskCell<F, T, E> {
     fn expire(&self) {
         let now = self.inner.engine.clock.now();
         if let Some(reason) = EndReason::too_late(&self.data, now) {
-            if let Some(work) = self.take_from_queue(Stage::Leaving) {
-                self.leave(work, reason, now);
-            }
+            self.leave_queue(reason, now);
         }
     }
 
@@ -381,27 +430,21 @@ where
     T: Send + 'static,
     E: Send + 'static,
 {
-    /// Runs a task that was taken, on worker `worker`, to its very end. Gives the time when the task ended, if no user code
+    /// Runs a task that was taken, on this thread, a worker, to its very end. Gives the time when the task ended, if no user code
     /// has run and no thread has been woken since then.
-    fn run_taken(
-        &self,
-        work: Work<F>,
-        ticket: Option<Ticket>,
-        since: Instant,
-        worker: usize,
-        is_nested: bool,
-    ) -> Option<Instant> {
+    fn run_taken(&self, work: Work<F>, start: Start) -> Option<Instant> {
         let engine = &self.inner.engine;
         let ran_alone = self.inner.runs_no_user_code_around_tasks();
         let permit = engine.permits.reclaim();
         let Work { task, contexts } = work;
         let call = Execution {
             data: &self.data,
-            ticket,
-            since,
-            queued_time: self.data.queued_for(since),
-            slot: worker,
-            is_nested,
+            ticket: start.ticket,
+            since: start.since,
+            queued_time: self.data.queued_for(start.since),
+            slot: start.worker,
+            shown: start.shown,
+            is_nested: start.is_nested,
         };
         let (outcome, ended) = execute(engine, call, || {
             contexts.run_with(&engine.name, || run_task(engine, task))
@@ -421,6 +464,10 @@ where
     E: Send + 'static,
 {
     fn run(&self, worker: usize, just_now: Option<Instant>) -> Option<Instant> {
+        if self.is_taken() {
+            self.inner.queue.tombstone_removed();
+            return None;
+        }
         if self.inner.engine.is_discarding() {
             self.cancel_for_shutdown();
             return None;
@@ -434,18 +481,18 @@ where
             self.leave_entry(reason, now);
             return None;
         }
-        let ticket = match self.inner.engine.renew_ticket(self.ticket) {
-            Ok(ticket) => ticket,
-            Err(retry_after) => {
-                self.leave_entry(EndReason::circuit_open(retry_after), now);
+        let start = match self.prepare(now, worker, false) {
+            Ok(start) => start,
+            Err(reason) => {
+                self.leave_entry(reason, now);
                 return None;
             }
         };
-        match self.take(Stage::Running { since: now, ticket }) {
-            Some(work) => self.run_taken(work, ticket, now, worker, false),
+        match self.take(start.stage()) {
+            Some(work) => self.run_taken(work, start),
             None => {
                 self.inner.queue.tombstone_removed();
-                self.give_renewed_back(ticket);
+                self.unprepare(&start);
                 None
             }
         }
@@ -602,16 +649,16 @@ where
             // The wait that follows expires it.
             return;
         }
-        let ticket = match self.inner.engine.renew_ticket(self.ticket) {
-            Ok(ticket) => ticket,
-            Err(retry_after) => return self.refuse_queued(retry_after),
+        let start = match self.prepare(now, worker, true) {
+            Ok(start) => start,
+            Err(reason) => return self.leave_queue(reason, now),
         };
-        match self.take_from_queue(Stage::Running { since: now, ticket }) {
+        match self.take_from_queue(start.stage()) {
             Some(work) => {
                 let job = Arc::clone(&self) as Arc<dyn Job>;
-                run_nested(job, || self.run_taken(work, ticket, now, worker, true));
+                run_nested(job, || self.run_taken(work, start));
             }
-            None => self.give_renewed_back(ticket),
+            None => self.unprepare(&start),
         }
     }
 
