@@ -87,4 +87,11 @@ fn of_many_callers_none_hears_full() {
         assert_eq!(stats.rejected_circuit_open, 4 * CALLS);
         assert_eq!(stats.submitted_executions, 4 * CALLS);
     }
+    // A refused call is not taken off those that hold a place.
+    bulkhead.circuit_breaker().unwrap().reset();
+    let busy = occupy(&bulkhead, 1);
+    let stats = bulkhead.stats();
+    assert_eq!((stats.active_tasks, stats.in_flight), (1, 1));
+    assert_eq!(stats.submitted_executions, 4 * CALLS + 1);
+    busy.finish();
 }

@@ -38,7 +38,7 @@ fn removals_against_sends() {
 /// A worker overtakes an entry at most once, however often entries are removed.
 #[test]
 fn removals_against_a_worker() {
-    explore("removals against a worker", 2, || {
+    explore("removals against a worker", 1, || {
         let line = Arc::new(ModelChannel::new(8));
         line.send(1);
         let taken = Arc::new(Mutex::new(Vec::new()));

@@ -140,7 +140,7 @@ fn a_submit_against_the_opening() {
 /// The opener, the handle and the worker all want to end the same queued call: one does.
 #[test]
 fn the_opening_against_a_cancel_and_the_worker() {
-    explore("the opening against a cancel", 2, || {
+    explore("the opening against a cancel", 1, || {
         let bulkhead = Arc::new(Bulkhead::new(with_circuit(1, 1, 1)).unwrap());
         let ran = Arc::new(AtomicUsize::new(0));
         let counter = Arc::clone(&ran);
@@ -162,6 +162,28 @@ fn the_opening_against_a_cancel_and_the_worker() {
         assert_eq!(bulkhead.available_capacity(), 2);
         assert_balanced(&bulkhead.stats());
         bulkhead.shutdown();
+    });
+}
+
+/// A call becomes a probe when its turn comes, and is cancelled at that moment: the probe's turn comes back.
+#[test]
+fn a_renewed_ticket_against_a_cancel() {
+    explore("a renewed ticket against a cancel", 2, || {
+        let rules = CircuitBreakerConfig::default()
+            .success_threshold(1)
+            .isolation_duration(Duration::ZERO);
+        let bulkhead = Bulkhead::new(config(1, 0).circuit_breaker(rules)).unwrap();
+        let handle = bulkhead.execute(|| Err::<(), _>(()));
+        let breaker = bulkhead.circuit_breaker().unwrap();
+        breaker.force_open();
+        let cancelled = handle.cancel();
+        let result = handle.wait();
+        assert_eq!(
+            cancelled,
+            matches!(result.error(), Some(BulkheadError::Cancelled { .. }))
+        );
+        assert!(bulkhead.shutdown().finished <= 1);
+        assert!(breaker.try_acquire().is_ok(), "a turn was lost");
     });
 }
 

@@ -19,7 +19,7 @@ use std::sync::Arc;
 
 use super::sleep::{Sleeper, WorkerChannel};
 use crate::core::Job;
-use crate::sync::{AtomicUsize, Ordering, Padded};
+use crate::sync::{AtomicUsize, Ordering, Padded, fence};
 
 /// A call, or the stop token.
 type Entry = Option<Arc<dyn Job>>;
@@ -57,6 +57,9 @@ impl Queue {
                 .is_some_and(|job| job.is_refused_by_circuit())
         };
         move || {
+            // ORDERING: SeqCst, with the fence in `send`. A submitter pushes and then looks whether the circuit has opened.
+            // The circuit opens and then this thread looks for entries. At least one of the two sees the other.
+            fence(Ordering::SeqCst);
             // One at a time, as in `drain`.
             while let Some(entry) = channel.take_first(is_refused) {
                 entry.into_iter().for_each(|job| job.refuse_for_circuit());
