@@ -140,8 +140,9 @@ impl CircuitBreakerConfig {
 
     /// Sets whether a bulkhead refuses the calls in its queue when the circuit opens. Default: true.
     ///
-    /// They end as [`CircuitOpen`](crate::BulkheadError::CircuitOpen) at once, and never start. Their closures are dropped,
-    /// and listeners told, in the thread that opened the circuit. A call whose turn comes after any other change asks the
+    /// They end as [`CircuitOpen`](crate::BulkheadError::CircuitOpen) at once, and never start. The closures of a
+    /// [`Bulkhead`](crate::Bulkhead)'s calls are dropped, and its listeners told, in the thread that opened the circuit. If a
+    /// peer opened it, that is the storage's thread, so a `Drop` should be quick. A call whose turn comes after any other change asks the
     /// circuit again: of a closed circuit it gets a verdict of its own, and of a half-open one it is a probe if one may go
     /// out, and else refused. A queued probe keeps its turn while the circuit is half-open. With `false`, a call that has
     /// been admitted runs in any case; if the circuit has changed meanwhile, its outcome does not count.

@@ -21,9 +21,12 @@
 //!
 //! So a thread that sees an outcome finds the place free and the numbers right. User code runs behind a catch of its own
 //! and before 4: the task and the listeners of a call that ran before 1, on a worker; the drop of a task that never
-//! started, and its listeners, after 3.
+//! started, and its listeners, after 3. There is one exception to 1: a caller that leaves at its limit tells the circuit
+//! itself, while the task runs. The worker then tells nothing, see `core/ticket.rs`.
 //!
-//! A thread that takes a task while its entry is still in the channel counts a tombstone first, see `queue.rs`.
+//! A worker shows the call in its slot before it takes the task, so that a shutdown's report misses no call, see
+//! `core/shutdown.rs`. A thread that takes a task while its entry is still in the channel counts a tombstone first, see
+//! `queue.rs`.
 
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
