@@ -5,8 +5,8 @@
 //! 2. Shut down and capacity: the call takes a place, or is refused.
 //! 3. The circuit, which counts a probe. It comes last, so that a call that is refused as full never uses up a probe.
 //!
-//! A shutdown wins over the circuit in 1 too. In 3 the circuit refuses only those calls that 1 could not decide: all others
-//! of a half-open circuit's, and those that come while the circuit opens.
+//! A shutdown wins over the circuit in 1 too. In 3 the circuit refuses only calls that 1 could not decide: another call took
+//! the last probe's turn meanwhile, or the circuit has just opened.
 //!
 //! A refused call is counted here. Deciding is separate from putting the refusal into words, since a refusal has to be
 //! cheap: it allocates nothing, and takes no lock that a task can hold.

@@ -433,8 +433,8 @@ where
     T: Send + 'static,
     E: Send + 'static,
 {
-    /// Runs a task that was taken, on this thread, a worker, to its very end. Gives the time when the task ended, if no user code
-    /// has run and no thread has been woken since then.
+    /// Runs a task that was taken, in this worker, to its very end. Gives the time when the task ended, if no user code has
+    /// run and no thread has been woken since then.
     fn run_taken(&self, work: Work<F>, start: Start) -> Option<Instant> {
         let engine = &self.inner.engine;
         let ran_alone = self.inner.runs_no_user_code_around_tasks();
