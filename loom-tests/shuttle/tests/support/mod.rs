@@ -193,6 +193,7 @@ pub fn assert_balanced(stats: &BulkheadStats) {
     assert_eq!(
         stats.submitted_executions,
         stats.rejected_executions
+            + stats.refused_in_queue_executions
             + stats.cancelled_executions
             + stats.timed_out_executions
             + stats.successful_executions
@@ -214,4 +215,5 @@ pub fn assert_grown(before: &BulkheadStats, after: &BulkheadStats) {
     assert!(before.cancelled_executions <= after.cancelled_executions);
     assert!(before.timed_out_executions <= after.timed_out_executions);
     assert!(before.rejected_executions <= after.rejected_executions);
+    assert!(before.refused_in_queue_executions <= after.refused_in_queue_executions);
 }
