@@ -244,7 +244,9 @@ pub enum BulkheadError<E> {
         /// How long the caller waited for a place; `None` where it did not ask to wait.
         waited: Option<Duration>,
     },
-    /// Refused: the circuit breaker keeps calls away from a failing dependency. The task never started.
+    /// Refused: the circuit breaker keeps calls away from a failing dependency. The call was refused on its way in, or in
+    /// the queue because the circuit opened meanwhile
+    /// ([`refuse_queued_when_open`](crate::CircuitBreakerConfig::refuse_queued_when_open)). The task never started.
     #[error("bulkhead `{bulkhead}` has an open circuit: {}", RetryAfter(*.retry_after))]
     CircuitOpen {
         /// The bulkhead's name.
@@ -301,7 +303,7 @@ pub enum BulkheadError<E> {
 }
 
 impl<E> BulkheadError<E> {
-    /// Whether the call was refused at the door: full, circuit open or shut down.
+    /// Whether the call was refused: full, circuit open or shut down.
     #[must_use]
     pub fn is_rejected(&self) -> bool {
         matches!(

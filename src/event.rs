@@ -95,6 +95,16 @@ pub enum BulkheadEvent<'a> {
         /// How long it had waited.
         queued_time: Duration,
     },
+    /// The circuit opened while a call was in the queue, which will never start.
+    #[non_exhaustive]
+    RefusedInQueue {
+        /// Which call, of which bulkhead.
+        call: CallInfo<'a>,
+        /// How long it had waited.
+        queued_time: Duration,
+        /// How long the circuit stays open, as in [`RejectReason::CircuitOpen`].
+        retry_after: Duration,
+    },
     /// The circuit breaker changed its state.
     #[non_exhaustive]
     CircuitChanged {

@@ -155,8 +155,8 @@ pub use context::{
     CapturedContext, ContextGuard, ContextPropagator, ContextSnapshot, ContextVar, propagate,
 };
 pub use core::{
-    BulkheadBuilder, Call, CurrentExecution, EveryError, FailureClassifier, FailureIf, RunningTask,
-    SemaphoreKind, ShutdownReport, ThreadPoolKind, current,
+    BulkheadBuilder, Call, CancelReason, CurrentExecution, EveryError, FailureClassifier,
+    FailureIf, RunningTask, SemaphoreKind, ShutdownReport, ThreadPoolKind, current,
 };
 pub use error::{BuildError, BulkheadError, RejectReason, Rejected};
 pub use event::{BulkheadEvent, BulkheadListener, CallInfo, FinishedOutcome};

@@ -43,6 +43,11 @@ impl ModelChannel {
         self.0.try_take()
     }
 
+    /// Removes an entry. The others keep their order.
+    pub fn remove(&self, entry: usize) {
+        self.0.retain(|other| *other != entry);
+    }
+
     pub fn take(&self, worker: &ModelWorker) -> usize {
         self.0.take(&worker.0).0
     }
@@ -72,7 +77,7 @@ impl ModelSlots {
 
     /// Waits for ever. `in_line` is called while no other caller can join the wait list.
     pub fn take(&self, in_line: impl FnOnce()) -> usize {
-        match self.0.wait(&Clock::system(), None, (), in_line) {
+        match self.0.wait(&Clock::system(), None, (), in_line, |()| false) {
             WaitOutcome::Slot(slot) => slot,
             other => unreachable!("{other:?}"),
         }

@@ -206,6 +206,18 @@ impl CircuitBreaker {
         self.circuit.admit()
     }
 
+    /// How long a call that asked now would certainly be refused for. Takes nothing.
+    #[inline]
+    pub(crate) fn refusal(&self) -> Option<Duration> {
+        self.circuit.refusal()
+    }
+
+    /// Whether the circuit has made no transition since it gave this ticket.
+    #[inline]
+    pub(crate) fn is_current(&self, ticket: Ticket) -> bool {
+        self.circuit.is_current(ticket)
+    }
+
     /// The end of a call that had a ticket.
     #[inline]
     pub(crate) fn settle(&self, ticket: Ticket, verdict: Verdict) {

@@ -39,6 +39,13 @@ pub struct CircuitBreakerConfig {
     pub window: usize,
     /// How many outcomes `failure_rate` wants to see before it judges; at most `window`.
     pub minimum_calls: usize,
+    /// Whether a call that a bulkhead runs beyond its caller's limit is a failure, whatever it returns.
+    pub timeouts_are_failures: bool,
+    /// Whether a call that its handle cancelled while it ran, and that returned `Err`, counts neither as a failure nor as a
+    /// success.
+    pub cancelled_calls_are_neutral: bool,
+    /// Whether a bulkhead refuses the calls in its queue when the circuit opens.
+    pub refuse_queued_when_open: bool,
 }
 
 impl Default for CircuitBreakerConfig {
@@ -50,6 +57,9 @@ impl Default for CircuitBreakerConfig {
             failure_rate: None,
             window: 100,
             minimum_calls: 100,
+            timeouts_are_failures: true,
+            cancelled_calls_are_neutral: true,
+            refuse_queued_when_open: true,
         }
     }
 }
@@ -97,6 +107,48 @@ impl CircuitBreakerConfig {
     #[must_use]
     pub fn minimum_calls(mut self, calls: usize) -> Self {
         self.minimum_calls = calls;
+        self
+    }
+
+    /// Sets whether a call that runs beyond its caller's limit is a failure. Default: true.
+    ///
+    /// The limit is [`Call::timeout`](crate::Call::timeout) or
+    /// [`execution_timeout`](crate::BulkheadConfig::execution_timeout). A failure counts at the moment when the caller leaves
+    /// with [`Timeout`](crate::BulkheadError::Timeout), and when the task ends if no caller waited at that moment. What the
+    /// task returns later counts no more. A call that never started is no failure. With `false`, a call counts by what its
+    /// task returns, however late.
+    #[must_use]
+    pub fn timeouts_are_failures(mut self, are_failures: bool) -> Self {
+        self.timeouts_are_failures = are_failures;
+        self
+    }
+
+    /// Sets whether an `Err` is neutral, and so neither a failure nor a success, if the call was cancelled while its task
+    /// ran. Default: true.
+    ///
+    /// A handle cancels a call, by [`cancel`](crate::ExecutionHandle::cancel) or by its
+    /// [drop](crate::ExecutionHandle::cancel_on_drop). A task that returns `Err` because of that says nothing about the
+    /// dependency. This goes before a classifier, since an error often does not tell where it comes from. A call whose
+    /// caller's limit has passed is a [failure](Self::timeouts_are_failures) all the same; a panic is a failure, and `Ok` is
+    /// a success. With `false`, the classifier alone decides: it runs inside the task, where
+    /// [`cancel_reason`](crate::CurrentExecution::cancel_reason) tells it.
+    #[must_use]
+    pub fn cancelled_calls_are_neutral(mut self, are_neutral: bool) -> Self {
+        self.cancelled_calls_are_neutral = are_neutral;
+        self
+    }
+
+    /// Sets whether a bulkhead refuses the calls in its queue when the circuit opens. Default: true.
+    ///
+    /// They end as [`CircuitOpen`](crate::BulkheadError::CircuitOpen) at once, and never start. The closures of a
+    /// [`Bulkhead`](crate::Bulkhead)'s calls are dropped, and its listeners told, in the thread that opened the circuit. If a
+    /// peer opened it, that is the storage's thread, so a `Drop` should be quick. A call whose turn comes after any other change asks the
+    /// circuit again: of a closed circuit it gets a verdict of its own, and of a half-open one it is a probe if one may go
+    /// out, and else refused. A queued probe keeps its turn while the circuit is half-open. With `false`, a call that has
+    /// been admitted runs in any case; if the circuit has changed meanwhile, its outcome does not count.
+    #[must_use]
+    pub fn refuse_queued_when_open(mut self, refuse: bool) -> Self {
+        self.refuse_queued_when_open = refuse;
         self
     }
 

@@ -38,6 +38,14 @@ pub(crate) struct Circuit {
 
 pub(crate) type ChangeCallback = Box<dyn Fn(&CircuitChange) + Send + Sync>;
 
+/// What can be said without the lock.
+enum Glance {
+    Pass(Ticket),
+    Refuse(Duration),
+    /// The machine decides, at this time.
+    Ask(Instant),
+}
+
 const KIND_BITS: u32 = 3;
 const KIND: u64 = (1 << KIND_BITS) - 1;
 /// Closed, and a success would change nothing.
@@ -101,33 +109,53 @@ impl Circuit {
         self.with_machine(|machine| machine.open(now));
     }
 
-    /// A ticket, or how long the circuit stays open.
-    pub(crate) fn admit(&self) -> Result<Ticket, Duration> {
+    /// What the hint says about a call that asks now. Takes nothing.
+    fn glance(&self) -> Glance {
         // ORDERING: Acquire, pairs with the store in `with_machine`.
         let hint = self.hint.load(Ordering::Acquire);
         let kind = hint & KIND;
-        let now = match (kind, NonZeroU64::new(hint >> KIND_BITS)) {
-            (SPOTLESS | CLOSED, Some(generation)) => return Ok(Ticket(generation)),
-            (HALF_OPEN_FULL, _) => return Err(Duration::ZERO),
+        match (kind, NonZeroU64::new(hint >> KIND_BITS)) {
+            (SPOTLESS | CLOSED, Some(generation)) => Glance::Pass(Ticket(generation)),
+            (HALF_OPEN_FULL, _) => Glance::Refuse(Duration::ZERO),
             (OPEN, _) => {
                 let now = self.clock.now();
                 let until = self.open_until.load(Ordering::Acquire);
                 let passed = self.nanos(now);
-                if passed < until {
-                    return Err(if until == u64::MAX {
-                        Duration::MAX
-                    } else {
-                        Duration::from_nanos(until - passed)
-                    });
+                if passed >= until {
+                    Glance::Ask(now)
+                } else if until == u64::MAX {
+                    Glance::Refuse(Duration::MAX)
+                } else {
+                    Glance::Refuse(Duration::from_nanos(until - passed))
                 }
-                now
             }
-            _ => self.clock.now(),
-        };
-        match self.with_machine_and(|machine| machine.admit(now)) {
-            Admit::Pass(ticket) => Ok(ticket),
-            Admit::Refuse { retry_after } => Err(retry_after),
+            _ => Glance::Ask(self.clock.now()),
         }
+    }
+
+    /// A ticket, or how long the circuit stays open.
+    pub(crate) fn admit(&self) -> Result<Ticket, Duration> {
+        match self.glance() {
+            Glance::Pass(ticket) => Ok(ticket),
+            Glance::Refuse(retry_after) => Err(retry_after),
+            Glance::Ask(now) => match self.with_machine_and(|machine| machine.admit(now)) {
+                Admit::Pass(ticket) => Ok(ticket),
+                Admit::Refuse { retry_after } => Err(retry_after),
+            },
+        }
+    }
+
+    /// How long a call that asked now would certainly be refused for. Takes nothing, no lock either.
+    pub(crate) fn refusal(&self) -> Option<Duration> {
+        match self.glance() {
+            Glance::Refuse(retry_after) => Some(retry_after),
+            Glance::Pass(_) | Glance::Ask(_) => None,
+        }
+    }
+
+    /// Whether the circuit is still in the generation of this ticket.
+    pub(crate) fn is_current(&self, ticket: Ticket) -> bool {
+        self.generation() == ticket.0.get()
     }
 
     /// The end of a call that had a ticket.

@@ -1,4 +1,12 @@
-//! The way in: shut down, capacity, circuit, in this order, so that a call refused as full never uses up a probe.
+//! The way in:
+//!
+//! 1. A look at the circuit, which takes nothing. A call that an open circuit refuses is refused here, so it never holds a
+//!    place, not even for a moment.
+//! 2. Shut down and capacity: the call takes a place, or is refused.
+//! 3. The circuit, which counts a probe. It comes last, so that a call that is refused as full never uses up a probe.
+//!
+//! A shutdown wins over the circuit in 1 too. In 3 the circuit refuses only calls that 1 could not decide: another call took
+//! the last probe's turn meanwhile, or the circuit has just opened.
 //!
 //! A refused call is counted here. Deciding is separate from putting the refusal into words, since a refusal has to be
 //! cheap: it allocates nothing, and takes no lock that a task can hold.
@@ -10,7 +18,7 @@ use super::call_options::CallOptions;
 use super::engine::Engine;
 use super::permit::{Denied, Permit};
 use super::this_thread::{ThisThread, while_holding_permit};
-use crate::circuit::Ticket;
+use crate::circuit::{CircuitBreaker, Ticket};
 use crate::error::{RejectReason, Rejected};
 use crate::event::BulkheadEvent;
 
@@ -35,6 +43,9 @@ pub(crate) fn admit<'a>(
     engine: &'a Engine,
     options: &CallOptions,
 ) -> Result<Admitted<'a>, Refusal> {
+    if let Some(retry_after) = engine.breaker.as_ref().and_then(CircuitBreaker::refusal) {
+        return Err(refuse_unseen(engine, retry_after));
+    }
     let (permit, begun) = match options.wait_for_capacity {
         None => (engine.permits.try_acquire(), None),
         Some(limit) => wait_for_permit(engine, options, limit),
@@ -51,6 +62,17 @@ pub(crate) fn admit<'a>(
                 waited: begun.map(|begun| engine.clock.now() - begun),
             })
         }
+    }
+}
+
+/// Refuses a call that has taken nothing, because the circuit is open.
+fn refuse_unseen(engine: &Engine, retry_after: Duration) -> Refusal {
+    if engine.permits.is_closed() {
+        engine.ledger.shared.reject_shut_down();
+        Refusal::ShutDown
+    } else {
+        engine.ledger.shared.reject_circuit_open();
+        Refusal::CircuitOpen { retry_after }
     }
 }
 
@@ -80,7 +102,7 @@ pub(crate) fn check_circuit(engine: &Engine) -> Result<Option<Ticket>, Refusal> 
         Ok(ticket) => Ok(Some(ticket)),
         Err(retry_after) => {
             // Counted before the permit goes, as every end of an admitted call.
-            engine.ledger.shared.reject_circuit_open();
+            engine.ledger.shared.reject_admitted();
             Err(Refusal::CircuitOpen { retry_after })
         }
     }

@@ -91,6 +91,8 @@ impl<K: Kind, C> Call<'_, K, C> {
     /// other callers. Without a place the call is refused as [`Full`](crate::BulkheadError::Full), also if its
     /// [`timeout`](Self::timeout) passed first, towards which this time counts. It does not count as time in the queue.
     ///
+    /// A call that an open circuit refuses does not wait either.
+    ///
     /// In a task of the same bulkhead it does not wait, since the place that it waited for might be that task's; nor does
     /// it in one of its context propagators, which holds a place too.
     pub fn wait_for_capacity(mut self, limit: Duration) -> Self {
@@ -102,7 +104,8 @@ impl<K: Kind, C> Call<'_, K, C> {
     /// while the call waits for a place, the call ends with [`Full`](crate::BulkheadError::Full), after that with
     /// [`Timeout`](crate::BulkheadError::Timeout). A task that has not started by then never will.
     ///
-    /// A task that runs is asked to stop ([`is_cancelled`](crate::CurrentExecution::is_cancelled)). On a worker it keeps the
+    /// A task that runs is asked to stop ([`is_cancelled`](crate::CurrentExecution::is_cancelled)), and the circuit counts a
+    /// failure ([`timeouts_are_failures`](crate::CircuitBreakerConfig::timeouts_are_failures)). On a worker it keeps the
     /// worker until it ends, while the caller leaves. In its caller's thread it cannot be left alone: the result is the one
     /// that it returns, however late.
     pub fn timeout(mut self, limit: Duration) -> Self {

@@ -1,14 +1,14 @@
 //! What every admitted call has, whatever its types and wherever it runs, and what its own task can ask it.
 
 use std::borrow::Cow;
-use std::hash::{BuildHasher, Hasher, RandomState};
+use std::cell::Cell;
+use std::hash::{BuildHasher, RandomState};
 use std::time::{Duration, Instant};
 
 use uuid::Uuid;
 
 use crate::event::CallInfo;
-use crate::panic::{catch, discard};
-use crate::sync::{AtomicBool, Limit, earlier};
+use crate::sync::{self, AtomicU8, Limit, Ordering, earlier};
 
 pub(crate) struct CallData {
     pub(crate) execution_id: Uuid,
@@ -19,9 +19,13 @@ pub(crate) struct CallData {
     pub(crate) timeout: Limit,
     /// What was left of `timeout` at `admitted_at`.
     pub(crate) timeout_left: Limit,
-    /// Raised by a cancel that came too late, or by a waiter whose limit passed.
-    pub(crate) cancel_requested: AtomicBool,
+    marks: AtomicU8,
 }
+
+/// Bits of `marks`: a handle has cancelled the call when its task ran already.
+const CANCELLED: u8 = 1;
+/// The circuit has heard of the call, or is about to.
+const JUDGED: u8 = 2;
 
 /// A running call, as other threads see it.
 #[derive(Clone)]
@@ -50,6 +54,26 @@ pub(crate) trait BulkheadView: Send + Sync {
 }
 
 impl CallData {
+    /// A call of these options, admitted at `admitted_at`, with so much of its limit left.
+    #[inline(always)]
+    pub(super) fn new(
+        operation: Option<Cow<'static, str>>,
+        admitted_at: Instant,
+        queue_timeout: Limit,
+        timeout: Limit,
+        timeout_left: Limit,
+    ) -> Self {
+        Self {
+            execution_id: new_execution_id(),
+            operation,
+            admitted_at,
+            queue_timeout,
+            timeout,
+            timeout_left,
+            marks: AtomicU8::new(0),
+        }
+    }
+
     /// What a task that runs in its caller's thread can ask about its call. No handle can cancel such a call.
     pub(crate) fn of_running(running: RunningCall) -> Self {
         let since = running.since;
@@ -63,8 +87,24 @@ impl CallData {
             queue_timeout: Limit::NONE,
             timeout: Limit::NONE,
             timeout_left: Limit::new(left),
-            cancel_requested: AtomicBool::new(false),
+            marks: AtomicU8::new(0),
         }
+    }
+
+    pub(crate) fn request_cancel(&self) {
+        // ORDERING: Release, so that a task that sees the mark also sees what its caller did before.
+        self.marks.fetch_or(CANCELLED, Ordering::Release);
+    }
+
+    pub(crate) fn is_cancelled(&self) -> bool {
+        self.marks.load(Ordering::Acquire) & CANCELLED != 0
+    }
+
+    /// Whether this thread is to tell the circuit how the call went: `true` once.
+    #[must_use]
+    pub(crate) fn claim_verdict(&self) -> bool {
+        // ORDERING: Relaxed. Nothing else is handed over: the ticket was there before the task started.
+        self.marks.fetch_or(JUDGED, Ordering::Relaxed) & JUDGED == 0
     }
 
     /// Whether the call can be too late to start.
@@ -106,13 +146,34 @@ impl CallData {
     }
 }
 
-/// A random (v4) UUID. In a thread-local destructor the usual source of random numbers may be gone: then from the
-/// standard library's.
+sync::thread_local! {
+    /// Where this thread's ids come from. It has no destructor, so it can be used in the destructors of other thread-local
+    /// values. A usual generator of random numbers has one, and panics when it is used after that.
+    static IDS: IdSource = IdSource::default();
+}
+
+/// Makes ids: the hashes of 0, 1, 2 and so on.
+///
+/// The hash is SipHash, keyed with 128 bits that the standard library gets from the system for each thread. Without the
+/// keys nobody can tell the next id from those before. Still, an id is there to be written into logs and compared. It is
+/// no secret and no token.
+#[derive(Default)]
+struct IdSource {
+    keys: RandomState,
+    counter: Cell<u64>,
+}
+
+impl IdSource {
+    fn next(&self) -> u64 {
+        let number = self.counter.get();
+        self.counter.set(number.wrapping_add(1));
+        self.keys.hash_one(number)
+    }
+}
+
+/// A random (v4) UUID.
 pub(crate) fn new_execution_id() -> Uuid {
-    catch(Uuid::new_v4).unwrap_or_else(|payload| {
-        discard(payload);
-        let random = || RandomState::new().build_hasher().finish();
-        let bytes = (u128::from(random()) << 64 | u128::from(random())).to_ne_bytes();
-        uuid::Builder::from_random_bytes(bytes).into_uuid()
-    })
+    let (high, low) = IDS.with(|ids| (ids.next(), ids.next()));
+    let bytes = (u128::from(high) << 64 | u128::from(low)).to_ne_bytes();
+    uuid::Builder::from_random_bytes(bytes).into_uuid()
 }

@@ -4,10 +4,10 @@ use std::borrow::Cow;
 use std::fmt;
 use std::time::{Duration, Instant};
 
-use super::call_data::{CallData, new_execution_id};
+use super::call_data::CallData;
 use crate::clock::Clock;
 use crate::config::BulkheadConfig;
-use crate::sync::{AtomicBool, Limit, after, earlier};
+use crate::sync::{Limit, after, earlier};
 
 pub(crate) struct CallOptions {
     pub(crate) operation: Option<Cow<'static, str>>,
@@ -36,18 +36,17 @@ impl CallOptions {
     #[inline(always)]
     pub(crate) fn into_data(self, clock: &Clock, begun: Option<Instant>) -> CallData {
         let admitted_at = clock.now();
-        CallData {
-            execution_id: new_execution_id(),
-            operation: self.operation,
+        let left = self.timeout.map(|limit| match begun {
+            Some(begun) => limit.saturating_sub(admitted_at - begun),
+            None => limit,
+        });
+        CallData::new(
+            self.operation,
             admitted_at,
-            queue_timeout: Limit::new(self.queue_timeout),
-            timeout: Limit::new(self.timeout),
-            timeout_left: Limit::new(self.timeout.map(|limit| match begun {
-                Some(begun) => limit.saturating_sub(admitted_at - begun),
-                None => limit,
-            })),
-            cancel_requested: AtomicBool::new(false),
-        }
+            Limit::new(self.queue_timeout),
+            Limit::new(self.timeout),
+            Limit::new(left),
+        )
     }
 
     pub(crate) fn fmt_as(

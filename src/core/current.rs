@@ -8,7 +8,6 @@ use uuid::Uuid;
 
 use super::call_data::CallView;
 use super::this_thread::innermost;
-use crate::sync::Ordering;
 
 /// The call that this thread is running, asked from inside its task; `None` on any other thread. Of calls inside each
 /// other in one thread it is the innermost, with its own limit.
@@ -47,6 +46,17 @@ impl fmt::Display for ThisBulkhead {
     }
 }
 
+/// Why the result of a running task is no longer wanted, from [`CurrentExecution::cancel_reason`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum CancelReason {
+    /// The handle was cancelled, or dropped as [`CancelOnDrop`](crate::CancelOnDrop). (In a
+    /// [`SemaphoreBulkhead`](crate::SemaphoreBulkhead) nothing can cancel a call that runs.)
+    Cancelled,
+    /// The caller's limit has passed, whether or not a caller waits at that moment.
+    DeadlinePassed,
+}
+
 /// A running task's view of its own call, from [`current`].
 ///
 /// It can be cloned and sent to threads that the task starts itself.
@@ -56,13 +66,25 @@ pub struct CurrentExecution {
 }
 
 impl CurrentExecution {
-    /// Whether the result is no longer wanted: the handle's `cancel` was called while the task was already running, or the caller's time limit is over, whether or not a caller waits at that moment.
-    /// The task decides what to do about it.
+    /// Whether the result is no longer wanted, for either [reason](CancelReason). The task decides what to do about it.
     #[must_use]
     pub fn is_cancelled(&self) -> bool {
-        // ORDERING: Acquire, so that a task that sees the flag also sees what its caller did before.
-        self.call.data().cancel_requested.load(Ordering::Acquire)
-            || self.remaining() == Some(Duration::ZERO)
+        self.cancel_reason().is_some()
+    }
+
+    /// Why the result is no longer wanted; `None`: it is. If both reasons hold, it is the deadline.
+    ///
+    /// The reason also decides what the circuit makes of an `Err`: see
+    /// [`cancelled_calls_are_neutral`](crate::CircuitBreakerConfig::cancelled_calls_are_neutral).
+    #[must_use]
+    pub fn cancel_reason(&self) -> Option<CancelReason> {
+        if self.remaining() == Some(Duration::ZERO) {
+            Some(CancelReason::DeadlinePassed)
+        } else if self.call.data().is_cancelled() {
+            Some(CancelReason::Cancelled)
+        } else {
+            None
+        }
     }
 
     /// Whether the bulkhead takes no new calls any more. The task may go on; its outcome is delivered.

@@ -4,9 +4,9 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::call_data::{BulkheadView, RunningCall};
+use super::call_data::{BulkheadView, CallData, RunningCall};
 use super::permit::Permits;
-use super::running_slot::RunningSlot;
+use super::running_slot::{RunningSlot, Shown};
 use super::this_thread::{ThisThread, next_serial, this_thread};
 use crate::circuit::{CircuitBreaker, CircuitState, CircuitStorage};
 use crate::clock::Clock;
@@ -14,7 +14,7 @@ use crate::config::BulkheadConfig;
 use crate::error::BuildError;
 use crate::event::{BulkheadEvent, Listeners};
 use crate::stats::{BulkheadState, BulkheadStats, Ledger, Totals};
-use crate::sync::{AtomicBool, Latch, LazySlots, Ordering};
+use crate::sync::{AtomicBool, Latch, LazySlots, Ordering, fence};
 
 pub(crate) struct Engine {
     /// Tells this bulkhead from every other.
@@ -56,6 +56,7 @@ impl EngineParts {
     fn breaker(
         &mut self,
         listeners: &Arc<Listeners>,
+        refuse_queued: impl Fn() + Send + Sync + 'static,
     ) -> Result<Option<CircuitBreaker>, BuildError> {
         let storage = self.circuit_storage.take();
         let Some(rules) = &self.config.circuit_breaker else {
@@ -74,6 +75,15 @@ impl EngineParts {
             .on_change(move |change| {
                 listeners.tell(&name, || BulkheadEvent::CircuitChanged { change });
             });
+        let builder = if rules.refuse_queued_when_open {
+            builder.on_change(move |change| {
+                if change.to == CircuitState::Open {
+                    refuse_queued();
+                }
+            })
+        } else {
+            builder
+        };
         let builder = match storage {
             Some(storage) => builder.storage(storage),
             None => builder,
@@ -84,13 +94,15 @@ impl EngineParts {
 
 impl Engine {
     /// The configuration must have been validated. `drained` is called once, after the close, when no call is left.
+    /// `refuse_queued` is called when the circuit has opened, in the thread that opened it and under no lock.
     pub(crate) fn new(
         mut parts: EngineParts,
         latch: Arc<Latch>,
         drained: impl Fn() + Send + Sync + 'static,
+        refuse_queued: impl Fn() + Send + Sync + 'static,
     ) -> Result<Self, BuildError> {
         let listeners = Arc::new(std::mem::take(&mut parts.listeners));
-        let breaker = parts.breaker(&listeners)?;
+        let breaker = parts.breaker(&listeners, refuse_queued)?;
         let EngineParts { config, clock, .. } = parts;
         let slots = config.max_concurrent_calls;
         Ok(Self {
@@ -125,12 +137,39 @@ impl Engine {
         self.slots.iter().flat_map(RunningSlot::running)
     }
 
+    /// Afterwards each call is shown in its slot already, or never starts: see [`show`](Self::show).
     pub(crate) fn discard_queued(&self) {
         self.discard_queued.store(true, Ordering::Release);
+        // ORDERING: SeqCst, see `show`.
+        fence(Ordering::SeqCst);
+    }
+
+    /// Shows a call in its slot, before its task starts. `None`: it must not start, since a shutdown cancels what is queued.
+    ///
+    /// So a shutdown that has set the flag, and then finds a slot empty, knows that no call starts there any more.
+    #[inline(always)]
+    pub(crate) fn show(
+        &self,
+        slot: usize,
+        data: &CallData,
+        since: Instant,
+        is_nested: bool,
+    ) -> Option<Shown> {
+        let slot = self.slot(slot);
+        let shown = slot.begin(data, since, is_nested);
+        // ORDERING: SeqCst. Of this fence and the one in `discard_queued` one comes first: either this thread sees the flag,
+        // or the shutdown sees the slot.
+        fence(Ordering::SeqCst);
+        if self.is_discarding() {
+            slot.end(shown);
+            None
+        } else {
+            Some(shown)
+        }
     }
 
     pub(crate) fn is_discarding(&self) -> bool {
-        // ORDERING: Acquire. A stale `false` only means that a task which was queued before the shutdown still runs.
+        // ORDERING: Acquire. After a stale `false` a call goes on as far as `show`.
         self.discard_queued.load(Ordering::Acquire)
     }
 

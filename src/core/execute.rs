@@ -1,6 +1,6 @@
 //! What is counted and told around a task, and in which order.
 //!
-//! A call that starts: shown in its slot, counted as started, told, run; then the circuit hears the verdict, listeners
+//! A call that starts: shown in its slot ([`Engine::show`]), counted as started, told, run; then the circuit hears the verdict, listeners
 //! are told, the end is counted, and the slot forgets the call. Only after that the caller of [`execute`] gives the place
 //! back, and last of all it publishes the outcome. The end is counted before the slot forgets the call, see
 //! `shutdown.rs`.
@@ -18,6 +18,7 @@ use super::engine::Engine;
 use super::failure::JudgedResult;
 use super::outcome::{EndReason, Outcome};
 use super::permit::Permit;
+use super::running_slot::Shown;
 use crate::circuit::{Ticket, Verdict};
 use crate::event::{BulkheadEvent, FinishedOutcome};
 use crate::panic::{Panic, catch, contain};
@@ -36,6 +37,7 @@ pub(crate) struct Execution<'a> {
     pub(crate) queued_time: Duration,
     /// Where it runs.
     pub(crate) slot: usize,
+    pub(crate) shown: Shown,
     /// Whether it runs on top of the call that made it, in the same thread and slot.
     pub(crate) is_nested: bool,
 }
@@ -63,13 +65,13 @@ pub(crate) fn execute<T, E>(
         since,
         queued_time,
         slot,
+        shown,
         is_nested,
     } = call;
     let counters = engine.ledger.slot(slot);
     let slot = engine.slot(slot);
     let info = data.info(&engine.name);
 
-    let shown = slot.begin(data, since, is_nested);
     if is_nested {
         engine.ledger.shared.start_nested();
     } else {
@@ -99,9 +101,8 @@ pub(crate) fn execute<T, E>(
             )
         }
     };
-    if let (Some(breaker), Some(ticket)) = (&engine.breaker, ticket) {
-        breaker.settle(ticket, verdict);
-    }
+    let is_err = outcome == FinishedOutcome::Failed;
+    engine.judge_end(data, ticket, is_err, verdict, ended);
     engine.tell(|| BulkheadEvent::Finished {
         call: info,
         outcome,
@@ -125,11 +126,10 @@ pub(crate) fn release_unstarted<E>(
     ticket: Option<Ticket>,
     reason: &EndReason<E>,
 ) {
-    if let (Some(breaker), Some(ticket)) = (&engine.breaker, ticket) {
-        breaker.settle(ticket, Verdict::None);
-    }
+    engine.give_ticket_back(ticket);
     match reason {
         EndReason::Cancelled { by_shutdown } => engine.ledger.shared.cancel(*by_shutdown),
+        EndReason::CircuitOpen { .. } => engine.ledger.shared.refuse_in_queue(),
         _ => engine.ledger.shared.time_out(),
     }
     drop(permit);
@@ -148,6 +148,11 @@ pub(crate) fn drop_unstarted<E>(
     let call = data.info(&engine.name);
     engine.tell(|| match reason {
         EndReason::Cancelled { .. } => BulkheadEvent::Cancelled { call, queued_time },
+        EndReason::CircuitOpen { retry_after } => BulkheadEvent::RefusedInQueue {
+            call,
+            queued_time,
+            retry_after: retry_after.longest(),
+        },
         _ => BulkheadEvent::Expired { call, queued_time },
     });
 }

@@ -11,6 +11,11 @@ pub(crate) trait Job: Send + Sync {
     fn run(&self, worker: usize, just_now: Option<Instant>) -> Option<Instant>;
     /// Cancels the task if it is still queued, for a shutdown that has taken the entry out.
     fn cancel_for_shutdown(&self);
+    /// Whether the circuit has opened since the call was admitted, and refuses it now.
+    fn is_refused_by_circuit(&self) -> bool;
+    /// Ends the call, of which [`is_refused_by_circuit`](Self::is_refused_by_circuit) was true, if it is still queued. The
+    /// caller has taken the entry out.
+    fn refuse_for_circuit(&self);
     /// Whether the task has left the queue, so that its entry there is empty.
     fn is_tombstone(&self) -> bool;
     fn is_running(&self) -> bool;

@@ -7,6 +7,7 @@
 //! | `admission` | the order of the checks on the way in, and where a refused call is counted |
 //! | `call`, `call_options`, `call_data` | what a call asks for, and what it has once it is admitted |
 //! | `execute`, `outcome`, `failure` | what is counted and told around a task, and how it ended |
+//! | `ticket` | what the circuit hears of a call, and whether a queued call may still start |
 //! | `running_slot` | which call runs in which of the N slots, for reports |
 //! | `this_thread`, `current`, `job` | which call this thread runs, and what a task can ask about it |
 //! | `shutdown` | the end |
@@ -28,10 +29,11 @@ mod permit;
 mod running_slot;
 mod shutdown;
 mod this_thread;
+mod ticket;
 
 pub use builder::BulkheadBuilder;
 pub use call::Call;
-pub use current::{CurrentExecution, current};
+pub use current::{CancelReason, CurrentExecution, current};
 pub use failure::{EveryError, FailureClassifier, FailureIf};
 pub use kind::{SemaphoreKind, ThreadPoolKind};
 pub use shutdown::{RunningTask, ShutdownReport};
@@ -45,6 +47,7 @@ pub(crate) use job::Job;
 pub(crate) use kind::Kind;
 pub(crate) use outcome::{EndReason, Outcome};
 pub(crate) use permit::Permit;
+pub(crate) use running_slot::Shown;
 pub(crate) use shutdown::{ShutdownTarget, WaitLimit, begin_shutdown, finish_shutdown, shut_down};
 pub(crate) use this_thread::{
     ThisThread, become_worker, run_for_caller, run_job, run_nested, slot_of_this_thread,

@@ -7,7 +7,7 @@ use super::call_data::CallData;
 use crate::error::BulkheadError;
 use crate::panic::Panic;
 use crate::result::ExecutionResult;
-use crate::sync::nanos;
+use crate::sync::{Limit, nanos};
 
 /// An `ExecutionResult` without what the call's data says anyway.
 pub(crate) struct Outcome<T, E> {
@@ -21,11 +21,25 @@ pub(crate) enum EndReason<E> {
     Failed(E),
     Panicked(Box<Panic>),
     QueueTimeout,
-    Timeout { started: bool },
-    Cancelled { by_shutdown: bool },
+    Timeout {
+        started: bool,
+    },
+    Cancelled {
+        by_shutdown: bool,
+    },
+    /// `Limit::NONE`: until a reset.
+    CircuitOpen {
+        retry_after: Limit,
+    },
 }
 
 impl<E> EndReason<E> {
+    /// The circuit opened while the call was queued.
+    pub(crate) fn circuit_open(retry_after: Duration) -> Self {
+        let retry_after = Limit::new(Some(retry_after));
+        Self::CircuitOpen { retry_after }
+    }
+
     /// Why the call may not start at `now`, if it is too late: by the limit that passed first.
     #[inline]
     pub(crate) fn too_late(data: &CallData, now: Instant) -> Option<Self> {
@@ -80,6 +94,10 @@ impl<T, E> Outcome<T, E> {
                 EndReason::Cancelled { by_shutdown } => BulkheadError::Cancelled {
                     bulkhead: bulkhead(),
                     by_shutdown,
+                },
+                EndReason::CircuitOpen { retry_after } => BulkheadError::CircuitOpen {
+                    bulkhead: bulkhead(),
+                    retry_after: retry_after.longest(),
                 },
             }),
             execution_id: data.execution_id,

@@ -5,7 +5,9 @@
 //! 2. When the last admitted call has given its place back, which `permit.rs` notices exactly once, the latch goes to zero:
 //!    for a thread pool after its workers have ended, see `worker.rs`; for a bulkhead without threads at once.
 //! 3. A shutdown that cancels sets `discard_queued` and empties the queue. Each thread that comes to a queued call later
-//!    sees the flag and cancels the call too.
+//!    sees the flag and cancels the call too. A thread that has seen the flag too early is in the report: it shows the call
+//!    in its slot before it looks for the last time, and the report looks at the slots after the flag is set. So a report
+//!    that names no running task is true: none starts after it.
 //! 4. `shutdown` waits for the latch and joins the threads. A thread that runs a call of the same bulkhead never waits, nor
 //!    does a thread that is about to submit one and holds its place.
 
@@ -30,8 +32,9 @@ pub struct ShutdownReport {
     /// Queued calls that were cancelled during the shutdown, by it or by another at the same time; each of their
     /// waiters was told.
     pub cancelled: u64,
-    /// Tasks that go on after the shutdown has returned. Their outcomes are still delivered. (One that ends at this
-    /// very moment may be among them and counted in `finished` too.)
+    /// Tasks that go on after the shutdown has returned. Their outcomes are still delivered. If there are none, and the
+    /// shutdown waited or cancelled what was queued, no task of the bulkhead starts any more. (A task that ends at this very
+    /// moment may be among them and counted in `finished` too; so may one that its handle cancels just before it starts.)
     pub still_running: Vec<RunningTask>,
 }
 

@@ -295,7 +295,7 @@ impl SemaphoreBulkheadBuilder {
     pub fn build(self) -> Result<SemaphoreBulkhead, BuildError> {
         let Self { parts, .. } = self;
         parts.config.validate()?;
-        let slots = SlotPool::new(parts.config.max_concurrent_calls);
+        let slots = Arc::new(SlotPool::new(parts.config.max_concurrent_calls));
         // One count stands for all calls: it goes down when the last one has ended after the close.
         let latch = Arc::new(Latch::default());
         latch.count_up();
@@ -303,7 +303,11 @@ impl SemaphoreBulkheadBuilder {
             let latch = Arc::clone(&latch);
             move || latch.count_down()
         };
-        let engine = Engine::new(parts, latch, drained)?;
+        let look_again = {
+            let slots = Arc::clone(&slots);
+            move || slots.look_again()
+        };
+        let engine = Engine::new(parts, latch, drained, look_again)?;
         Ok(SemaphoreBulkhead {
             inner: Arc::new(Inner { engine, slots }),
         })

@@ -8,7 +8,7 @@ use super::slots::{SlotPool, WaitOutcome};
 use crate::circuit::Ticket;
 use crate::core::{
     BulkheadView, CallData, EndReason, Engine, Execution, JudgedResult, Kind, Outcome, Permit,
-    RunningCall, SemaphoreKind, ShutdownTarget, drop_unstarted, execute, release_unstarted,
+    RunningCall, SemaphoreKind, Shown, ShutdownTarget, drop_unstarted, execute, release_unstarted,
     run_for_caller, run_task, slot_of_this_thread,
 };
 
@@ -16,12 +16,13 @@ use crate::core::{
 pub(crate) struct Inner {
     pub(super) engine: Engine,
     /// A waiting caller brings the ticket of its call along.
-    pub(super) slots: SlotPool<Option<Ticket>>,
+    pub(super) slots: Arc<SlotPool<Option<Ticket>>>,
 }
 
 /// The right to run a task now.
 struct Slot<'a> {
     permit: Permit<'a>,
+    ticket: Option<Ticket>,
     since: Instant,
     queued_time: Duration,
     index: usize,
@@ -41,8 +42,9 @@ impl Inner {
         run: impl FnOnce(F) -> JudgedResult<T, E>,
     ) -> Outcome<T, E> {
         let engine = &self.engine;
-        match self.slot(data, ticket, permit) {
-            Ok(slot) => self.run(slot, data, ticket, || run(task)),
+        let slot = self.slot(data, ticket, permit);
+        match slot.and_then(|slot| self.show(slot, data)) {
+            Ok((slot, shown)) => self.run(slot, shown, data, || run(task)),
             Err(reason) => {
                 let queued_time = data.queued_for(engine.clock.now());
                 drop_unstarted(engine, task, data, &reason, queued_time);
@@ -63,12 +65,13 @@ impl Inner {
         if let Some(index) = own.or_else(|| self.slots.try_take()) {
             let slot = Slot {
                 permit,
+                ticket,
                 since: data.admitted_at,
                 queued_time: Duration::ZERO,
                 index,
                 is_nested: own.is_some(),
             };
-            return self.in_time(slot, data, ticket);
+            return self.in_time(slot, data);
         }
         self.wait_for_slot(data, ticket, permit)
     }
@@ -83,48 +86,79 @@ impl Inner {
         let engine = &self.engine;
         let mut permit = Some(permit);
         let park = || permit.take().into_iter().for_each(Permit::into_parked);
+        let gives_up = |ticket: &Option<Ticket>| engine.refusal_in_queue(*ticket).is_some();
+        let deadline = data.start_deadline();
         let outcome = self
             .slots
-            .wait(&engine.clock, data.start_deadline(), ticket, park);
+            .wait(&engine.clock, deadline, ticket, park, gives_up);
         let cancelled = EndReason::Cancelled { by_shutdown: true };
         if outcome == WaitOutcome::TakenOut {
             return Err(cancelled);
         }
         let permit = permit.unwrap_or_else(|| engine.permits.reclaim());
         let now = engine.clock.now();
-        if let WaitOutcome::Slot(index) = outcome {
-            let slot = Slot {
-                permit,
-                since: now,
-                queued_time: data.queued_for(now),
-                index,
-                is_nested: false,
-            };
-            return self.in_time(slot, data, ticket);
-        }
-        let reason = EndReason::too_late(data, now).unwrap_or(cancelled);
+        let reason = match outcome {
+            WaitOutcome::Slot(index) => {
+                let slot = Slot {
+                    permit,
+                    ticket,
+                    since: now,
+                    queued_time: data.queued_for(now),
+                    index,
+                    is_nested: false,
+                };
+                let slot = self.in_time(slot, data)?;
+                return self.past_circuit(slot);
+            }
+            // If the circuit has changed again meanwhile, the caller may retry at once.
+            WaitOutcome::GaveUp => {
+                EndReason::circuit_open(engine.refusal_in_queue(ticket).unwrap_or_default())
+            }
+            _ => EndReason::too_late(data, now).unwrap_or(cancelled),
+        };
         release_unstarted(engine, permit, ticket, &reason);
         Err(reason)
     }
 
-    /// A slot that has come too late is of no use, nor is one after a shutdown that cancels.
+    /// A call that has waited asks the circuit again, if that has changed meanwhile.
+    fn past_circuit<'a, E>(&self, slot: Slot<'a>) -> Result<Slot<'a>, EndReason<E>> {
+        match self.engine.renew_ticket(slot.ticket) {
+            Ok(ticket) => Ok(Slot { ticket, ..slot }),
+            Err(retry_after) => Err(self.give_up(slot, EndReason::circuit_open(retry_after))),
+        }
+    }
+
+    /// Ends a call that has a slot and does not start.
+    fn give_up<E>(&self, slot: Slot<'_>, reason: EndReason<E>) -> EndReason<E> {
+        let ticket = slot.ticket;
+        let permit = self.give_back(slot);
+        release_unstarted(&self.engine, permit, ticket, &reason);
+        reason
+    }
+
+    /// Shows the call in its slot, unless a shutdown cancels it.
     #[inline(always)]
-    fn in_time<'a, E>(
+    fn show<'a, E>(
         &self,
         slot: Slot<'a>,
         data: &CallData,
-        ticket: Option<Ticket>,
-    ) -> Result<Slot<'a>, EndReason<E>> {
-        let reason = if self.engine.is_discarding() {
-            EndReason::Cancelled { by_shutdown: true }
-        } else if let Some(reason) = EndReason::too_late(data, slot.since) {
-            reason
-        } else {
-            return Ok(slot);
-        };
-        let permit = self.give_back(slot);
-        release_unstarted(&self.engine, permit, ticket, &reason);
-        Err(reason)
+    ) -> Result<(Slot<'a>, Shown), EndReason<E>> {
+        let shown = self
+            .engine
+            .show(slot.index, data, slot.since, slot.is_nested);
+        match shown {
+            Some(shown) => Ok((slot, shown)),
+            None => Err(self.give_up(slot, EndReason::Cancelled { by_shutdown: true })),
+        }
+    }
+
+    /// A slot that has come too late is of no use.
+    #[inline(always)]
+    fn in_time<'a, E>(&self, slot: Slot<'a>, data: &CallData) -> Result<Slot<'a>, EndReason<E>> {
+        match EndReason::too_late(data, slot.since) {
+            None => Ok(slot),
+            Some(reason) => Err(self.give_up(slot, reason)),
+        }
     }
 
     /// Gives the slot back; the place is still taken.
@@ -140,17 +174,18 @@ impl Inner {
     fn run<T, E>(
         self: &Arc<Self>,
         slot: Slot<'_>,
+        shown: Shown,
         data: &CallData,
-        ticket: Option<Ticket>,
         task: impl FnOnce() -> JudgedResult<T, E>,
     ) -> Outcome<T, E> {
         let engine = &self.engine;
         let call = Execution {
             data,
-            ticket,
+            ticket: slot.ticket,
             since: slot.since,
             queued_time: slot.queued_time,
             slot: slot.index,
+            shown,
             is_nested: slot.is_nested,
         };
         let body = || execute(engine, call, || run_task(engine, task));

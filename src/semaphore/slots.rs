@@ -16,7 +16,8 @@
 //!   bit, in the same word, and hands the slot to the first in the wait list. So slots go in the order in which callers
 //!   came. And no caller waits in vain: the first one sets the bit, and then looks once more whether a slot is free.
 //! * A caller leaves the wait list in one of three ways, each under its lock, and only once: it is given a slot, it gives
-//!   up at its deadline, or a shutdown takes it out. The two parties never both believe that they did it.
+//!   up, at its deadline or because the circuit has opened, or a shutdown takes it out. The two parties never both believe
+//!   that they did it.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -79,6 +80,8 @@ pub(crate) enum WaitOutcome {
     TakenOut,
     /// A shutdown has closed the list.
     Closed,
+    /// The caller did not want to wait any longer, and has left the list.
+    GaveUp,
 }
 
 impl<P> SlotPool<P> {
@@ -173,7 +176,8 @@ impl<P> SlotPool<P> {
         waiter.answered.notify_one();
     }
 
-    /// Takes a slot, waiting for one until `deadline` (`None`: for ever).
+    /// Takes a slot, waiting for one until `deadline` (`None`: for ever), or until `gives_up`, which is asked under the lock
+    /// and again after each [`look_again`](Self::look_again).
     ///
     /// `in_list` is called before this thread waits. What it leaves behind, such as a place, then belongs to the thread that
     /// takes the caller out of the list. With `TakenOut` a thread has; otherwise it is the caller's again.
@@ -183,6 +187,7 @@ impl<P> SlotPool<P> {
         deadline: Option<Instant>,
         payload: P,
         in_list: impl FnOnce(),
+        gives_up: impl Fn(&P) -> bool,
     ) -> WaitOutcome {
         let mut list = self.list.lock();
         if list.is_closed {
@@ -219,15 +224,28 @@ impl<P> SlotPool<P> {
             if let Some(outcome) = me.outcome() {
                 return outcome;
             }
-            if deadline.is_some_and(|deadline| clock.now() >= deadline) {
+            let is_late = deadline.is_some_and(|deadline| clock.now() >= deadline);
+            if is_late || gives_up(&me.payload) {
                 if list.waiters.remove(&number).is_some() {
                     self.clear_bit_if_empty(&list);
-                    return WaitOutcome::TooLate;
+                    return if is_late {
+                        WaitOutcome::TooLate
+                    } else {
+                        WaitOutcome::GaveUp
+                    };
                 }
                 // Another thread has taken it out, and is about to answer.
                 deadline = None;
             }
             clock.wait_until(&me.answered, &mut list, deadline);
+        }
+    }
+
+    /// Lets each waiting caller ask itself whether it gives up.
+    pub(crate) fn look_again(&self) {
+        let list = self.list.lock();
+        for waiter in list.waiters.values() {
+            waiter.answered.notify_one();
         }
     }
 
@@ -304,7 +322,7 @@ mod tests {
                 let (joined, has_joined) = mpsc::channel();
                 scope.spawn(move || {
                     let in_list = || joined.send(()).expect("somebody listens");
-                    let outcome = slots.wait(&Clock::system(), None, (), in_list);
+                    let outcome = slots.wait(&Clock::system(), None, (), in_list, |()| false);
                     assert_eq!(outcome, WaitOutcome::Slot(slot));
                     order.lock().unwrap().push(number);
                     slots.give_back(slot);

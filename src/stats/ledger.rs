@@ -3,12 +3,12 @@
 //! | counters | written by | how |
 //! |---|---|---|
 //! | of one slot: started, ended | the thread that owns the slot | plain stores, no locked instruction |
-//! | shared: rejected, cancelled, expired, nested, abandoned | any thread | atomic additions |
+//! | shared: rejected, cancelled, expired, refused in the queue, nested, abandoned | any thread | atomic additions |
 //!
 //! There is no lock, and no moment at which everything stands still. A snapshot balances all the same:
 //!
 //! 1. Every counter only grows, and a call's later event is never visible without its earlier one: admitted, then started,
-//!    then finished (or cancelled, or expired), and only then its place given back.
+//!    then finished (or cancelled, expired, or refused), and only then its place given back.
 //! 2. A snapshot reads the ends first, then the starts, then the admissions. A call that began in between reads as begun,
 //!    a call that ended in between as not yet ended. So each call is in exactly one column.
 //! 3. Between those readings many calls may pass through. A slot runs one call at a time, so `started` is cut to
@@ -61,12 +61,16 @@ fn bump(counter: &AtomicU64) {
 #[derive(Default)]
 pub(crate) struct SharedCounters {
     rejected_full: AtomicU64,
+    /// Calls that the circuit refused before they had a place.
     rejected_circuit_open: AtomicU64,
+    /// Calls that the circuit refused when they had a place.
+    rejected_admitted: AtomicU64,
     rejected_shut_down: AtomicU64,
     cancelled: AtomicU64,
     /// How many of `cancelled` a shutdown has cancelled.
     cancelled_by_shutdown: AtomicU64,
     timed_out: AtomicU64,
+    refused_in_queue: AtomicU64,
     /// Calls that run on top of the call that made them, in its slot.
     nested_started: AtomicU64,
     nested_ended: [AtomicU64; 3],
@@ -88,6 +92,10 @@ impl SharedCounters {
         count(&self.rejected_circuit_open);
     }
 
+    pub(crate) fn reject_admitted(&self) {
+        count(&self.rejected_admitted);
+    }
+
     pub(crate) fn reject_shut_down(&self) {
         count(&self.rejected_shut_down);
     }
@@ -101,6 +109,10 @@ impl SharedCounters {
 
     pub(crate) fn time_out(&self) {
         count(&self.timed_out);
+    }
+
+    pub(crate) fn refuse_in_queue(&self) {
+        count(&self.refused_in_queue);
     }
 
     pub(crate) fn start_nested(&self) {
@@ -138,6 +150,7 @@ pub(crate) struct Totals {
     pub(crate) cancelled: u64,
     pub(crate) cancelled_by_shutdown: u64,
     pub(crate) timed_out: u64,
+    pub(crate) refused_in_queue: u64,
     pub(crate) active: u64,
     pub(crate) in_flight: u64,
     pub(crate) abandoned: u64,
@@ -203,9 +216,9 @@ impl Ledger {
         let finished: u64 = ended.iter().sum();
         let cancelled = load(&shared.cancelled);
         let timed_out = load(&shared.timed_out);
-        // A call that the circuit refuses holds a permit for a moment.
-        let rejected_circuit_open = load(&shared.rejected_circuit_open);
-        let ended_all = finished + cancelled + timed_out + rejected_circuit_open;
+        let rejected_admitted = load(&shared.rejected_admitted);
+        let refused_in_queue = load(&shared.refused_in_queue);
+        let ended_all = finished + cancelled + timed_out + refused_in_queue + rejected_admitted;
         let abandoned = load(&shared.abandoned);
         let in_flight = admitted().saturating_sub(ended_all).min(capacity);
         // Another cut: a nested call is in flight, and not one of the active.
@@ -214,11 +227,12 @@ impl Ledger {
             ended,
             started: finished + active + nested,
             rejected_full: load(&shared.rejected_full),
-            rejected_circuit_open,
+            rejected_circuit_open: load(&shared.rejected_circuit_open) + rejected_admitted,
             rejected_shut_down: load(&shared.rejected_shut_down),
             cancelled,
             cancelled_by_shutdown: load(&shared.cancelled_by_shutdown),
             timed_out,
+            refused_in_queue,
             active,
             in_flight,
             abandoned: abandoned.min(active + nested),
@@ -254,6 +268,7 @@ impl Ledger {
             now.rejected_shut_down -= base.rejected_shut_down;
             now.cancelled -= base.cancelled;
             now.timed_out -= base.timed_out;
+            now.refused_in_queue -= base.refused_in_queue;
             times.queue_wait.subtract(&base_times.queue_wait);
             times.run_time.subtract(&base_times.run_time);
         }

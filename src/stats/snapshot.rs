@@ -44,7 +44,7 @@ impl fmt::Display for BulkheadState {
 ///
 /// They balance in every snapshot, also under full load:
 ///
-/// `submitted = rejected + cancelled + timed_out + successful + failed + panicked + queued + active`
+/// `submitted = rejected + refused_in_queue + cancelled + timed_out + successful + failed + panicked + queued + active`
 ///
 /// A call counts by its own end. If its caller left at a time limit while it ran, it is active and abandoned until it ends,
 /// and then successful, failed or panicked. The [`Display`](std::fmt::Display) is that sum in one line.
@@ -69,7 +69,7 @@ pub struct BulkheadStats {
     pub failed_executions: u64,
     /// Tasks that panicked.
     pub panicked_executions: u64,
-    /// Calls refused, for any of the next three reasons.
+    /// Calls refused on their way in, for any of the next three reasons.
     pub rejected_executions: u64,
     /// Calls refused because all places were taken.
     pub rejected_full: u64,
@@ -77,6 +77,8 @@ pub struct BulkheadStats {
     pub rejected_circuit_open: u64,
     /// Calls refused because the bulkhead was shut down.
     pub rejected_shut_down: u64,
+    /// Calls refused in the queue, because the circuit opened after they had been admitted.
+    pub refused_in_queue_executions: u64,
     /// Calls that expired in the queue: the queue timeout or the caller's own limit passed first.
     pub timed_out_executions: u64,
     /// Calls cancelled in the queue, by their handle or by a shutdown.
@@ -112,12 +114,13 @@ impl fmt::Display for BulkheadStats {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "bulkhead `{}` is {}: {} submitted = {} rejected + {} cancelled + {} timed out + {} successful \
-             + {} failed + {} panicked + {} queued + {} active",
+            "bulkhead `{}` is {}: {} submitted = {} rejected + {} refused in queue + {} cancelled + {} timed out \
+             + {} successful + {} failed + {} panicked + {} queued + {} active",
             self.name,
             self.state,
             self.submitted_executions,
             self.rejected_executions,
+            self.refused_in_queue_executions,
             self.cancelled_executions,
             self.timed_out_executions,
             self.successful_executions,
@@ -144,6 +147,7 @@ impl BulkheadStats {
             name,
             state,
             submitted_executions: rejected
+                + totals.refused_in_queue
                 + totals.cancelled
                 + totals.timed_out
                 + succeeded
@@ -158,6 +162,7 @@ impl BulkheadStats {
             rejected_full: totals.rejected_full,
             rejected_circuit_open: totals.rejected_circuit_open,
             rejected_shut_down: totals.rejected_shut_down,
+            refused_in_queue_executions: totals.refused_in_queue,
             timed_out_executions: totals.timed_out,
             cancelled_executions: totals.cancelled,
             queued_tasks: totals.in_flight - totals.active,

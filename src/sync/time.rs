@@ -26,6 +26,15 @@ impl Limit {
         Duration::from_nanos(self.0)
     }
 
+    /// The same, of which none is the longest.
+    pub(crate) fn longest(self) -> Duration {
+        if self == Self::NONE {
+            Duration::MAX
+        } else {
+            self.duration()
+        }
+    }
+
     /// When a limit that counts from `start` is over; `None`: never.
     #[inline]
     pub(crate) fn from(self, start: Instant) -> Option<Instant> {

@@ -9,6 +9,7 @@ use std::time::Duration;
 use super::handle::ExecutionHandle;
 use super::inner::Inner;
 use super::queue::Queue;
+use super::thread_name::ThreadNames;
 use super::worker;
 use crate::circuit::CircuitBreaker;
 use crate::config::BulkheadConfig;
@@ -48,10 +49,10 @@ use crate::sync::{Mutex, Padded};
 /// # Ok::<(), bulkman::BuildError>(())
 /// ```
 ///
-/// Workers take calls in the order in which they came into the queue. There are two exceptions: a call that a task
-/// waits for may be run by the worker of that task at once, and while the entries of cancelled and expired calls are
-/// cleared out of the queue, which happens once in N + Q of them, calls that come in just then go first. Under a storm
-/// of cancels a call can be overtaken so again and again.
+/// Workers take calls in the order in which they came into the queue. There are two exceptions. A call that a task waits
+/// for may be run by the worker of that task at once. And while the entries of cancelled calls are cleared out of the
+/// queue, a worker that is just reaching for a call may get one that is not the oldest. A call can be overtaken so once by
+/// each worker, however many calls are cancelled.
 ///
 /// # What dropping it does
 ///
@@ -72,7 +73,11 @@ pub struct Bulkhead {
 }
 
 impl Bulkhead {
-    /// Checks the configuration and starts N worker threads, named `bulkman-NAME-i` with i from 0.
+    /// Checks the configuration and starts N worker threads.
+    ///
+    /// A worker is called `bulkman-NAME-i`, with i from 0. Linux keeps 15 bytes of a thread's name, so a longer one loses the
+    /// prefix, and then the middle of NAME: the workers of `payments-eu-west-1` are called `paymen~west-1-i`. Other names
+    /// come from [`worker_name`](BulkheadBuilder::worker_name).
     ///
     /// # Errors
     ///
@@ -320,20 +325,43 @@ impl BulkheadBuilder {
         self
     }
 
+    /// Names the worker threads: `name` gets the worker's index, from 0. The default is described at [`Bulkhead::new`].
+    ///
+    /// The standard library knows the whole name, for instance in the message of a panic. Linux keeps its first 15 bytes.
+    /// `name` is called N times by [`build`](Self::build), in the calling thread, before a worker starts. A name that is empty
+    /// or contains a NUL is an error, and so is a panic. Called again, the last one holds.
+    ///
+    /// ```
+    /// use bulkman::{Bulkhead, BulkheadConfig};
+    ///
+    /// let bulkhead = Bulkhead::builder(BulkheadConfig::new("payments-eu-west-1"))
+    ///     .worker_name(|index| format!("pay-euw1-{index}"))
+    ///     .build()?;
+    /// let name = bulkhead.run(|| std::thread::current().name().map(String::from)).wait();
+    /// assert!(name.into_result()?.is_some_and(|name| name.starts_with("pay-euw1-")));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn worker_name(mut self, name: impl Fn(usize) -> String + Send + Sync + 'static) -> Self {
+        self.collaborators.worker_name = Some(Box::new(name));
+        self
+    }
+
     /// Checks the configuration and starts the workers.
     ///
     /// # Errors
     ///
-    /// As [`Bulkhead::new`]; and [`BuildError::CircuitStorage`] if the circuit cannot be kept in its storage.
+    /// As [`Bulkhead::new`]; [`BuildError::InvalidValue`] for a [`worker_name`](Self::worker_name); and [`BuildError::CircuitStorage`] if the circuit cannot be kept in its storage.
     pub fn build(self) -> Result<Bulkhead, BuildError> {
         let Self {
             parts,
-            collaborators,
+            mut collaborators,
         } = self;
         parts.config.validate()?;
         let workers = parts.config.max_concurrent_calls;
+        let choose = collaborators.worker_name.take();
+        let names = ThreadNames::new(&parts.config.name, workers, choose)?;
         let queue = Queue::new(workers + parts.config.max_queue_size, workers);
-        let engine = Engine::new(parts, Arc::default(), queue.stopper())?;
+        let engine = Engine::new(parts, Arc::default(), queue.stopper(), queue.refuser())?;
         let inner = Arc::new(Inner {
             engine,
             queue,
@@ -341,7 +369,7 @@ impl BulkheadBuilder {
             spin: Padded::default(),
             threads: Mutex::default(),
         });
-        worker::start(&inner)?;
+        worker::start(&inner, &names)?;
         Ok(Bulkhead { inner })
     }
 }

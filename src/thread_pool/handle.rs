@@ -111,8 +111,8 @@ impl<T, E> ExecutionHandle<T, E> {
     }
 
     /// Waits for the outcome, parked if it takes long, which uses up an unpark token of the thread as
-    /// [`std::thread::park`] does. The outcome comes in any case: the task ends, or the call is cancelled, expires or
-    /// runs into its caller's limit.
+    /// [`std::thread::park`] does. The outcome comes in any case: the task ends, or the call is cancelled, expires, is refused
+    /// because the circuit opened, or runs into its caller's limit.
     pub fn wait(self) -> ExecutionResult<T, E> {
         match self.wait_until(None) {
             Ok(result) => result,

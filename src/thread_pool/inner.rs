@@ -1,6 +1,7 @@
 //! What a bulkhead, its workers and its calls share.
 
 use super::queue::Queue;
+use super::thread_name::NameFn;
 use crate::context::ContextPropagator;
 use crate::core::{Engine, Kind, ShutdownTarget, ThreadPoolKind};
 use crate::sync::{AdaptiveSpin, JoinHandle, Mutex, Padded};
@@ -22,6 +23,8 @@ pub(crate) struct Collaborators {
     pub(super) propagators: Vec<Box<dyn ContextPropagator>>,
     pub(super) on_worker_start: Vec<WorkerHook>,
     pub(super) on_worker_stop: Vec<WorkerHook>,
+    /// Taken out when the bulkhead is built.
+    pub(super) worker_name: Option<NameFn>,
 }
 
 pub(super) type WorkerHook = Box<dyn Fn(usize) + Send + Sync>;

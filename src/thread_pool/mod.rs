@@ -7,19 +7,23 @@
 //! | `handle` | the caller's end of a call: wait, cancel, await |
 //! | `alarm` | wakes awaited handles at their deadlines |
 //! | `task_cell` | one call: its task, its state, its outcome, and the waiter |
+//! | `fifo` | the bounded channel, and how an entry leaves it out of turn |
 //! | `queue` | the entries between submitters and workers, and the tombstones among them |
 //! | `sleep` | how a worker without work sleeps, and which one is woken |
 //! | `worker` | the life of a worker thread |
+//! | `thread_name` | how worker threads are called |
 //! | `inner` | what bulkhead, workers and calls share |
 
 pub(crate) mod alarm;
 mod bulkhead;
+mod fifo;
 mod handle;
 mod inner;
 mod queue;
 pub(crate) mod sleep;
 mod submit;
 mod task_cell;
+mod thread_name;
 mod worker;
 
 pub use bulkhead::Bulkhead;

@@ -7,11 +7,10 @@
 //! * The channel holds `calls + tombstones + 1` entries. `calls` is the number of permits, as many tombstones are allowed,
 //!   and the last entry is the stop token. So sending never fails.
 //! * A thread counts a tombstone before it makes one ([`Queue::reserve_tombstone`]). Within the allowance that is all. Beyond
-//!   it, the thread compacts the queue before the call's place is given back: it takes every entry out once, drops the
-//!   tombstones and puts the others back in order. Calls that are submitted in that moment go first. Compacting drops
-//!   as many tombstones as there may be calls, so a cancel costs the same however long the queue is.
-//! * One thread compacts at a time, and no other code puts an entry back. So an entry that is a tombstone when compacting
-//!   begins has left the channel when it ends.
+//!   it, the thread compacts the queue before the call's place is given back: it drops the tombstones. The other entries keep
+//!   their order, see `fifo.rs`. Compacting drops as many tombstones as there may be calls, so a cancel costs the same however
+//!   long the queue is.
+//! * One thread compacts at a time. So an entry that is a tombstone when compacting begins has left the channel when it ends.
 //!
 //! The stop token is sent once, when the last call has ended after the close; each worker passes it on to the next and
 //! ends. Nothing but the token is left then: tombstones are in front of it, and a thread that compacts still has a place.
@@ -20,7 +19,7 @@ use std::sync::Arc;
 
 use super::sleep::{Sleeper, WorkerChannel};
 use crate::core::Job;
-use crate::sync::{AtomicUsize, Mutex, Ordering, Padded};
+use crate::sync::{AtomicUsize, Ordering, Padded, fence};
 
 /// A call, or the stop token.
 type Entry = Option<Arc<dyn Job>>;
@@ -31,7 +30,6 @@ pub(super) struct Queue {
     allowance: usize,
     /// Tombstones in the channel, or about to be.
     tombstones: Padded<AtomicUsize>,
-    compacting: Mutex<()>,
 }
 
 impl Queue {
@@ -41,7 +39,6 @@ impl Queue {
             channel: Arc::new(WorkerChannel::new(calls + allowance + 1, workers)),
             allowance,
             tombstones: Padded::default(),
-            compacting: Mutex::new(()),
         }
     }
 
@@ -49,6 +46,25 @@ impl Queue {
     pub(super) fn stopper(&self) -> impl Fn() + Send + Sync + 'static {
         let channel = Arc::clone(&self.channel);
         move || channel.send(None)
+    }
+
+    /// Ends the queued calls that the open circuit refuses.
+    pub(super) fn refuser(&self) -> impl Fn() + Send + Sync + 'static {
+        let channel = Arc::clone(&self.channel);
+        let is_refused = |entry: &Entry| {
+            entry
+                .as_ref()
+                .is_some_and(|job| job.is_refused_by_circuit())
+        };
+        move || {
+            // ORDERING: SeqCst, with the fence in `send`. A submitter pushes and then looks whether the circuit has opened.
+            // The circuit opens and then this thread looks for entries. At least one of the two sees the other.
+            fence(Ordering::SeqCst);
+            // One at a time, as in `drain`.
+            while let Some(entry) = channel.take_first(is_refused) {
+                entry.into_iter().for_each(|job| job.refuse_for_circuit());
+            }
+        }
     }
 
     /// Appends a call that holds a permit.
@@ -81,37 +97,26 @@ impl Queue {
     }
 
     fn compact(&self) {
-        let _one_at_a_time = self.compacting.lock();
-        let entries = self.channel.len();
-        let mut others = Vec::with_capacity(entries.saturating_sub(self.allowance));
-        for _ in 0..entries {
-            match self.channel.try_take() {
-                // A tombstone has neither closure nor outcome left: no user code runs in its drop.
-                Some(Some(job)) if job.is_tombstone() => self.tombstone_removed(),
-                Some(other) => others.push(other),
-                None => break,
+        // A tombstone has neither closure nor outcome left: no user code runs in its drop.
+        self.channel.retain(|entry| {
+            let is_tombstone = entry.as_ref().is_some_and(|job| job.is_tombstone());
+            if is_tombstone {
+                self.tombstone_removed();
             }
-        }
-        for other in others {
-            self.channel.send(other);
-        }
+            !is_tombstone
+        });
     }
 
     /// Takes out everything that is queued and hands the calls to `each`.
     pub(super) fn drain(&self, mut each: impl FnMut(Arc<dyn Job>)) {
-        loop {
-            // One at a time, so that `each` runs under no lock and no thread compacts meanwhile.
-            let entry = {
-                let _not_compacting = self.compacting.lock();
-                self.channel.try_take()
-            };
+        // One at a time, so that `each` runs under no lock, and no call is out of the queue longer than it takes to end it.
+        while let Some(entry) = self.channel.take_first(|_| true) {
             match entry {
-                Some(Some(job)) => each(job),
-                Some(None) => {
+                Some(job) => each(job),
+                None => {
                     self.channel.send(None);
                     break;
                 }
-                None => break,
             }
         }
     }

@@ -1,17 +1,18 @@
-//! The bounded channel, and how workers sleep at it.
+//! How workers sleep at the bounded channel.
 //!
-//! crossbeam's channel holds the entries. No worker blocks on it, since it keeps all blocked threads in a list and wakes the
-//! one that has waited longest, whose stack and caches are the coldest. Here the worker that fell asleep last is woken
-//! first, at the same cost for any number of workers, and none is woken while a worker that is awake will take the entry.
+//! No worker blocks on crossbeam's channel, since that keeps all blocked threads in a list and wakes the one that has waited
+//! longest, whose stack and caches are the coldest. Here the worker that fell asleep last is woken first, at the same cost
+//! for any number of workers, and none is woken while a worker that is awake will take the entry.
 //!
 //! A worker without work *searches* for a while, where that pays, and then *sleeps* until it is *woken*. A worker that has
 //! been woken counts as searching. The invariant: while a worker sleeps, there are no more entries than workers that
-//! search, or the thread that made it so is about to wake one. Three events could break it. A fence follows each, and
+//! search, or the thread that made it so is about to wake one. Four events could break it. A fence follows each, and
 //! after the fence a look at what the event has left behind:
 //!
 //! | event | after the fence |
 //! |---|---|
 //! | an entry is sent | if a worker sleeps and there are more entries than workers that search, wake one |
+//! | entries have moved into the front of the channel, see `fifo.rs` | the same, until nothing is left to do |
 //! | a worker leaves with an entry in hand, and no longer searches or sleeps | the same |
 //! | a worker falls asleep, and no longer searches | it looks for an entry once more, and leaves if it finds one |
 //!
@@ -20,14 +21,14 @@
 
 use std::sync::Arc;
 
+use super::fifo::Fifo;
 use crate::sync::{
-    AdaptiveSpin, AtomicBool, AtomicU64, Mutex, Ordering, Padded, Receiver, Sender, Thread,
-    bounded, fence, park_until, this_thread,
+    AdaptiveSpin, AtomicBool, AtomicU64, Mutex, Ordering, Padded, Thread, fence, park_until,
+    this_thread,
 };
 
 pub(crate) struct WorkerChannel<T> {
-    sender: Sender<T>,
-    receiver: Receiver<T>,
+    entries: Fifo<T>,
     /// Lower half: how many workers sleep. Upper half: how many search, or have been woken.
     idle: Padded<AtomicU64>,
     /// The worker that fell asleep last is the last in here.
@@ -74,10 +75,8 @@ impl Sleeper {
 
 impl<T> WorkerChannel<T> {
     pub(crate) fn new(capacity: usize, workers: usize) -> Self {
-        let (sender, receiver) = bounded(capacity);
         Self {
-            sender,
-            receiver,
+            entries: Fifo::new(capacity),
             idle: Padded::default(),
             sleepers: Mutex::new(Vec::with_capacity(workers)),
             spin: Padded::default(),
@@ -86,16 +85,15 @@ impl<T> WorkerChannel<T> {
 
     /// Appends an entry, for which there has to be room.
     pub(crate) fn send(&self, entry: T) {
-        let sent = self.sender.try_send(entry).is_ok();
-        debug_assert!(sent, "the sender has seen to the room");
-        // ORDERING: SeqCst, as the other two fences: of two events at the same time at least one sees the other.
+        self.entries.send(entry);
+        // ORDERING: SeqCst, as the other fences: of two events at the same time at least one sees the other.
         fence(Ordering::SeqCst);
         self.wake_one_if_needed(self.idle.load(Ordering::Relaxed));
     }
 
     /// Takes the next entry, if there is one.
     pub(crate) fn try_take(&self) -> Option<T> {
-        self.receiver.try_recv().ok()
+        self.entries.try_take()
     }
 
     /// Takes the next entry, waiting for one, and tells whether it had to wait.
@@ -107,7 +105,27 @@ impl<T> WorkerChannel<T> {
     }
 
     pub(crate) fn len(&self) -> usize {
-        self.receiver.len()
+        self.entries.len()
+    }
+
+    /// Removes the first entry that is `wanted`. The others keep their order.
+    pub(crate) fn take_first(&self, wanted: impl Fn(&T) -> bool) -> Option<T> {
+        let first = self.entries.take_first(wanted);
+        self.wake_all_needed();
+        first
+    }
+
+    /// Drops all entries that are not to be kept. The others keep their order.
+    pub(crate) fn retain(&self, keep: impl FnMut(&T) -> bool) {
+        self.entries.retain(keep);
+        self.wake_all_needed();
+    }
+
+    /// After entries have moved: a worker that fell asleep meanwhile may have missed them.
+    fn wake_all_needed(&self) {
+        // ORDERING: SeqCst, see `send`.
+        fence(Ordering::SeqCst);
+        while self.wake_one_if_needed(self.idle.load(Ordering::Relaxed)) {}
     }
 
     fn wait(&self, me: &Arc<Sleeper>) -> T {
@@ -165,17 +183,18 @@ impl<T> WorkerChannel<T> {
         }
     }
 
-    fn wake_one_if_needed(&self, idle: u64) {
-        if asleep(idle) > 0 && self.len() as u64 > searching(idle) {
-            self.wake_one();
-        }
+    /// Tells whether it has woken one.
+    fn wake_one_if_needed(&self, idle: u64) -> bool {
+        asleep(idle) > 0 && self.len() as u64 > searching(idle) && self.wake_one()
     }
 
     #[cold]
-    fn wake_one(&self) {
+    fn wake_one(&self) -> bool {
         let woken = {
             let mut sleepers = self.sleepers.lock();
-            let Some(last) = sleepers.pop() else { return };
+            let Some(last) = sleepers.pop() else {
+                return false;
+            };
             self.idle
                 .fetch_add(ONE_SEARCHING - ONE_ASLEEP, Ordering::Relaxed);
             // ORDERING: Release, so that it counts as searching before it can stop.
@@ -183,5 +202,6 @@ impl<T> WorkerChannel<T> {
             last
         };
         woken.thread.unpark();
+        true
     }
 }

@@ -122,14 +122,16 @@ where
     let work = Work {
         task: into_task(f, classifier),
         contexts,
-        ticket,
     };
-    let cell = Arc::new(TaskCell::new(data, Arc::clone(inner), work));
+    let cell = Arc::new(TaskCell::new(data, Arc::clone(inner), ticket, work));
     permit.into_parked();
     inner.queue.push(Arc::clone(&cell) as Arc<dyn Job>);
     if engine.is_discarding() {
         // Too late for the shutdown that emptied the queue, and perhaps no worker will come.
         cell.cancel_queued(true);
+    } else if let Some(retry_after) = engine.refusal_in_queue(ticket) {
+        // The circuit has opened since it gave the ticket, and perhaps its opener has gone through the queue already.
+        cell.refuse_queued(retry_after);
     }
     Ok(ExecutionHandle::live(cell as Arc<dyn Pending<T, E>>))
 }

@@ -21,9 +21,12 @@
 //!
 //! So a thread that sees an outcome finds the place free and the numbers right. User code runs behind a catch of its own
 //! and before 4: the task and the listeners of a call that ran before 1, on a worker; the drop of a task that never
-//! started, and its listeners, after 3.
+//! started, and its listeners, after 3. There is one exception to 1: a caller that leaves at its limit tells the circuit
+//! itself, while the task runs. The worker then tells nothing, see `core/ticket.rs`.
 //!
-//! A thread that takes a task while its entry is still in the channel counts a tombstone first, see `queue.rs`.
+//! A worker shows the call in its slot before it takes the task, so that a shutdown's report misses no call, see
+//! `core/shutdown.rs`. A thread that takes a task while its entry is still in the channel counts a tombstone first, see
+//! `queue.rs`.
 
 use std::sync::Arc;
 use std::task::Waker;
@@ -33,8 +36,8 @@ use super::inner::Inner;
 use crate::circuit::Ticket;
 use crate::context::CapturedContexts;
 use crate::core::{
-    BulkheadView, CallData, CallView, EndReason, Execution, Job, JudgedResult, Outcome, ThisThread,
-    drop_unstarted, execute, release_unstarted, run_nested, run_task,
+    BulkheadView, CallData, CallView, EndReason, Execution, Job, JudgedResult, Outcome, Shown,
+    ThisThread, drop_unstarted, execute, release_unstarted, run_nested, run_task,
 };
 use crate::panic::contain;
 use crate::result::ExecutionResult;
@@ -43,6 +46,8 @@ use crate::sync::{AtomicU8, Mutex, Ordering, Thread, earlier, this_thread};
 pub(super) struct TaskCell<F, T, E> {
     data: CallData,
     inner: Arc<Inner>,
+    /// What the circuit gave the call on its way in.
+    ticket: Option<Ticket>,
     /// Follows the stage, for looks without the lock. Never ahead of it.
     phase: AtomicU8,
     state: Mutex<State<F, T, E>>,
@@ -64,7 +69,11 @@ struct State<F, T, E> {
 
 enum Stage<F, T, E> {
     Queued(Work<F>),
-    Running { since: Instant },
+    /// The ticket is there for a waiter that leaves at its limit.
+    Running {
+        since: Instant,
+        ticket: Option<Ticket>,
+    },
     Leaving,
     Finished(Outcome<T, E>),
     Over,
@@ -85,7 +94,24 @@ enum Handle {
 pub(super) struct Work<F> {
     pub(super) task: F,
     pub(super) contexts: CapturedContexts,
-    pub(super) ticket: Option<Ticket>,
+}
+
+/// How a task starts, decided before it is taken.
+struct Start {
+    ticket: Option<Ticket>,
+    since: Instant,
+    worker: usize,
+    shown: Shown,
+    is_nested: bool,
+}
+
+impl Start {
+    fn stage<F, T, E>(&self) -> Stage<F, T, E> {
+        Stage::Running {
+            since: self.since,
+            ticket: self.ticket,
+        }
+    }
 }
 
 /// A call as its handle sees it.
@@ -123,6 +149,7 @@ enum Look<T, E> {
     OverLimit {
         since: Instant,
         now: Instant,
+        ticket: Option<Ticket>,
     },
     /// Nothing changes until then; `None`: until woken.
     NotYet(Option<Instant>),
@@ -131,10 +158,16 @@ enum Look<T, E> {
 // ---- transitions: the only code that changes the stage
 
 impl<F, T, E> TaskCell<F, T, E> {
-    pub(super) fn new(data: CallData, inner: Arc<Inner>, work: Work<F>) -> Self {
+    pub(super) fn new(
+        data: CallData,
+        inner: Arc<Inner>,
+        ticket: Option<Ticket>,
+        work: Work<F>,
+    ) -> Self {
         Self {
             data,
             inner,
+            ticket,
             phase: AtomicU8::new(QUEUED),
             state: Mutex::new(State {
                 stage: Stage::Queued(work),
@@ -260,11 +293,46 @@ impl<F, T, E> TaskCell<F, T, E> {
         self.phase.load(Ordering::Acquire) != QUEUED
     }
 
+    /// Asks the circuit once more, if need be, and shows the call in the slot of `worker`: all but the taking of the task.
+    #[inline]
+    fn prepare(&self, now: Instant, worker: usize, is_nested: bool) -> Result<Start, EndReason<E>> {
+        let engine = &self.inner.engine;
+        let ticket = engine
+            .renew_ticket(self.ticket)
+            .map_err(EndReason::circuit_open)?;
+        match engine.show(worker, &self.data, now, is_nested) {
+            Some(shown) => Ok(Start {
+                ticket,
+                since: now,
+                worker,
+                shown,
+                is_nested,
+            }),
+            None => {
+                self.give_renewed_back(ticket);
+                Err(EndReason::Cancelled { by_shutdown: true })
+            }
+        }
+    }
+
+    /// Another thread was first to take the task.
+    fn unprepare(&self, start: &Start) {
+        self.inner.engine.slot(start.worker).end(start.shown);
+        self.give_renewed_back(start.ticket);
+    }
+
+    /// A ticket that was renewed for this thread goes back. The first one belongs to the thread that ends the call.
+    fn give_renewed_back(&self, ticket: Option<Ticket>) {
+        if ticket != self.ticket {
+            self.inner.engine.give_ticket_back(ticket);
+        }
+    }
+
     /// Ends a call whose task was taken to be dropped.
     fn leave(&self, work: Work<F>, reason: EndReason<E>, now: Instant) {
         let engine = &self.inner.engine;
         let queued_time = self.data.queued_for(now);
-        release_unstarted(engine, engine.permits.reclaim(), work.ticket, &reason);
+        release_unstarted(engine, engine.permits.reclaim(), self.ticket, &reason);
         work.contexts.discard(&engine.name);
         drop_unstarted(engine, work.task, &self.data, &reason, queued_time);
         self.finish(Outcome::new(Err(reason), queued_time, Duration::ZERO));
@@ -282,13 +350,32 @@ impl<F, T, E> TaskCell<F, T, E> {
         }
     }
 
+    /// Ends a call that the circuit refuses, and whose entry is in the channel.
+    pub(super) fn refuse_queued(&self, retry_after: Duration) {
+        let now = self.inner.engine.clock.now();
+        self.leave_queue(EndReason::circuit_open(retry_after), now);
+    }
+
+    /// Ends a call whose entry is in the channel, unless another thread was first.
+    fn leave_queue(&self, reason: EndReason<E>, now: Instant) {
+        if let Some(work) = self.take_from_queue(Stage::Leaving) {
+            self.leave(work, reason, now);
+        }
+    }
+
+    /// Ends a call whose entry this thread has taken out of the channel, unless it has left the queue before.
+    fn leave_entry(&self, reason: EndReason<E>, now: Instant) {
+        match self.take(Stage::Leaving) {
+            Some(work) => self.leave(work, reason, now),
+            None => self.inner.queue.tombstone_removed(),
+        }
+    }
+
     /// The waiter's own expiry, at the deadline itself.
     fn expire(&self) {
         let now = self.inner.engine.clock.now();
         if let Some(reason) = EndReason::too_late(&self.data, now) {
-            if let Some(work) = self.take_from_queue(Stage::Leaving) {
-                self.leave(work, reason, now);
-            }
+            self.leave_queue(reason, now);
         }
     }
 
@@ -319,7 +406,7 @@ impl<F, T, E> TaskCell<F, T, E> {
         let now = self.inner.engine.clock.now();
         match state.stage {
             _ if now < at => Look::NotYet(deadline),
-            Stage::Running { since } => Look::OverLimit { since, now },
+            Stage::Running { since, ticket } => Look::OverLimit { since, now, ticket },
             _ => Look::TooLate,
         }
     }
@@ -328,12 +415,17 @@ impl<F, T, E> TaskCell<F, T, E> {
         outcome.into_result(&self.data, &self.inner.engine.name)
     }
 
-    /// The caller's limit passed while the task runs: the task is asked to stop, and goes on alone. This is the handle's
-    /// result, so the handle goes.
-    fn over_limit(&self, since: Instant, now: Instant) -> ExecutionResult<T, E> {
-        self.request_cancel();
-        // It may have come to its end just now.
+    /// The caller's limit passed while the task runs: the circuit hears a failure, and the task goes on alone. This is the
+    /// handle's result, so the handle goes.
+    fn over_limit(
+        &self,
+        since: Instant,
+        now: Instant,
+        ticket: Option<Ticket>,
+    ) -> ExecutionResult<T, E> {
+        // The task may have come to its end just now.
         let outcome = self.release_handle().unwrap_or_else(|| {
+            self.inner.engine.judge_timeout(&self.data, ticket);
             Outcome::new(
                 Err(EndReason::Timeout { started: true }),
                 self.data.queued_for(since),
@@ -341,11 +433,6 @@ impl<F, T, E> TaskCell<F, T, E> {
             )
         });
         self.result(outcome)
-    }
-
-    fn request_cancel(&self) {
-        // ORDERING: Release, see `CurrentExecution::is_cancelled`.
-        self.data.cancel_requested.store(true, Ordering::Release);
     }
 }
 
@@ -355,30 +442,21 @@ where
     T: Send + 'static,
     E: Send + 'static,
 {
-    /// Runs a task that was taken, on worker `worker`, to its very end. Gives the time when the task ended, if no user code
-    /// has run and no thread has been woken since then.
-    fn run_taken(
-        &self,
-        work: Work<F>,
-        since: Instant,
-        worker: usize,
-        is_nested: bool,
-    ) -> Option<Instant> {
+    /// Runs a task that was taken, in this worker, to its very end. Gives the time when the task ended, if no user code has
+    /// run and no thread has been woken since then.
+    fn run_taken(&self, work: Work<F>, start: Start) -> Option<Instant> {
         let engine = &self.inner.engine;
         let ran_alone = self.inner.runs_no_user_code_around_tasks() && work.contexts.is_empty();
         let permit = engine.permits.reclaim();
-        let Work {
-            task,
-            contexts,
-            ticket,
-        } = work;
+        let Work { task, contexts } = work;
         let call = Execution {
             data: &self.data,
-            ticket,
-            since,
-            queued_time: self.data.queued_for(since),
-            slot: worker,
-            is_nested,
+            ticket: start.ticket,
+            since: start.since,
+            queued_time: self.data.queued_for(start.since),
+            slot: start.worker,
+            shown: start.shown,
+            is_nested: start.is_nested,
         };
         let (outcome, ended) = execute(engine, call, || {
             contexts.run_with(&engine.name, || run_task(engine, task))
@@ -398,6 +476,10 @@ where
     E: Send + 'static,
 {
     fn run(&self, worker: usize, just_now: Option<Instant>) -> Option<Instant> {
+        if self.is_taken() {
+            self.inner.queue.tombstone_removed();
+            return None;
+        }
         if self.inner.engine.is_discarding() {
             self.cancel_for_shutdown();
             return None;
@@ -408,29 +490,41 @@ where
             _ => self.inner.engine.clock.now(),
         };
         if let Some(reason) = EndReason::too_late(&self.data, now) {
-            match self.take(Stage::Leaving) {
-                Some(work) => self.leave(work, reason, now),
-                None => self.inner.queue.tombstone_removed(),
-            }
+            self.leave_entry(reason, now);
             return None;
         }
-        match self.take(Stage::Running { since: now }) {
-            Some(work) => self.run_taken(work, now, worker, false),
+        let start = match self.prepare(now, worker, false) {
+            Ok(start) => start,
+            Err(reason) => {
+                self.leave_entry(reason, now);
+                return None;
+            }
+        };
+        match self.take(start.stage()) {
+            Some(work) => self.run_taken(work, start),
             None => {
                 self.inner.queue.tombstone_removed();
+                self.unprepare(&start);
                 None
             }
         }
     }
 
     fn cancel_for_shutdown(&self) {
-        match self.take(Stage::Leaving) {
-            Some(work) => {
-                let now = self.inner.engine.clock.now();
-                self.leave(work, EndReason::Cancelled { by_shutdown: true }, now);
-            }
-            None => self.inner.queue.tombstone_removed(),
-        }
+        let now = self.inner.engine.clock.now();
+        self.leave_entry(EndReason::Cancelled { by_shutdown: true }, now);
+    }
+
+    fn is_refused_by_circuit(&self) -> bool {
+        let engine = &self.inner.engine;
+        !self.is_taken() && engine.refusal_in_queue(self.ticket).is_some()
+    }
+
+    fn refuse_for_circuit(&self) {
+        let engine = &self.inner.engine;
+        // If the circuit has changed again meanwhile, the caller may retry at once.
+        let retry_after = engine.refusal_in_queue(self.ticket).unwrap_or_default();
+        self.leave_entry(EndReason::circuit_open(retry_after), engine.clock.now());
     }
 
     fn is_tombstone(&self) -> bool {
@@ -486,9 +580,9 @@ where
                     drop(state);
                     return Some(self.result(outcome));
                 }
-                Look::OverLimit { since, now } => {
+                Look::OverLimit { since, now, ticket } => {
                     drop(state);
-                    return Some(self.over_limit(since, now));
+                    return Some(self.over_limit(since, now, ticket));
                 }
                 Look::TooLate => {
                     drop(state);
@@ -522,9 +616,9 @@ where
                     drop(state);
                     return Polled::Ready(self.result(outcome));
                 }
-                Look::OverLimit { since, now } => {
+                Look::OverLimit { since, now, ticket } => {
                     drop(state);
-                    return Polled::Ready(self.over_limit(since, now));
+                    return Polled::Ready(self.over_limit(since, now, ticket));
                 }
                 Look::TooLate => {
                     drop(state);
@@ -546,7 +640,7 @@ where
     fn cancel(&self) -> bool {
         let cancelled = self.cancel_queued(false);
         if !cancelled {
-            self.request_cancel();
+            self.data.request_cancel();
         }
         cancelled
     }
@@ -568,9 +662,16 @@ where
             // The wait that follows expires it.
             return;
         }
-        if let Some(work) = self.take_from_queue(Stage::Running { since: now }) {
-            let job = Arc::clone(&self) as Arc<dyn Job>;
-            run_nested(job, || self.run_taken(work, now, worker, true));
+        let start = match self.prepare(now, worker, true) {
+            Ok(start) => start,
+            Err(reason) => return self.leave_queue(reason, now),
+        };
+        match self.take_from_queue(start.stage()) {
+            Some(work) => {
+                let job = Arc::clone(&self) as Arc<dyn Job>;
+                run_nested(job, || self.run_taken(work, start));
+            }
+            None => self.unprepare(&start),
         }
     }
 

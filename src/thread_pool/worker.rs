@@ -9,21 +9,21 @@ use std::sync::Arc;
 
 use super::inner::{Inner, WorkerHook};
 use super::sleep::Sleeper;
+use super::thread_name::ThreadNames;
 use crate::core::{WaitLimit, become_worker, run_job, shut_down};
 use crate::error::BuildError;
 use crate::panic::contain;
 use crate::sync;
 
 /// Starts all workers, or none.
-pub(super) fn start(inner: &Arc<Inner>) -> Result<(), BuildError> {
+pub(super) fn start(inner: &Arc<Inner>, names: &ThreadNames) -> Result<(), BuildError> {
     let engine = &inner.engine;
     let workers = engine.config.max_concurrent_calls;
     for index in 0..workers {
-        let thread_name = format!("bulkman-{}-{index}", engine.name);
         let inner_of_worker = Arc::clone(inner);
         // Counted before it can end.
         engine.latch.count_up();
-        match sync::spawn(thread_name, move || work(inner_of_worker, index)) {
+        match sync::spawn(names.get(index), move || work(inner_of_worker, index)) {
             Ok(handle) => inner.threads.lock().push(handle),
             Err(source) => {
                 engine.latch.count_down();

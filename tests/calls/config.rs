@@ -331,12 +331,5 @@ fn workers_are_named_after_the_bulkhead_and_numbered_from_zero() {
         .map(|handle| wait(handle).into_result().unwrap().expect("a name"))
         .collect();
     names.sort();
-    assert_eq!(
-        names,
-        [
-            "bulkman-inventory-0",
-            "bulkman-inventory-1",
-            "bulkman-inventory-2"
-        ]
-    );
+    assert_eq!(names, ["inventory-0", "inventory-1", "inventory-2"]);
 }

@@ -14,6 +14,7 @@ mod helpers;
 mod listeners;
 mod nested;
 mod operation;
+mod order;
 mod ownership;
 mod panic;
 mod queue_timeout;
@@ -23,6 +24,7 @@ mod thread_locals;
 mod timeout;
 mod waiting_for_a_place;
 mod worker_hooks;
+mod worker_names;
 mod wrap;
 
 /// Cancelling calls.

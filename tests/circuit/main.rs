@@ -21,11 +21,15 @@ mod breaker_alone {
 
 /// The breaker of a bulkhead: it opens on failures of the dependency and on nothing else.
 mod in_a_bulkhead {
+    mod cancelled_calls;
     mod half_open;
     mod helpers;
     mod lost_probes;
     mod opening;
     mod order_of_checks;
+    mod queued_calls;
+    mod refused_without_a_place;
+    mod timeouts;
     mod watching;
     mod without_a_breaker;
 }

@@ -6,6 +6,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod after_a_report;
 mod from_within;
 mod graceful;
 mod helpers;

@@ -7,6 +7,7 @@ pub fn assert_balanced(stats: &BulkheadStats) {
     assert_eq!(
         stats.submitted_executions,
         stats.rejected_executions
+            + stats.refused_in_queue_executions
             + stats.cancelled_executions
             + stats.timed_out_executions
             + stats.successful_executions

@@ -98,7 +98,7 @@ fn a_call_that_its_waiter_runs_itself_has_started_and_is_not_active() {
 fn the_sum_in_one_line() {
     let (bulkhead, clock) = with_breaker(2, 2);
     every_outcome(&bulkhead, &clock);
-    let text = "bulkhead `test` is healthy: 15 submitted = 3 rejected + 1 cancelled + 2 timed out + 6 successful \
+    let text = "bulkhead `test` is healthy: 15 submitted = 3 rejected + 0 refused in queue + 1 cancelled + 2 timed out + 6 successful \
                 + 2 failed + 1 panicked + 0 queued + 0 active";
     assert_eq!(bulkhead.stats().to_string(), text);
     for (state, text) in [

@@ -7,7 +7,6 @@ use bulkman::{Bulkhead, BulkheadError, CircuitState, RejectReason};
 
 use super::helpers::{build, circuit_of, fail, open, rules, succeed};
 use crate::helpers::ISOLATION;
-use crate::support;
 use crate::support::{Gate, OpenOnDrop, SECOND, assert_balanced, config, occupy, wait};
 
 #[test]
@@ -133,32 +132,6 @@ fn they_do_not_end_a_run_of_failures_either() {
     assert_eq!(circuit_of(&bulkhead), CircuitState::Closed);
     drop(opener);
     assert!(third.wait().error().is_some());
-    assert_eq!(circuit_of(&bulkhead), CircuitState::Open);
-}
-
-#[test]
-fn a_task_whose_caller_ran_out_of_time_is_judged_by_its_own_end() {
-    let (bulkhead, clock) = build(config(1, 1));
-    for round in 0..3 {
-        let gate = Gate::new();
-        let opener = OpenOnDrop(gate.clone());
-        let at_gate = gate.clone();
-        let handle = bulkhead.call().timeout(SECOND).execute(move || {
-            at_gate.pass();
-            Err::<(), _>("down")
-        });
-        gate.wait_for_arrivals(1);
-        clock.advance(SECOND);
-        assert!(matches!(
-            handle.wait().error(),
-            Some(BulkheadError::Timeout { started: true, .. })
-        ));
-        assert_eq!(circuit_of(&bulkhead), CircuitState::Closed);
-        drop(opener);
-        support::eventually("it has ended", || {
-            bulkhead.stats().failed_executions == round + 1
-        });
-    }
     assert_eq!(circuit_of(&bulkhead), CircuitState::Open);
 }
 

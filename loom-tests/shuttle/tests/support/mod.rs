@@ -202,4 +202,5 @@ pub fn assert_grown(before: &BulkheadStats, after: &BulkheadStats) {
     assert!(before.cancelled_executions <= after.cancelled_executions);
     assert!(before.timed_out_executions <= after.timed_out_executions);
     assert!(before.rejected_executions <= after.rejected_executions);
+    assert!(before.refused_in_queue_executions <= after.refused_in_queue_executions);
 }
