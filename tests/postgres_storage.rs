@@ -42,9 +42,7 @@ fn open_until(until: SystemTime) -> CircuitRecord {
 }
 
 fn now() -> WriteGuard {
-    WriteGuard::UnlessOpen {
-        now: SystemTime::now(),
-    }
+    WriteGuard::unless_open(SystemTime::now())
 }
 
 fn is_applied(storage: &PostgresStorage, record: &CircuitRecord, guard: WriteGuard) -> bool {
@@ -247,14 +245,12 @@ fn the_writer_s_clock_decides_to_the_microsecond() {
     let until = SystemTime::UNIX_EPOCH + Duration::from_micros(4_000_000_000_000_001);
     assert!(is_applied(&storage, &open_until(until), now()));
     let closed = record(CircuitState::Closed);
-    let before = WriteGuard::UnlessOpen {
-        now: until - Duration::from_micros(1),
-    };
+    let before = WriteGuard::unless_open(until - Duration::from_micros(1));
     assert!(!is_applied(&storage, &closed, before));
     assert!(is_applied(
         &storage,
         &closed,
-        WriteGuard::UnlessOpen { now: until }
+        WriteGuard::unless_open(until)
     ));
 }
 
@@ -278,7 +274,7 @@ fn times_beyond_what_all_can_read() {
         let row = server.row(NAME, storage.namespace()).unwrap();
         assert_eq!(row.open_until.as_deref(), Some(written), "{until:?}");
         // As the writer's clock it is the same.
-        let guard = WriteGuard::UnlessOpen { now: until };
+        let guard = WriteGuard::unless_open(until);
         assert!(is_applied(&storage, &record(CircuitState::Closed), guard));
     }
 }

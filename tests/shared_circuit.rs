@@ -7,7 +7,6 @@ mod support;
 
 use std::collections::HashMap;
 use std::fmt;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, Weak};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -169,7 +168,7 @@ impl CircuitStorage for Line {
         }
         let mut rows = self.shelf.rows.lock().unwrap();
         let stored = rows.get(circuit);
-        if stored.is_some_and(|stored| guard.refuses(&stored.record)) {
+        if stored.is_some_and(|stored| guard.refuses(stored)) {
             return Ok(WriteOutcome::Refused);
         }
         let version = stored.map_or(1, |stored| stored.version + 1);
@@ -294,24 +293,8 @@ impl World {
     /// A row that is open for that long.
     fn open_for(&self, left: Duration) -> CircuitRecord {
         let mut record = record(Open, &[]);
-        record.open_until = Some(self.wall_now() + left);
+        record.open_until = Some(self.clock.wall_now() + left);
         record
-    }
-
-    fn wall_now(&self) -> std::time::SystemTime {
-        // What a manual clock shows beside its time is not to be had from outside, but a row of it is.
-        static NEXT: AtomicUsize = AtomicUsize::new(0);
-        let name = format!("clock {}", NEXT.fetch_add(1, Ordering::Relaxed));
-        let storage = MemoryStorage::new();
-        let breaker = CircuitBreaker::builder(name.clone(), rules())
-            .clock(self.clock.clone())
-            .storage(storage.clone())
-            .build()
-            .unwrap();
-        breaker.force_open();
-        assert!(breaker.flush(support::PATIENCE));
-        let row = storage.load(&name).unwrap().expect("flushed");
-        row.record.open_until.expect("open") - ISOLATION
     }
 }
 
@@ -628,7 +611,7 @@ fn the_guard() {
         for (number, (stored, is_live)) in stored.iter().enumerate() {
             for (index, record) in written.iter().enumerate() {
                 let name = format!("{number} {index}");
-                let guard = WriteGuard::UnlessOpen { now };
+                let guard = WriteGuard::unless_open(now);
                 let WriteOutcome::Applied { version: first } =
                     storage.store(&name, stored, guard).unwrap()
                 else {
@@ -878,9 +861,9 @@ fn a_peers_state_is_taken_over() {
 #[test]
 fn a_row_that_is_gone_or_makes_no_sense_changes_nothing() {
     let world = World::new();
+    world.shelf.put(world.open_for(ISOLATION));
     let (breaker, line) = world.peer(SOON);
-    trip(&breaker);
-    flushed(&breaker);
+    assert!(breaker.is_open());
     world.shelf.rows.lock().unwrap().clear();
     let_it_look(&line);
     assert_eq!(retry_after(&breaker), ISOLATION);
@@ -1025,13 +1008,18 @@ fn in_the_pause_of_an_outage_nothing_is_asked() {
     line.stores_answer(Answer::Error);
     trip(&breaker);
     eventually("the outage", || line.is_down());
-    let asked = || (world.shelf.stores().len(), world.shelf.loads());
+    let asked = || world.shelf.stores().len() + world.shelf.loads();
     let before = asked();
-    // The keeper is called, twice at least, and goes on alone.
-    breaker.force_open();
-    world.clock.advance(ISOLATION);
-    soon(&breaker, HalfOpen);
-    assert_eq!(asked(), before);
+    let start = Instant::now();
+    // The keeper is called many times, and goes on alone.
+    for _ in 0..20 {
+        breaker.force_open();
+        world.clock.advance(ISOLATION);
+        soon(&breaker, HalfOpen);
+    }
+    // However slow the machine: a pause lasts a second at least, and each attempt asks twice at most.
+    let attempts = 1 + start.elapsed().as_secs() as usize;
+    assert!(asked() - before <= 2 * attempts);
 }
 
 #[test]
@@ -1042,8 +1030,8 @@ fn the_pauses_of_an_outage_grow() {
     let before = world.shelf.loads();
     let start = Instant::now();
     eventually("nine attempts", || world.shelf.loads() >= before + 9);
-    // However slow the machine: 1, 2, 4, ... 128 milliseconds.
-    assert!(start.elapsed() >= Duration::from_millis(255));
+    // However slow the machine: halves of 1, 2, 4, ... 128 milliseconds.
+    assert!(start.elapsed() >= Duration::from_millis(127));
     assert!(breaker.is_closed());
 }
 
@@ -1730,7 +1718,8 @@ fn a_thousand_circuits_are_loaded_in_one_go() {
 fn the_default_clock_takes_an_end_from_the_wall_clock() {
     let shelf = Arc::<Shelf>::default();
     let mut row = record(Open, &[]);
-    row.open_until = Some(std::time::SystemTime::now() + HOUR);
+    let end = Duration::from_secs(240);
+    row.open_until = Some(std::time::SystemTime::now() + end);
     shelf.put(row);
     let breaker = CircuitBreaker::builder(NAME, rules())
         .clock(Clock::system())
@@ -1738,7 +1727,7 @@ fn the_default_clock_takes_an_end_from_the_wall_clock() {
         .build()
         .unwrap();
     let left = retry_after(&breaker);
-    assert!(left <= HOUR && left > HOUR / 2, "{left:?}");
+    assert!(left <= end && left > end / 2, "{left:?}");
 }
 
 // ---- one bad circuit

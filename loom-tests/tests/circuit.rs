@@ -115,7 +115,7 @@ fn peer_writes(storage: &MemoryStorage, state: CircuitState, isolation: u64) {
     let end = SystemTime::UNIX_EPOCH + Duration::from_secs(isolation);
     record.open_until = (state == CircuitState::Open).then_some(end);
     let now = SystemTime::UNIX_EPOCH;
-    let _ = storage.store("model", &record, WriteGuard::UnlessOpen { now });
+    let _ = storage.store("model", &record, WriteGuard::unless_open(now));
 }
 
 /// A storage whose keeper is waited for: a thread must not outlive its model.

@@ -9,6 +9,7 @@
 
 #[cfg(feature = "postgres")]
 pub mod postgres;
+pub mod shelf;
 
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
