@@ -110,7 +110,7 @@ fn a_wall_clock_that_is_set_back_prolongs_no_isolation_that_is_known_from_a_peer
 fn opened_again_by_hand_after_a_jump_the_first_end_stays() {
     let shelf = Shelf::new();
     let clock = ManualClock::new();
-    let breaker = breaker(shelf.clone(), &clock);
+    let breaker = breaker(shelf, &clock);
     breaker.record_failure();
     flushed(&breaker);
     clock.set_wall_behind(HOUR);
@@ -204,7 +204,7 @@ fn an_end_that_a_peer_has_stored_is_capped() {
         (rules(), 5 * MINUTE, 5 * MINUTE),
         (rules(), DAY, 5 * MINUTE),
         (long.clone(), 15 * MINUTE, 15 * MINUTE),
-        (long.clone(), DAY, 20 * MINUTE),
+        (long, DAY, 20 * MINUTE),
         // Until a reset.
         (rules(), years(51), years(51)),
         (rules(), years(49), 5 * MINUTE),

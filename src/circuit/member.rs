@@ -21,6 +21,7 @@ use super::storage::{
     CircuitRecord, CircuitStorage, StorageError, StoredCircuit, WriteGuard, WriteOutcome,
 };
 use crate::panic::note;
+use crate::sync;
 
 /// The settled generation of a circuit of which the storage has not said anything yet.
 const NOTHING: u64 = 0;
@@ -30,6 +31,9 @@ const FIRST: u64 = 1;
 const UNTIL_RESET: Duration = Duration::from_secs(50 * 365 * 86_400);
 /// The smallest default cap of an isolation that a peer has stored.
 const SHORTEST_CAP: Duration = Duration::from_secs(300);
+
+/// The longest pause between two attempts for a circuit that cannot be stored: each leaves an error in a server's log.
+const LONGEST_PAUSE_IN_TROUBLE: Duration = Duration::from_secs(60);
 
 /// A circuit with what the synchronizer knows about its row.
 pub(super) struct Member {
@@ -62,6 +66,9 @@ struct KnownRow {
 /// Why this circuit cannot be stored although the storage answers.
 struct Trouble {
     error: String,
+    pause: Duration,
+    /// When the storage is asked for it again.
+    retry_at: Instant,
     /// Its row was read since then, so that a write is worth a try.
     is_readable: bool,
 }
@@ -141,17 +148,31 @@ impl Member {
             .is_none_or(|trouble| trouble.is_readable)
     }
 
-    pub(super) fn fails(&mut self, error: String) {
-        if self.trouble.is_none() {
-            let name = self.name();
-            note(|| {
-                log::warn!(
-                    "circuit `{name}` cannot be stored and goes on with what this process knows: {error}"
-                );
-            });
-        }
+    /// The storage is to be asked for this circuit alone.
+    pub(super) fn is_retried_at(&self, now: Instant) -> bool {
+        self.trouble
+            .as_ref()
+            .is_some_and(|trouble| trouble.retry_at <= now)
+    }
+
+    /// The first pause is `interval`, and each further one twice as long, up to a minute.
+    pub(super) fn fails(&mut self, error: String, interval: Duration) {
+        let pause = match &self.trouble {
+            Some(trouble) => (trouble.pause * 2).min(LONGEST_PAUSE_IN_TROUBLE.max(interval)),
+            None => {
+                let name = self.name();
+                note(|| {
+                    log::warn!(
+                        "circuit `{name}` cannot be stored and goes on with what this process knows: {error}"
+                    );
+                });
+                interval
+            }
+        };
         self.trouble = Some(Trouble {
             error,
+            pause,
+            retry_at: sync::now() + pause,
             is_readable: false,
         });
     }

@@ -16,7 +16,7 @@
 //!
 //! When the storage fails for one circuit (its row is locked, say) and the error does not say so, the synchronizer still
 //! asks for news, after pauses that do not grow, and lets another circuit write first the next time. When the error does
-//! say so ([`StorageError::of_circuit`]), only that circuit is left out, and tried again with each refresh.
+//! say so ([`StorageError::of_circuit`]), only that circuit is left out, and tried again after pauses that double.
 //!
 //! The log has one line when the storage goes and one when it is back.
 
@@ -277,6 +277,7 @@ impl Synchronizer {
         &mut self,
         mut write: impl FnMut(&mut Member, &dyn CircuitStorage) -> Result<(), StorageError>,
     ) -> Result<(), Failure> {
+        let interval = self.sync.refresh_interval();
         for i in 0..self.circuits.len() {
             let member = &mut self.circuits[i];
             if !member.is_writable() {
@@ -284,7 +285,7 @@ impl Synchronizer {
             }
             match attempt(|| write(member, &*self.storage)) {
                 Ok(()) => {}
-                Err(fault) if fault.is_of_circuit => member.fails(fault.error),
+                Err(fault) if fault.is_of_circuit => member.fails(fault.error, interval),
                 Err(fault) => {
                     self.circuits.rotate_left(i + 1);
                     return Err(Failure {
@@ -297,17 +298,19 @@ impl Synchronizer {
         Ok(())
     }
 
-    /// Asks for news of all circuits. Those in trouble are asked for one by one, and only with a refresh; so are all
-    /// others if the storage has trouble with one of them and does not say with which.
+    /// Asks for news of all circuits. Those in trouble are asked for one by one, after their pause; so are all others if
+    /// the storage has trouble with one of them and does not say with which.
     fn load(&mut self, refresh: bool) -> Result<(), Failure> {
         let has_trouble_with_one = match self.load_together() {
             Ok(()) => false,
             Err(fault) if fault.is_of_circuit => true,
             Err(fault) => return Err(fault.into()),
         };
+        let interval = self.sync.refresh_interval();
+        let now = sync::now();
         for member in &mut self.circuits {
             let is_asked_for = match member.trouble() {
-                Some(_) => refresh,
+                Some(_) => refresh && member.is_retried_at(now),
                 None => has_trouble_with_one,
             };
             if !is_asked_for {
@@ -321,7 +324,7 @@ impl Synchronizer {
                     member.is_readable_again();
                 }
                 Err(fault) if fault.is_of_circuit => {
-                    member.fails(fault.error);
+                    member.fails(fault.error, interval);
                     member.go_on_alone();
                 }
                 Err(fault) => return Err(fault.into()),
