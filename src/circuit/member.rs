@@ -218,12 +218,13 @@ impl Member {
         let Some(known) = &mut self.known else {
             return Comparison::News;
         };
-        if let Some(clock) = clock {
-            known.mark = known.mark.min(micros(clock));
-        }
+        // While the storage's clock is behind the known row, times of it say nothing about the order.
+        let clock = clock.map_or(u64::MAX, micros);
+        let has_order = clock >= known.mark;
+        known.mark = known.mark.min(clock);
         if (row.version, row.record.state) == (known.version, known.state) {
             Comparison::Known
-        } else if row.version < known.mark {
+        } else if has_order && row.version < known.mark {
             Comparison::Older
         } else {
             Comparison::News
