@@ -223,6 +223,20 @@ fn an_end_that_a_peer_has_stored_is_capped() {
 }
 
 #[test]
+fn a_host_whose_clock_is_still_in_1970_and_whose_storage_has_a_clock() {
+    let shelf = Shelf::new();
+    let clock = ManualClock::new();
+    let right = clock.wall_now();
+    shelf.set_clock(right);
+    clock.set_wall_behind(right.duration_since(SystemTime::UNIX_EPOCH).unwrap());
+    shelf.put(NAME, record(Open, Some(right + MINUTE)));
+    let breaker = breaker(shelf.clone(), &clock);
+    assert_eq!(retry_after(&breaker), 5 * MINUTE);
+    shelf.put(NAME, record(Open, Some(right + 100 * 365 * DAY)));
+    eventually("until a reset", || retry_after(&breaker) > 50 * 365 * DAY);
+}
+
+#[test]
 fn an_own_isolation_is_never_capped() {
     let shelf = Shelf::with(
         CircuitSync::with_refresh_interval(SOON).with_max_adopted_isolation(Duration::ZERO),

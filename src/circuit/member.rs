@@ -197,7 +197,7 @@ impl Member {
     pub(super) fn take(&mut self, row: Option<StoredCircuit>, clock: Option<SystemTime>) {
         let comparison = row.as_ref().map(|row| self.compare(row, clock));
         match (row, comparison) {
-            (Some(row), Some(Comparison::News)) => return self.take_over(row, self.base()),
+            (Some(row), Some(Comparison::News)) => return self.take_over(row, self.base(), clock),
             (Some(_), Some(Comparison::Known)) => self.outdated = None,
             (Some(row), _) => {
                 self.outdated = Some(row.version);
@@ -248,10 +248,13 @@ impl Member {
     /// A write was refused: what is stored holds here too. If that makes no sense, what is known here goes on.
     fn give_way(&mut self, storage: &dyn CircuitStorage, from: u64) -> Result<(), StorageError> {
         match storage.load(self.circuit.name())? {
-            Some(row) => match self.compare(&row, storage.clock()) {
-                Comparison::Known | Comparison::News => self.take_over(row, from),
-                Comparison::Older => self.outdated = Some(row.version),
-            },
+            Some(row) => {
+                let clock = storage.clock();
+                match self.compare(&row, clock) {
+                    Comparison::Known | Comparison::News => self.take_over(row, from, clock),
+                    Comparison::Older => self.outdated = Some(row.version),
+                }
+            }
             None if self.circuit.is_due() => {
                 self.circuit.half_open(from);
             }
@@ -261,10 +264,10 @@ impl Member {
     }
 
     /// Takes a row over, unless the circuit has moved on since the generation `from`.
-    fn take_over(&mut self, row: StoredCircuit, from: u64) {
+    fn take_over(&mut self, row: StoredCircuit, from: u64, clock: Option<SystemTime>) {
         let StoredCircuit { record, version } = row;
         let is_first = self.is_new();
-        let until = self.end_of(&record, version);
+        let until = self.end_of(&record, version, clock);
         let adopted = match record.state {
             CircuitState::Closed => Adopted::Closed,
             CircuitState::HalfOpen => Adopted::HalfOpen {
@@ -290,7 +293,12 @@ impl Member {
     }
 
     /// When the isolation of a row ends by the monotonic clock; `None` if the row does not say.
-    fn end_of(&self, record: &CircuitRecord, version: u64) -> Option<Instant> {
+    fn end_of(
+        &self,
+        record: &CircuitRecord,
+        version: u64,
+        clock: Option<SystemTime>,
+    ) -> Option<Instant> {
         let (now, wall_now) = self.circuit.clock().both();
         let until = record
             .open_until
@@ -298,12 +306,14 @@ impl Member {
         if let Some(known) = self.known.as_ref().filter(|known| known.version == version) {
             return Some(known.until.unwrap_or(now + FOR_EVER));
         }
-        let left = until.duration_since(wall_now).unwrap_or_default();
-        Some(if left > UNTIL_RESET {
-            now + left.min(FOR_EVER)
+        let left = |clock| until.duration_since(clock).unwrap_or_default();
+        // The clock of a host that has just started may still be in 1970, and then every end seems to be that far ahead.
+        let cap = if left(clock.unwrap_or(wall_now)) > UNTIL_RESET {
+            FOR_EVER
         } else {
-            now + left.min(self.cap())
-        })
+            self.cap().min(UNTIL_RESET)
+        };
+        Some(now + left(wall_now).min(cap))
     }
 
     fn cap(&self) -> Duration {
