@@ -274,23 +274,52 @@ fn how_far_the_clocks_are_apart_can_be_asked() {
     });
 }
 
-#[test]
-fn a_version_that_is_a_time_of_a_clock_that_was_set_back_hides_no_news() {
-    let micros = |seconds: u64| seconds * 1_000_000;
-    let at = |seconds| SystemTime::UNIX_EPOCH + Duration::from_secs(seconds);
+// ---- versions that are times of the storage's clock
+
+const fn micros(seconds: u64) -> u64 {
+    seconds * 1_000_000
+}
+
+fn at(seconds: u64) -> SystemTime {
+    SystemTime::UNIX_EPOCH + Duration::from_secs(seconds)
+}
+
+/// A breaker that has seen a row that was written two thousand seconds after 1970.
+fn seen_at_2_000() -> (Shelf, ManualClock, CircuitBreaker) {
     let shelf = Shelf::new();
     let clock = ManualClock::new();
-    shelf.set_clock(at(2_000));
-    shelf.restore(
-        NAME,
-        StoredCircuit::new(record(Closed, None), micros(2_000)),
-    );
+    let row = StoredCircuit::new(record(Closed, None), micros(2_000));
+    shelf.restore_at(NAME, row, at(2_001));
     let breaker = breaker(shelf.clone(), &clock);
     shelf.let_it_look();
-    // The clock of the storage was a thousand seconds ahead, and a peer writes after that was mended.
+    (shelf, clock, breaker)
+}
+
+#[test]
+fn a_storage_whose_clock_was_set_back_hides_no_news() {
+    let (shelf, clock, breaker) = seen_at_2_000();
+    let open = record(Open, Some(clock.wall_now() + MINUTE));
+    // A peer has written just after that, before this process has looked again.
+    shelf.restore_at(NAME, StoredCircuit::new(open, micros(1_000)), at(1_001));
+    soon(&breaker, Open);
+}
+
+#[test]
+fn a_storage_whose_clock_was_set_back_long_ago_hides_no_news() {
+    let (shelf, clock, breaker) = seen_at_2_000();
     shelf.set_clock(at(1_001));
     shelf.let_it_look();
     let open = record(Open, Some(clock.wall_now() + MINUTE));
-    shelf.restore(NAME, StoredCircuit::new(open, micros(1_001)));
+    // A peer has written after that, and this process hears of it when the clock has caught up.
+    shelf.restore_at(NAME, StoredCircuit::new(open, micros(1_500)), at(2_002));
     soon(&breaker, Open);
+}
+
+#[test]
+fn while_the_clock_goes_on_an_older_row_is_none() {
+    let (shelf, clock, breaker) = seen_at_2_000();
+    let open = record(Open, Some(clock.wall_now() + MINUTE));
+    shelf.restore_at(NAME, StoredCircuit::new(open, micros(1_500)), at(2_002));
+    shelf.let_it_look();
+    assert!(breaker.is_closed());
 }

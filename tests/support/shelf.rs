@@ -34,6 +34,8 @@ struct Rows {
 struct Own {
     is_down: bool,
     unfit: HashSet<String>,
+    /// The clock of the storage as it was with the last load.
+    clock: Option<SystemTime>,
     loads: Vec<Instant>,
     failed_loads: Vec<Instant>,
     stores: Vec<(String, CircuitState)>,
@@ -75,11 +77,15 @@ impl Shelf {
 
     /// Puts a row there as it is, as a server that was restored.
     pub fn restore(&self, name: &str, row: StoredCircuit) {
-        self.rows
-            .lock()
-            .unwrap()
-            .by_name
-            .insert(name.to_owned(), row);
+        let mut rows = self.rows.lock().unwrap();
+        rows.by_name.insert(name.to_owned(), row);
+    }
+
+    /// The same, and its clock shows another time from then on.
+    pub fn restore_at(&self, name: &str, row: StoredCircuit, clock: SystemTime) {
+        let mut rows = self.rows.lock().unwrap();
+        rows.by_name.insert(name.to_owned(), row);
+        rows.clock = Some(clock);
     }
 
     pub fn row(&self, name: &str) -> Option<StoredCircuit> {
@@ -148,7 +154,9 @@ impl CircuitStorage for Shelf {
 
     fn load(&self, circuit: &str) -> Result<Option<StoredCircuit>, StorageError> {
         self.answer_for(circuit)?;
-        Ok(self.row(circuit))
+        let rows = self.rows.lock().unwrap();
+        self.own.lock().unwrap().clock = rows.clock;
+        Ok(rows.by_name.get(circuit).cloned())
     }
 
     fn store(
@@ -188,7 +196,7 @@ impl CircuitStorage for Shelf {
     }
 
     fn clock(&self) -> Option<SystemTime> {
-        self.rows.lock().unwrap().clock
+        self.own.lock().unwrap().clock
     }
 }
 
