@@ -89,11 +89,12 @@ fn the_opener_stores_a_row_that_is_gone_again() {
 #[test]
 fn a_row_that_is_gone_is_not_stored_by_a_breaker_that_has_not_opened_it() {
     let world = World::new();
-    let (opener, _) = world.process();
+    let (opener, openers) = world.process();
     let (peer, shelf) = world.process();
     opener.record_failure();
     soon(&peer, Open);
     drop(opener);
+    openers.wait_until_unused();
     world.shelf.remove(NAME).unwrap();
     shelf.let_it_look();
     assert_eq!(world.shelf.row(NAME), None);

@@ -96,6 +96,11 @@ impl Shelf {
         self.row(name).map(|row| row.record.state)
     }
 
+    /// Waits until no synchronizer serves this storage any more. The caller has the last handle to it.
+    pub fn wait_until_unused(&self) {
+        eventually("nobody serves it", || Arc::strong_count(&self.own) == 1);
+    }
+
     pub fn set_clock(&self, clock: SystemTime) {
         self.rows.lock().unwrap().clock = Some(clock);
     }
