@@ -85,6 +85,26 @@ fn it_is_stored_when_that_can_be_done_again() {
 }
 
 #[test]
+fn a_circuit_that_can_be_read_but_not_written() {
+    let (shelf, clock) = (Shelf::new(), ManualClock::new());
+    shelf.set_unwritable("bad", true);
+    let bad = breaker("bad", &shelf, &clock);
+    let good = breaker("good", &shelf, &clock);
+    assert_eq!(shelf.sync().trouble_of("bad"), None);
+    bad.record_failure();
+    assert!(!bad.flush(support::PATIENCE), "it says so at once");
+    let trouble = shelf.sync().trouble_of("bad").expect("it is known");
+    assert!(trouble.contains("`bad` is glued"), "{trouble}");
+    good.record_failure();
+    assert!(good.flush(support::PATIENCE));
+    assert_eq!(shelf.sync().trouble(), None);
+    shelf.set_unwritable("bad", false);
+    eventually("stored", || shelf.state("bad") == Some(Open));
+    eventually("no trouble", || shelf.sync().trouble_of("bad").is_none());
+    assert!(bad.flush(support::PATIENCE));
+}
+
+#[test]
 fn the_only_circuit() {
     let (shelf, clock) = (Shelf::new(), ManualClock::new());
     shelf.set_unfit("bad", true);

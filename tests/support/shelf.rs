@@ -34,6 +34,7 @@ struct Rows {
 struct Own {
     is_down: bool,
     unfit: HashSet<String>,
+    unwritable: HashSet<String>,
     /// The clock of the storage as it was with the last load.
     clock: Option<SystemTime>,
     loads: Vec<Instant>,
@@ -119,6 +120,16 @@ impl Shelf {
         }
     }
 
+    /// Makes a circuit one that can be read but not written, or written again.
+    pub fn set_unwritable(&self, name: &str, is_unwritable: bool) {
+        let unwritable = &mut self.own.lock().unwrap().unwritable;
+        if is_unwritable {
+            unwritable.insert(name.to_owned());
+        } else {
+            unwritable.remove(name);
+        }
+    }
+
     pub fn loads(&self) -> Vec<Instant> {
         self.own.lock().unwrap().loads.clone()
     }
@@ -173,6 +184,11 @@ impl CircuitStorage for Shelf {
         let store = (circuit.to_owned(), record.state);
         self.own.lock().unwrap().stores.push(store);
         self.answer_for(circuit)?;
+        if self.own.lock().unwrap().unwritable.contains(circuit) {
+            return Err(StorageError::of_circuit(format!(
+                "`{circuit}` is glued to the shelf"
+            )));
+        }
         let mut rows = self.rows.lock().unwrap();
         let stored = rows.by_name.get(circuit);
         if stored.is_some_and(|stored| guard.refuses(stored)) {
