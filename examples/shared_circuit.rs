@@ -15,7 +15,9 @@ use std::process::{Child, ChildStdout, Command, ExitCode, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use bulkman::{Bulkhead, BulkheadConfig, BulkheadError, CircuitBreakerConfig, PostgresStorage};
+use bulkman::{
+    Bulkhead, BulkheadConfig, BulkheadError, CircuitBreakerConfig, CircuitStorage, PostgresStorage,
+};
 
 const TICK: Duration = Duration::from_millis(250);
 const TICKS: u32 = 24;

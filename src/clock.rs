@@ -6,6 +6,9 @@ use std::time::{Duration, Instant, SystemTime};
 
 use crate::sync::{self, AtomicU64, Condvar, MutexGuard, Ordering, nanos};
 
+/// Half of the range of a shift of the wall clock, in nanoseconds: 292 years.
+const NO_SHIFT: u64 = 1 << 63;
+
 /// Where a bulkhead or a [`CircuitBreaker`](crate::CircuitBreaker) reads the time.
 ///
 /// The default is the system's monotonic clock. Tests hand in a [`ManualClock`] and move it, so that
@@ -41,21 +44,13 @@ impl Clock {
         }
     }
 
-    /// The wall clock, in step with this clock.
-    pub(crate) fn wall_now(&self) -> SystemTime {
-        match &self.0 {
-            None => sync::wall_now(),
-            Some(manual) => manual.wall_start + manual.passed(),
-        }
-    }
-
     /// This clock and the wall clock at the same moment: for turning a time of the one into a time of the other.
     pub(crate) fn both(&self) -> (Instant, SystemTime) {
         match &self.0 {
             None => sync::both_clocks(),
             Some(manual) => {
                 let passed = manual.passed();
-                (manual.start + passed, manual.wall_start + passed)
+                (manual.start + passed, manual.wall_after(passed))
             }
         }
     }
@@ -111,13 +106,35 @@ impl From<ManualClock> for Clock {
 
 /// A clock that stands still until it is told to move, for tests.
 ///
-/// Clones share one time. The wall clock, which a circuit in a storage needs, moves along. A waiter notices within about a
-/// millisecond of real time that a manual clock has passed its deadline.
+/// Clones share one time. A waiter notices within about a millisecond of real time that a manual clock has passed its
+/// deadline.
+///
+/// # The wall clock
+///
+/// A circuit in a storage also reads a wall clock. That clock moves along with this one, and a test can set it ahead or
+/// behind, as somebody sets the clock of a host:
+///
+/// ```
+/// use bulkman::ManualClock;
+/// use std::time::Duration;
+///
+/// let clock = ManualClock::new();
+/// let (now, wall_now) = (clock.now(), clock.wall_now());
+/// clock.set_wall_behind(Duration::from_secs(3600));
+/// assert_eq!(clock.now(), now);
+/// assert_eq!(clock.wall_now(), wall_now - Duration::from_secs(3600));
+/// ```
 #[derive(Clone)]
 pub struct ManualClock {
     start: Instant,
     wall_start: SystemTime,
-    passed_nanos: Arc<AtomicU64>,
+    times: Arc<Times>,
+}
+
+struct Times {
+    passed_nanos: AtomicU64,
+    /// How far the wall clock is ahead of this clock, plus [`NO_SHIFT`].
+    wall_shift_nanos: AtomicU64,
 }
 
 impl ManualClock {
@@ -127,7 +144,10 @@ impl ManualClock {
         Self {
             start: sync::now(),
             wall_start: sync::wall_now(),
-            passed_nanos: Arc::new(AtomicU64::new(0)),
+            times: Arc::new(Times {
+                passed_nanos: AtomicU64::new(0),
+                wall_shift_nanos: AtomicU64::new(NO_SHIFT),
+            }),
         }
     }
 
@@ -140,18 +160,52 @@ impl ManualClock {
     fn passed(&self) -> Duration {
         // ORDERING: Acquire pairs with `advance`: a thread that sees the later time also sees what happened before the
         // clock was moved.
-        Duration::from_nanos(self.passed_nanos.load(Ordering::Acquire))
+        Duration::from_nanos(self.times.passed_nanos.load(Ordering::Acquire))
+    }
+
+    /// The time that the wall clock beside this clock shows.
+    #[must_use]
+    pub fn wall_now(&self) -> SystemTime {
+        self.wall_after(self.passed())
+    }
+
+    fn wall_after(&self, passed: Duration) -> SystemTime {
+        // ORDERING: Acquire pairs with the stores below, as in `passed`.
+        let shift = self.times.wall_shift_nanos.load(Ordering::Acquire);
+        let in_step = self.wall_start + passed;
+        if shift >= NO_SHIFT {
+            in_step + Duration::from_nanos(shift - NO_SHIFT)
+        } else {
+            in_step - Duration::from_nanos(NO_SHIFT - shift)
+        }
+    }
+
+    /// Sets the wall clock ahead of where it would be in step with this clock, at most by 292 years. Zero brings the two
+    /// in step again. This clock itself does not move, so nothing is due earlier by it.
+    pub fn set_wall_ahead(&self, by: Duration) {
+        let shift = NO_SHIFT.saturating_add(nanos(by));
+        // ORDERING: Release, see `wall_after`.
+        self.times.wall_shift_nanos.store(shift, Ordering::Release);
+    }
+
+    /// Sets the wall clock behind where it would be in step with this clock, at most by 292 years. Zero brings the two in
+    /// step again. This clock itself does not move.
+    pub fn set_wall_behind(&self, by: Duration) {
+        let shift = NO_SHIFT.saturating_sub(nanos(by));
+        // ORDERING: Release, see `wall_after`.
+        self.times.wall_shift_nanos.store(shift, Ordering::Release);
     }
 
     /// Moves the clock forward, at most by 584 years in all.
     pub fn advance(&self, by: Duration) {
         let nanos = nanos(by);
         // ORDERING: Release, see `now`.
-        let _ = self
-            .passed_nanos
-            .fetch_update(Ordering::AcqRel, Ordering::Relaxed, |passed| {
-                Some(passed.saturating_add(nanos))
-            });
+        let _ =
+            self.times
+                .passed_nanos
+                .fetch_update(Ordering::AcqRel, Ordering::Relaxed, |passed| {
+                    Some(passed.saturating_add(nanos))
+                });
     }
 }
 

@@ -145,7 +145,7 @@ mod thread_pool;
 pub use circuit::{
     CircuitBreaker, CircuitBreakerBuilder, CircuitBreakerConfig, CircuitChange, CircuitError,
     CircuitOpen, CircuitPermit, CircuitRecord, CircuitState, CircuitStorage, CircuitSync,
-    MemoryStorage, StorageError, StoredCircuit, WriteGuard, WriteOutcome,
+    ClockSkew, MemoryStorage, StorageError, StoredCircuit, WriteGuard, WriteOutcome,
 };
 #[cfg(feature = "postgres")]
 pub use circuit::{PostgresStorage, PostgresStorageBuilder};

@@ -112,7 +112,7 @@ fn peer_writes(storage: &MemoryStorage, state: CircuitState, isolation: u64) {
     let end = SystemTime::UNIX_EPOCH + Duration::from_secs(isolation);
     record.open_until = (state == CircuitState::Open).then_some(end);
     let now = SystemTime::UNIX_EPOCH;
-    let _ = storage.store("model", &record, WriteGuard::UnlessOpen { now });
+    let _ = storage.store("model", &record, WriteGuard::unless_open(now));
 }
 
 /// A storage whose keeper is waited for: a thread must not outlive its model.
@@ -253,5 +253,80 @@ fn leave_against_join() {
         Arc::into_inner(world).expect("the last").end();
         let row = storage.load("model").unwrap();
         assert_eq!(row.expect("stored").record.state, CircuitState::Open);
+    });
+}
+
+/// The end of an own isolation while a peer opens the circuit anew: the exception of the guard is for the own row only,
+/// so the peer's row stands and holds here too.
+#[test]
+fn end_of_isolation_against_a_peer_that_opens_anew() {
+    explore("end of isolation, opened anew", 2, || {
+        let world = World::new();
+        let breaker = world.breaker("model");
+        breaker.force_open();
+        assert!(breaker.flush(Duration::MAX));
+        let peers = world.storage.clone();
+        let peer = thread::spawn(move || {
+            let mut record = CircuitRecord::closed();
+            record.state = CircuitState::Open;
+            record.open_until = Some(SystemTime::UNIX_EPOCH + Duration::from_secs(99));
+            let _ = peers.store("model", &record, WriteGuard::Always);
+        });
+        bulkman::model::advance(Duration::from_secs(10));
+        peer.join().unwrap();
+        // Another circuit of the storage makes it look.
+        let other = world.breaker("other");
+        assert!(breaker.flush(Duration::MAX));
+        let row = world.stored("model");
+        assert_eq!(row.state, CircuitState::Open, "the peer's row is replaced");
+        let left = breaker.try_acquire().expect_err("open").retry_after;
+        assert_eq!(left, Duration::from_secs(99 - 10));
+        drop((breaker, other));
+        world.end();
+    });
+}
+
+/// A row is removed while its opener is alive and looks for news: it is stored again.
+#[test]
+fn removal_against_refresh() {
+    explore("removal against refresh", 2, || {
+        let world = World::new();
+        let breaker = world.breaker("model");
+        breaker.force_open();
+        assert!(breaker.flush(Duration::MAX));
+        let admin = world.storage.clone();
+        let removal = thread::spawn(move || assert!(admin.remove("model").unwrap()));
+        bulkman::model::advance(Duration::from_secs(1));
+        removal.join().unwrap();
+        // Another circuit of the storage makes it look.
+        let other = world.breaker("other");
+        assert!(breaker.flush(Duration::MAX));
+        assert_eq!(world.stored("model").state, CircuitState::Open);
+        assert!(breaker.is_open());
+        drop((breaker, other));
+        world.end();
+    });
+}
+
+/// The last breaker of a circuit leaves while another of that name joins: what is closed may be forgotten, but what the
+/// newcomer has written stays.
+#[test]
+fn forgetting_against_a_newcomer() {
+    explore("forgetting, newcomer", 2, || {
+        let world = Arc::new(World::new());
+        let breaker = world.breaker("model");
+        breaker.reset();
+        let others = Arc::clone(&world);
+        let joining = thread::spawn(move || {
+            let newcomer = others.breaker("model");
+            newcomer.force_open();
+            assert!(newcomer.flush(Duration::MAX));
+            newcomer
+        });
+        drop(breaker);
+        let newcomer = joining.join().unwrap();
+        assert_eq!(world.stored("model").state, CircuitState::Open);
+        drop(newcomer);
+        Arc::into_inner(world).expect("the last").end();
     });
 }

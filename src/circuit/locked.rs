@@ -218,6 +218,11 @@ impl Circuit {
         self.machine.lock().open_until().flatten()
     }
 
+    /// The longest isolation that this circuit gives itself.
+    pub(crate) fn longest_isolation(&self) -> Duration {
+        self.machine.lock().longest_isolation()
+    }
+
     /// Open, and the isolation is over.
     pub(crate) fn is_due(&self) -> bool {
         self.state() == CircuitState::Open && self.machine.lock().is_due(self.clock.now())

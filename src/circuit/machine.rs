@@ -194,6 +194,11 @@ impl Machine {
         self.generation.get()
     }
 
+    /// The longest isolation that this circuit gives itself.
+    pub(crate) fn longest_isolation(&self) -> Duration {
+        self.rules.isolation_duration
+    }
+
     /// When an open circuit lets the next probe through; `Some(None)`: never.
     pub(crate) fn open_until(&self) -> Option<Option<Instant>> {
         match self.phase {

@@ -5,6 +5,7 @@ use std::fmt;
 use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::sync::Arc;
 
+use super::machine::CircuitState;
 use super::members::CircuitSync;
 use super::storage::{
     CircuitRecord, CircuitStorage, StorageError, StoredCircuit, WriteGuard, WriteOutcome,
@@ -14,13 +15,23 @@ use crate::sync::Mutex;
 /// A [`CircuitStorage`] in this process: bulkheads with the same name, built with clones of it, share their circuit.
 ///
 /// Clones are the same storage. A change reaches the other breakers as soon as the storage's thread runs.
+///
+/// A closed circuit is forgotten, with its outcomes, after its last breaker is dropped. An open or half-open one stays,
+/// so that a breaker which comes back finds it; [`remove`](CircuitStorage::remove) takes it away.
 #[derive(Clone, Default)]
 pub struct MemoryStorage(Arc<Memory>);
 
 #[derive(Default)]
 struct Memory {
     sync: CircuitSync,
-    rows: Mutex<HashMap<String, StoredCircuit>>,
+    rows: Mutex<Rows>,
+}
+
+#[derive(Default)]
+struct Rows {
+    by_name: HashMap<String, StoredCircuit>,
+    /// The version of the last write to any row, so that versions also grow over a row that was removed.
+    version: u64,
 }
 
 impl MemoryStorage {
@@ -37,7 +48,7 @@ impl CircuitStorage for MemoryStorage {
     }
 
     fn load(&self, circuit: &str) -> Result<Option<StoredCircuit>, StorageError> {
-        Ok(self.0.rows.lock().get(circuit).cloned())
+        Ok(self.0.rows.lock().by_name.get(circuit).cloned())
     }
 
     fn store(
@@ -47,16 +58,29 @@ impl CircuitStorage for MemoryStorage {
         guard: WriteGuard,
     ) -> Result<WriteOutcome, StorageError> {
         let mut rows = self.0.rows.lock();
-        let stored = rows.get(circuit);
-        if stored.is_some_and(|stored| guard.refuses(&stored.record)) {
+        let stored = rows.by_name.get(circuit);
+        if stored.is_some_and(|stored| guard.refuses(stored)) {
             return Ok(WriteOutcome::Refused);
         }
-        let version = stored.map_or(1, |stored| stored.version + 1);
-        rows.insert(
+        rows.version += 1;
+        let version = rows.version;
+        rows.by_name.insert(
             circuit.to_owned(),
             StoredCircuit::new(record.clone(), version),
         );
         Ok(WriteOutcome::Applied { version })
+    }
+
+    fn remove(&self, circuit: &str) -> Result<bool, StorageError> {
+        Ok(self.0.rows.lock().by_name.remove(circuit).is_some())
+    }
+
+    fn release(&self, circuit: &str) {
+        let mut rows = self.0.rows.lock();
+        let stored = rows.by_name.get(circuit);
+        if stored.is_some_and(|stored| stored.record.state == CircuitState::Closed) {
+            rows.by_name.remove(circuit);
+        }
     }
 }
 
@@ -67,7 +91,7 @@ impl RefUnwindSafe for MemoryStorage {}
 impl fmt::Debug for MemoryStorage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("MemoryStorage")
-            .field("circuits", &self.0.rows.lock().len())
+            .field("circuits", &self.0.rows.lock().by_name.len())
             .finish_non_exhaustive()
     }
 }

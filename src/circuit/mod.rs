@@ -1,17 +1,20 @@
 //! The circuit breaker. It knows nothing of bulkheads.
 //!
-//! `machine` decides, `locked` serves threads, `breaker` is the face. A shared circuit is kept in a `storage`; its
-//! `synchronizer` alone reads and writes there.
+//! `machine` decides, `locked` serves threads, `breaker` is the face. A shared circuit is kept in a `storage`. The
+//! `synchronizer` of the storage alone reads and writes there; `member` decides for each circuit what a row means.
 
 mod breaker;
 mod config;
+mod jitter;
 mod locked;
 mod machine;
+mod member;
 mod members;
 mod memory;
 #[cfg(feature = "postgres")]
 mod postgres;
 mod signal;
+mod skew;
 mod storage;
 mod synchronizer;
 
@@ -24,6 +27,7 @@ pub use members::CircuitSync;
 pub use memory::MemoryStorage;
 #[cfg(feature = "postgres")]
 pub use postgres::{PostgresStorage, PostgresStorageBuilder};
+pub use skew::ClockSkew;
 pub use storage::{
     CircuitRecord, CircuitStorage, StorageError, StoredCircuit, WriteGuard, WriteOutcome,
 };

@@ -2,27 +2,33 @@
 //!
 //! - A change of state made here is *unsettled* until the storage has it, or has answered with a peer's open circuit,
 //!   which then holds here too. Unsettled changes are written first, and at once.
-//! - News from the storage is only taken over by a settled circuit. So a change whose write failed is never undone by
-//!   an older row; it is written when the storage is back.
+//! - A circuit takes news from the storage only when it is settled. So a change whose write failed is never undone by
+//!   a row of before; it is written when the storage is back. `member.rs` says what is news.
 //! - An open circuit goes half-open when its time is over: news first, since a peer may have been faster, then one
-//!   guarded write. If that is refused, a peer has opened it again. If there is no answer, it goes half-open here; if the
-//!   storage just hangs, a call moves it in the end.
+//!   guarded write. If that is refused, a peer has opened the circuit again. If there is no answer, it goes half-open
+//!   here; if the storage just hangs, a call moves it in the end.
 //! - Outcomes of a circuit whose state does not change are written with the refresh.
 //!
-//! When the storage fails, circuits go on with what this process knows, and the synchronizer tries again after a pause that
-//! grows. A storage that fails for one circuit, since its row is locked, say, is asked for news all the same, without
-//! a growing pause, and tried with another circuit first the next time. It is logged once when the storage goes and
-//! once when it is back.
+//! When the storage fails, circuits go on with what this process knows, and the synchronizer tries again after pauses
+//! that double up to [`LONGEST_PAUSE`]. A connection attempt every one or two seconds is cheap for a process and for a
+//! server that is just coming up, and it bounds how late the news after an outage are: the first operation that gets
+//! through asks for them.
+//!
+//! When the storage fails for one circuit (its row is locked, say) and the error does not say so, the synchronizer still
+//! asks for news, after pauses that do not grow, and lets another circuit write first the next time. When the error does
+//! say so ([`StorageError::of_circuit`]), only that circuit is left out, and tried again after pauses that double.
+//!
+//! The log has one line when the storage goes and one when it is back.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::jitter::Jitter;
 use super::locked::Circuit;
-use super::machine::{Adopted, CircuitState, Snapshot};
-use super::members::{CircuitSync, FOR_EVER};
-use super::storage::{
-    CircuitRecord, CircuitStorage, StorageError, StoredCircuit, WriteGuard, WriteOutcome,
-};
+use super::member::Member;
+use super::members::{CircuitSync, Report};
+use super::skew::SkewWatch;
+use super::storage::{CircuitStorage, StorageError};
 use crate::error::BuildError;
 use crate::panic::{catch, contain, discard, message, note};
 use crate::sync;
@@ -32,8 +38,11 @@ const FIRST_ANSWER: Duration = Duration::from_secs(2);
 /// The pause before the storage is asked again for the end of an isolation, after it has refused and yet holds no
 /// circuit that is open longer: it goes by another clock.
 const SECOND_LOOK: Duration = Duration::from_millis(50);
-/// The longest pause between two attempts, or the refresh interval if that is longer.
-const LONGEST_PAUSE: Duration = Duration::from_secs(10);
+/// The longest pause between two attempts.
+const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+/// The least share of a refresh interval, and of a pause in an outage, that chance leaves of it.
+const REFRESH_SHARE: f64 = 0.8;
+const PAUSE_SHARE: f64 = 0.5;
 
 /// A circuit's place with the synchronizer of its storage. Dropping it gives the place up.
 pub(crate) struct Attachment {
@@ -63,7 +72,7 @@ impl Attachment {
             .map_err(|error| refused(StorageError::new(error)))?;
         // If a synchronizer ran already, this may be the last of a storage that is only a handle to the same rows.
         contain(&name, "dropping a storage", || drop(storage));
-        sync.wait_for_progress(FIRST_ANSWER, || circuit.is_settled());
+        sync.wait_for_progress(&name, FIRST_ANSWER, || circuit.is_settled());
         Ok(Self {
             sync,
             circuit: Some(circuit),
@@ -71,12 +80,11 @@ impl Attachment {
     }
 
     pub(crate) fn flush(&self, limit: Duration) -> bool {
-        let is_settled = || {
-            self.circuit
-                .as_ref()
-                .is_none_or(|circuit| circuit.is_settled())
+        let Some(circuit) = &self.circuit else {
+            return true;
         };
-        self.sync.wait_for_progress(limit, is_settled)
+        self.sync
+            .wait_for_progress(circuit.name(), limit, || circuit.is_settled())
     }
 }
 
@@ -94,6 +102,8 @@ struct Synchronizer {
     circuits: Vec<Member>,
     next_refresh: Instant,
     outage: Option<Outage>,
+    skew: SkewWatch,
+    jitter: Jitter,
 }
 
 /// Why a step came to no good end.
@@ -117,28 +127,52 @@ impl Synchronizer {
             circuits: Vec::new(),
             next_refresh: sync::now(),
             outage: None,
+            skew: SkewWatch::default(),
+            jitter: Jitter::new(),
         }
     }
 
     fn run(mut self) {
         CircuitSync::mark_this_thread();
+        let cap = self.sync.max_adopted_isolation();
         loop {
             let work = self.sync.wait_for_work(self.next_look());
+            let joining = work.joining.into_iter();
             self.circuits
-                .extend(work.joining.into_iter().map(Member::new));
+                .extend(joining.map(|circuit| Member::new(circuit, cap)));
             self.look();
             for circuit in work.leaving {
-                self.circuits
-                    .retain(|member| !Arc::ptr_eq(&member.circuit, &circuit));
-                let name = Arc::clone(circuit.name());
-                contain(name, "dropping a circuit's callbacks", || drop(circuit));
+                self.drop_circuit(circuit);
             }
-            let trouble = self.outage.as_ref().map(|outage| outage.error.clone());
-            if !self.sync.report(trouble, !self.circuits.is_empty()) {
+            if !self.sync.report(self.report(), !self.circuits.is_empty()) {
                 break;
             }
         }
         contain("of a storage", "dropping it", || drop(self.storage));
+    }
+
+    fn drop_circuit(&mut self, circuit: Arc<Circuit>) {
+        self.circuits
+            .retain(|member| !Arc::ptr_eq(member.circuit(), &circuit));
+        let name = Arc::clone(circuit.name());
+        if self.circuits.iter().all(|member| *member.name() != name) {
+            contain(&name, "releasing it in its storage", || {
+                self.storage.release(&name);
+            });
+        }
+        contain(&name, "dropping a circuit's callbacks", || drop(circuit));
+    }
+
+    fn report(&self) -> Report {
+        let troubles = self.circuits.iter().filter_map(|member| {
+            let trouble = member.trouble()?;
+            Some((Arc::clone(member.name()), trouble.to_owned()))
+        });
+        Report {
+            trouble: self.outage.as_ref().map(|outage| outage.error.clone()),
+            troubles: troubles.collect(),
+            clock_skew: self.skew.latest(),
+        }
     }
 
     /// When there is something to do even if the signal is not raised.
@@ -150,10 +184,10 @@ impl Synchronizer {
         self.circuits
             .iter()
             .filter_map(|member| {
-                let until = member.circuit.isolated_until()?;
-                let look_at = member.circuit.clock().look_at(until);
+                let until = member.circuit().isolated_until()?;
+                let look_at = member.circuit().clock().look_at(until);
                 // The storage was asked just now and has not ended it: asking again at once is of no use.
-                Some(if member.is_over && member.circuit.is_due() {
+                Some(if member.is_over() {
                     look_at.max(sync::now() + SECOND_LOOK)
                 } else {
                     look_at
@@ -180,7 +214,8 @@ impl Synchronizer {
             }
         }
         if refresh {
-            self.next_refresh = sync::now() + self.sync.refresh_interval();
+            let interval = self.sync.refresh_interval();
+            self.next_refresh = sync::now() + self.jitter.shorten(interval, REFRESH_SHARE);
         }
     }
 
@@ -188,109 +223,168 @@ impl Synchronizer {
     fn step(&mut self, refresh: bool) -> Result<(), Failure> {
         let mut news_wanted = refresh;
         for member in &mut self.circuits {
-            // Another circuit of this process may have the same name.
-            news_wanted |= member.is_unsettled();
-            member.is_over = member.circuit.is_due();
-            news_wanted |= member.circuit.settled() == NOTHING || member.is_over;
+            member.note_end_of_isolation();
+            if member.trouble().is_some() {
+                member.go_on_alone();
+            } else {
+                // Another circuit of this process may have the same name.
+                news_wanted |= member.is_unsettled() || member.is_new() || member.is_over();
+            }
         }
         // In an outage a write would only take its time to fail.
         let asks_first = self.outage.is_some();
-        if asks_first {
-            self.load()?;
-        }
-        let written = self.write(|member, storage| {
-            if member.is_unsettled() {
-                member.write_state(storage)
-            } else {
-                Ok(())
-            }
-        });
-        if news_wanted && !asks_first {
-            self.load()?;
+        let written = if asks_first {
+            Ok(())
+        } else {
+            self.write_changes()
+        };
+        if news_wanted {
+            self.load(refresh)?;
         }
         written?;
+        // In an outage, what has changed meanwhile; otherwise what the storage has lost.
+        self.write_changes()?;
         self.write(|member, storage| {
-            if member.is_over && member.circuit.is_due() && !member.is_unsettled() {
+            if member.is_over() && !member.is_unsettled() {
                 member.end_isolation(storage)
             } else {
                 Ok(())
             }
         })?;
-        if refresh {
+        // After an outage a peer that has opened the circuit goes first: the storage may have lost its row.
+        if refresh && !asks_first {
             self.write(Member::write_outcomes)?;
+        }
+        for member in &mut self.circuits {
+            member.end_trouble();
         }
         Ok(())
     }
 
-    /// Lets each circuit write, up to the first error. The circuit behind that one is the first the next time.
+    fn write_changes(&mut self) -> Result<(), Failure> {
+        self.write(|member, storage| {
+            if member.is_unsettled() {
+                member.write_state(storage)
+            } else {
+                Ok(())
+            }
+        })
+    }
+
+    /// Lets each circuit write, up to the first error of the storage. The circuit behind that one is the first the next
+    /// time.
     fn write(
         &mut self,
         mut write: impl FnMut(&mut Member, &dyn CircuitStorage) -> Result<(), StorageError>,
     ) -> Result<(), Failure> {
+        let interval = self.sync.refresh_interval();
         for i in 0..self.circuits.len() {
             let member = &mut self.circuits[i];
-            if let Err(error) = attempt(|| write(member, &*self.storage)) {
-                self.circuits.rotate_left(i + 1);
-                return Err(Failure {
-                    error,
-                    has_news: true,
-                });
+            if !member.is_writable() {
+                continue;
+            }
+            match attempt(|| write(member, &*self.storage)) {
+                Ok(()) => {}
+                Err(fault) if fault.is_of_circuit => member.fails(fault.error, interval),
+                Err(fault) => {
+                    self.circuits.rotate_left(i + 1);
+                    return Err(Failure {
+                        error: fault.error,
+                        has_news: true,
+                    });
+                }
             }
         }
         Ok(())
     }
 
-    fn load(&mut self) -> Result<(), Failure> {
-        attempt(|| self.try_load()).map_err(|error| Failure {
-            error,
-            has_news: false,
-        })
+    /// Asks for news of all circuits. Those in trouble are asked for one by one, after their pause; so are all others if
+    /// the storage has trouble with one of them and does not say with which.
+    fn load(&mut self, refresh: bool) -> Result<(), Failure> {
+        let has_trouble_with_one = match self.load_together() {
+            Ok(()) => false,
+            Err(fault) if fault.is_of_circuit => true,
+            Err(fault) => return Err(fault.into()),
+        };
+        let interval = self.sync.refresh_interval();
+        let now = sync::now();
+        for member in &mut self.circuits {
+            let is_asked_for = match member.trouble() {
+                Some(_) => refresh && member.is_retried_at(now),
+                None => has_trouble_with_one,
+            };
+            if !is_asked_for {
+                continue;
+            }
+            let storage = &*self.storage;
+            let loaded = attempt(|| Ok((storage.load(member.name())?, storage.clock())));
+            match loaded {
+                Ok((row, clock)) => {
+                    member.take(row, clock);
+                    member.is_readable_again();
+                }
+                Err(fault) if fault.is_of_circuit => {
+                    member.fails(fault.error, interval);
+                    member.go_on_alone();
+                }
+                Err(fault) => return Err(fault.into()),
+            }
+        }
+        Ok(())
     }
 
-    fn try_load(&mut self) -> Result<(), StorageError> {
-        let names: Vec<Arc<str>> = self.circuits.iter().map(Member::name).collect();
+    fn load_together(&mut self) -> Result<(), Fault> {
+        let is_asked_for = |member: &&mut Member| member.trouble().is_none();
+        let members = self.circuits.iter_mut().filter(is_asked_for);
+        let names: Vec<Arc<str>> = members.map(|member| Arc::clone(member.name())).collect();
+        if names.is_empty() {
+            return Ok(());
+        }
         let names: Vec<&str> = names.iter().map(|name| &**name).collect();
-        let rows = self.storage.load_many(&names)?;
-        if rows.len() != names.len() {
-            return Err(StorageError::new(format!(
+        let (rows, clock) = attempt(|| {
+            let rows = self.storage.load_many(&names)?;
+            if rows.len() == names.len() {
+                return Ok((rows, self.storage.clock()));
+            }
+            Err(StorageError::new(format!(
                 "asked for {} circuits, the storage answered for {}",
                 names.len(),
                 rows.len()
-            )));
+            )))
+        })?;
+        if let Some(clock) = clock {
+            self.skew.look(sync::wall_now(), clock);
         }
-        for (member, row) in self.circuits.iter_mut().zip(rows) {
-            member.take(row);
+        let members = self.circuits.iter_mut().filter(is_asked_for);
+        for (member, row) in members.zip(rows) {
+            member.take(row, clock);
         }
         Ok(())
     }
 
     /// Isolations end without the storage's consent.
-    fn go_on_alone(&mut self) {
-        for member in &self.circuits {
-            if member.circuit.is_due() {
-                member.circuit.half_open(member.circuit.generation());
-            }
-        }
+    fn go_on_alone(&self) {
+        self.circuits.iter().for_each(Member::go_on_alone);
     }
 
     fn outage_goes_on(&mut self, Failure { error, has_news }: Failure) {
-        let interval = self.sync.refresh_interval();
+        let shortest = self.sync.refresh_interval().min(LONGEST_PAUSE);
         let pause = match &self.outage {
-            Some(_) if has_news => interval,
+            Some(_) if has_news => shortest,
             None => {
                 note(|| {
                     log::warn!(
                         "the circuit storage fails, circuits go on with what this process knows: {error}"
                     );
                 });
-                interval
+                shortest
             }
-            Some(outage) => (outage.pause * 2).min(LONGEST_PAUSE.max(interval)),
+            Some(outage) => (outage.pause * 2).min(LONGEST_PAUSE),
         };
         self.outage = Some(Outage {
             error,
             pause,
-            retry_at: sync::now() + pause,
+            retry_at: sync::now() + self.jitter.shorten(pause, PAUSE_SHARE),
         });
     }
 
@@ -301,198 +395,35 @@ impl Synchronizer {
     }
 }
 
-/// Runs code of the storage's. An error is such too: what it says, and its end.
-fn attempt<R>(body: impl FnOnce() -> Result<R, StorageError>) -> Result<R, String> {
-    catch(|| body().map_err(|error| error.to_string())).unwrap_or_else(|payload| {
-        let panic = format!("the storage panicked: {}", message(&*payload));
-        discard(payload);
-        Err(panic)
-    })
+/// An error of the storage's, or a panic.
+struct Fault {
+    error: String,
+    is_of_circuit: bool,
 }
 
-/// The settled generation of a circuit of which the storage has not said anything yet.
-const NOTHING: u64 = 0;
-/// The generation in which a circuit begins.
-const FIRST: u64 = 1;
-
-/// A circuit with what the synchronizer knows about its row.
-struct Member {
-    circuit: Arc<Circuit>,
-    /// The version of the row that was last written or taken over.
-    seen: Option<u64>,
-    /// The isolation was over before the storage was last asked for news.
-    is_over: bool,
-    /// This circuit's outcomes when they were last written, or taken over with the state.
-    told: Vec<bool>,
-}
-
-impl Member {
-    fn new(circuit: Arc<Circuit>) -> Self {
+impl From<Fault> for Failure {
+    fn from(fault: Fault) -> Self {
         Self {
-            circuit,
-            seen: None,
-            is_over: false,
-            told: Vec::new(),
+            error: fault.error,
+            has_news: false,
         }
     }
+}
 
-    fn name(&self) -> Arc<str> {
-        Arc::clone(self.circuit.name())
-    }
-
-    /// The generation from which news may be taken over.
-    fn base(&self) -> u64 {
-        match self.circuit.settled() {
-            NOTHING => FIRST,
-            settled => settled,
-        }
-    }
-
-    fn is_unsettled(&self) -> bool {
-        self.circuit.generation() != self.base()
-    }
-
-    fn guard(&self) -> WriteGuard {
-        WriteGuard::UnlessOpen {
-            now: self.circuit.clock().wall_now(),
-        }
-    }
-
-    fn write_state(&mut self, storage: &dyn CircuitStorage) -> Result<(), StorageError> {
-        let snapshot = self.circuit.snapshot();
-        let guard = if snapshot.reset {
-            WriteGuard::Always
-        } else {
-            self.guard()
-        };
-        let record = self.record(&snapshot);
-        match storage.store(self.circuit.name(), &record, guard)? {
-            WriteOutcome::Applied { version } => {
-                self.seen = Some(version);
-                self.told = record.outcomes;
-                self.circuit.settle_generation(snapshot.generation);
-            }
-            WriteOutcome::Refused => self.give_way(storage, snapshot.generation)?,
-        }
-        Ok(())
-    }
-
-    /// A write was refused: what is stored holds here too. If that makes no sense, what is known here goes on.
-    fn give_way(&mut self, storage: &dyn CircuitStorage, from: u64) -> Result<(), StorageError> {
-        match storage.load(self.circuit.name())? {
-            Some(row) => self.take_over(row, from),
-            None if self.circuit.is_due() => {
-                self.circuit.half_open(from);
-            }
-            None => {}
-        }
-        Ok(())
-    }
-
-    /// What the storage says in answer to a refresh.
-    fn take(&mut self, row: Option<StoredCircuit>) {
-        match row {
-            Some(row) if Some(row.version) != self.seen => self.take_over(row, self.base()),
-            _ if self.circuit.settled() == NOTHING => self.circuit.settle_generation(FIRST),
-            _ => {}
-        }
-    }
-
-    /// Takes a row over, unless the circuit has moved on since the generation `from`.
-    fn take_over(&mut self, row: StoredCircuit, from: u64) {
-        let StoredCircuit { record, version } = row;
-        let is_first = self.circuit.settled() == NOTHING;
-        let Some(generation) = self.circuit.adopt(self.adopted(&record), from) else {
-            return;
-        };
-        if is_first && record.state == CircuitState::Closed {
-            self.circuit.restore(&record.outcomes, generation);
-        }
-        if is_first || generation != from {
-            self.told = self.circuit.snapshot().outcomes;
-        }
-        self.seen = Some(version);
-        self.circuit.settle_generation(generation);
-    }
-
-    /// The isolation is over. A peer may have been faster, but that was looked for just now.
-    fn end_isolation(&mut self, storage: &dyn CircuitStorage) -> Result<(), StorageError> {
-        let from = self.circuit.settled();
-        let record = CircuitRecord {
-            state: CircuitState::HalfOpen,
-            ..CircuitRecord::closed()
-        };
-        match storage.store(self.circuit.name(), &record, self.guard())? {
-            WriteOutcome::Applied { version } => {
-                self.seen = Some(version);
-                self.told.clear();
-                if let Some(generation) = self.circuit.half_open(from) {
-                    self.circuit.settle_generation(generation);
-                }
-            }
-            WriteOutcome::Refused => self.give_way(storage, from)?,
-        }
-        Ok(())
-    }
-
-    /// Outcomes since the last change of state, so that a process that starts later can go on with them.
-    fn write_outcomes(&mut self, storage: &dyn CircuitStorage) -> Result<(), StorageError> {
-        if self.circuit.is_spotless() && self.told.is_empty() {
-            return Ok(());
-        }
-        let snapshot = self.circuit.snapshot();
-        // Settled, so that the row, as far as is known, is in the same state.
-        if snapshot.generation != self.circuit.settled() || snapshot.outcomes == self.told {
-            return Ok(());
-        }
-        let record = self.record(&snapshot);
-        match storage.store(self.circuit.name(), &record, self.guard())? {
-            WriteOutcome::Applied { version } => {
-                self.seen = Some(version);
-                self.told = record.outcomes;
-            }
-            WriteOutcome::Refused => self.give_way(storage, snapshot.generation)?,
-        }
-        Ok(())
-    }
-
-    fn record(&self, snapshot: &Snapshot) -> CircuitRecord {
-        let (now, wall_now) = self.circuit.clock().both();
-        let open_until = (snapshot.state == CircuitState::Open).then(|| {
-            // Infinite times are not understood by all peers.
-            let isolation = snapshot.open_until.map_or(FOR_EVER, |until| {
-                until.saturating_duration_since(now).min(FOR_EVER)
-            });
-            wall_now + isolation
-        });
-        let outcomes = snapshot.outcomes.clone();
-        let failures = outcomes.iter().rev().take_while(|succeeded| !**succeeded);
-        CircuitRecord {
-            state: snapshot.state,
-            failure_count: failures.count() as u32,
-            open_until,
-            outcomes,
-        }
-    }
-
-    fn adopted(&self, record: &CircuitRecord) -> Adopted {
-        match record.state {
-            CircuitState::Closed => Adopted::Closed,
-            CircuitState::HalfOpen => Adopted::HalfOpen {
-                successes: record
-                    .outcomes
-                    .iter()
-                    .filter(|succeeded| **succeeded)
-                    .count(),
-            },
-            CircuitState::Open => {
-                let (now, wall_now) = self.circuit.clock().both();
-                let until = record.open_until.map(|until| {
-                    let left = until.duration_since(wall_now).unwrap_or_default();
-                    now + left.min(FOR_EVER)
-                });
-                Adopted::Open { until }
-            }
-        }
-    }
+/// Runs code of the storage's. The text of an error, and its drop, are such code too.
+fn attempt<R>(body: impl FnOnce() -> Result<R, StorageError>) -> Result<R, Fault> {
+    let outcome = catch(|| {
+        body().map_err(|error| Fault {
+            error: error.to_string(),
+            is_of_circuit: error.is_of_circuit(),
+        })
+    });
+    outcome.unwrap_or_else(|payload| {
+        let error = format!("the storage panicked: {}", message(&*payload));
+        discard(payload);
+        Err(Fault {
+            error,
+            is_of_circuit: false,
+        })
+    })
 }

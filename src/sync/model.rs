@@ -89,6 +89,11 @@ pub(crate) fn both_clocks() -> (Instant, SystemTime) {
     (start + passed, SystemTime::UNIX_EPOCH + passed)
 }
 
+/// Always the same, so that an execution can be repeated.
+pub(crate) fn random_seed() -> u64 {
+    1
+}
+
 // ---- parking_lot's mutex and condvar
 
 #[derive(Debug, Default)]

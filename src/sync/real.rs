@@ -1,5 +1,6 @@
 //! The primitives of the crate as users run it.
 
+use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -57,6 +58,11 @@ pub(crate) fn wall_now() -> SystemTime {
 /// Reads both clocks, as close to each other as can be.
 pub(crate) fn both_clocks() -> (Instant, SystemTime) {
     (now(), wall_now())
+}
+
+/// A number that differs from process to process and from call to call.
+pub(crate) fn random_seed() -> u64 {
+    RandomState::new().build_hasher().finish()
 }
 
 /// Waits for a notification, at the longest until `deadline`; without one, for ever.

@@ -39,11 +39,8 @@ fn a_value_is_set_for_a_scope() {
 #[test]
 fn two_variables_of_one_type_are_two() {
     static OTHER: ContextVar<u32> = ContextVar::new();
-    NUMBER.with(1, || {
-        OTHER.with(2, || {
-            assert_eq!((NUMBER.get(), OTHER.get()), (Some(1), Some(2)))
-        })
-    });
+    let seen = NUMBER.with(1, || OTHER.with(2, || (NUMBER.get(), OTHER.get())));
+    assert_eq!(seen, (Some(1), Some(2)));
 }
 
 #[test]

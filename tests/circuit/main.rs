@@ -37,17 +37,22 @@ mod in_a_bulkhead {
 /// A circuit in a storage: peers share its state, also when the storage fails.
 mod shared {
     mod callbacks;
+    mod cannot_be_stored;
+    mod clock_jumps;
     mod coming_and_going;
     mod extremes;
     mod flush;
     mod hanging_storage;
     mod helpers;
     mod names;
+    mod names_that_go;
     mod news;
     mod one_bad_circuit;
     mod outages;
     mod outcomes;
     mod peers;
+    mod rows_that_go_back;
     mod start;
+    mod storms;
     mod write_guard;
 }

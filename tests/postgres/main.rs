@@ -7,7 +7,10 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod encodings;
+mod failover;
 mod harness;
+mod poolers;
 mod python_peers;
 
 /// Outages: the server does not answer, and the circuit gets back in step with it later.

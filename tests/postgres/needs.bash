@@ -34,12 +34,19 @@ find_python() {
     return 1
 }
 
-# Prints where a program is, and installs it first if it is missing: `need postgresql`, `need python`.
+# Prints the path of PgBouncer.
+find_pgbouncer() {
+    PATH=$PATH:/usr/sbin:/usr/local/sbin command -v pgbouncer
+}
+
+# Prints where a program is, and installs it first if it is missing: `need postgresql`, `need pgbouncer`,
+# `need python`.
 need() {
     local missing packages
     "find_$1" && return
     case $1 in
         postgresql) missing='no initdb and postgres here' packages=(postgresql) ;;
+        pgbouncer) missing='no pgbouncer here' packages=(pgbouncer) ;;
         python) missing='no python3 with its venv module here' packages=(python3 python3-venv) ;;
     esac
     command -v apt-get >/dev/null || die "$missing, and no apt-get either: install them by hand"
@@ -73,4 +80,8 @@ get() {
                     install -y --no-install-recommends "$@"
         } </dev/null 2>&1 8<&-
     ) || die "apt-get could not install $*: $(tail -n 5 <<<"$log")"
+    if [[ $1 == pgbouncer ]]; then
+        # The package starts a service of its own.
+        systemctl disable --now pgbouncer &>/dev/null || true
+    fi
 }

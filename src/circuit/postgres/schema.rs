@@ -1,5 +1,6 @@
-//! The table, as Python's resilient-circuit makes it and looks at it.
+//! The table, as Python's resilient-circuit makes it and looks at it. All statements are unnamed ones, as in `rows.rs`.
 
+use tokio_postgres::types::Type;
 use tokio_postgres::{Client, Error, GenericClient};
 
 /// What the table must have for the breakers to work.
@@ -55,7 +56,7 @@ create trigger update_rc_circuit_breakers_updated_at
 /// What stands in the way of using the table; empty if nothing does.
 pub(super) async fn problems(client: &impl GenericClient) -> Result<Vec<String>, Error> {
     let table = client
-        .query_one(
+        .query_typed_one(
             "select to_regclass('public.rc_circuit_breakers') is not null,
                     to_regclass('rc_circuit_breakers') is not distinct from to_regclass('public.rc_circuit_breakers'),
                     current_user::text, current_database()::text",
@@ -76,7 +77,7 @@ pub(super) async fn problems(client: &impl GenericClient) -> Result<Vec<String>,
         ));
     }
     let columns = client
-        .query(
+        .query_typed(
             "select attname::text, format_type(atttypid, null) from pg_attribute
              where attrelid = to_regclass('public.rc_circuit_breakers') and attnum > 0 and not attisdropped",
             &[],
@@ -93,7 +94,7 @@ pub(super) async fn problems(client: &impl GenericClient) -> Result<Vec<String>,
         }
     }
     let key: Vec<String> = client
-        .query(
+        .query_typed(
             "select attname::text from pg_index join pg_attribute
                  on attrelid = indrelid and attnum = any (indkey)
              where indrelid = to_regclass('public.rc_circuit_breakers') and indisprimary
@@ -112,9 +113,9 @@ pub(super) async fn problems(client: &impl GenericClient) -> Result<Vec<String>,
     }
     for privilege in PRIVILEGES {
         let may: bool = client
-            .query_one(
+            .query_typed_one(
                 "select has_table_privilege('public.rc_circuit_breakers', $1)",
-                &[&privilege],
+                &[(&privilege, Type::TEXT)],
             )
             .await?
             .get(0);
@@ -128,7 +129,7 @@ pub(super) async fn problems(client: &impl GenericClient) -> Result<Vec<String>,
 /// What stands in the way of writing anything at all. A table there can still be read.
 pub(super) async fn read_only(client: &impl GenericClient) -> Result<Option<String>, Error> {
     let setting = client
-        .query_one(
+        .query_typed_one(
             "select current_setting('transaction_read_only') = 'on'",
             &[],
         )

@@ -53,11 +53,8 @@ fn a_running_call_ends_at_its_callers_limit() {
     let bulkhead = bulkhead(1, 0);
     let gate = Gate::new();
     let _opener = OpenOnDrop(gate.clone());
-    let task = {
-        let gate = gate.clone();
-        move || gate.pass()
-    };
-    let result = pollster::block_on(bulkhead.call().timeout(SHORT).run(task));
+    let call = bulkhead.call().timeout(SHORT);
+    let result = pollster::block_on(call.run(move || gate.pass()));
     assert!(
         matches!(
             result.result,

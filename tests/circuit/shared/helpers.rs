@@ -5,17 +5,16 @@
 
 use std::collections::HashMap;
 use std::fmt;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
 use bulkman::{
     CircuitBreaker, CircuitBreakerBuilder, CircuitRecord, CircuitState, CircuitStorage,
-    CircuitSync, ManualClock, MemoryStorage, StorageError, StoredCircuit, WriteGuard, WriteOutcome,
+    CircuitSync, ManualClock, StorageError, StoredCircuit, WriteGuard, WriteOutcome,
 };
 
-use crate::helpers::{ISOLATION, rules};
+use crate::helpers::rules;
 use crate::support;
 use crate::support::{Gate, OpenOnDrop, eventually};
 
@@ -171,7 +170,7 @@ impl CircuitStorage for Line {
         }
         let mut rows = self.shelf.rows.lock().unwrap();
         let stored = rows.get(circuit);
-        if stored.is_some_and(|stored| guard.refuses(&stored.record)) {
+        if stored.is_some_and(|stored| guard.refuses(stored)) {
             return Ok(WriteOutcome::Refused);
         }
         let version = stored.map_or(1, |stored| stored.version + 1);
@@ -299,19 +298,7 @@ impl World {
     }
 
     pub fn wall_now(&self) -> std::time::SystemTime {
-        // A manual clock does not tell its wall clock, but a row that was written by it does.
-        static NEXT: AtomicUsize = AtomicUsize::new(0);
-        let name = format!("clock {}", NEXT.fetch_add(1, Ordering::Relaxed));
-        let storage = MemoryStorage::new();
-        let breaker = CircuitBreaker::builder(name.clone(), rules())
-            .clock(self.clock.clone())
-            .storage(storage.clone())
-            .build()
-            .unwrap();
-        breaker.force_open();
-        assert!(breaker.flush(support::PATIENCE));
-        let row = storage.load(&name).unwrap().expect("flushed");
-        row.record.open_until.expect("open") - ISOLATION
+        self.clock.wall_now()
     }
 }
 

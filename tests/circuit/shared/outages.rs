@@ -71,13 +71,18 @@ fn in_the_pause_of_an_outage_nothing_is_asked() {
     line.stores_answer(Answer::Error);
     trip(&breaker);
     eventually("the outage", || line.is_down());
-    let asked = || (world.shelf.stores().len(), world.shelf.loads());
+    let asked = || world.shelf.stores().len() + world.shelf.loads();
     let before = asked();
-    // The keeper is called, twice at least, and goes on alone.
-    breaker.force_open();
-    world.clock.advance(ISOLATION);
-    soon(&breaker, HalfOpen);
-    assert_eq!(asked(), before);
+    let start = Instant::now();
+    // The synchronizer is woken many times, and goes on alone.
+    for _ in 0..20 {
+        breaker.force_open();
+        world.clock.advance(ISOLATION);
+        soon(&breaker, HalfOpen);
+    }
+    // However slow the machine: a pause lasts a second at least, and each attempt asks twice at most.
+    let attempts = 1 + start.elapsed().as_secs() as usize;
+    assert!(asked() - before <= 2 * attempts);
 }
 
 #[test]
@@ -88,8 +93,8 @@ fn the_pauses_of_an_outage_grow() {
     let before = world.shelf.loads();
     let start = Instant::now();
     eventually("nine attempts", || world.shelf.loads() >= before + 9);
-    // However slow the machine: 1, 2, 4, ... 128 milliseconds.
-    assert!(start.elapsed() >= Duration::from_millis(255));
+    // However slow the machine: halves of 1, 2, 4, ... 128 milliseconds.
+    assert!(start.elapsed() >= Duration::from_millis(127));
     assert!(breaker.is_closed());
 }
 

@@ -72,7 +72,7 @@ fn the_guard() {
         for (number, (stored, is_live)) in stored.iter().enumerate() {
             for (index, record) in written.iter().enumerate() {
                 let name = format!("{number} {index}");
-                let guard = WriteGuard::UnlessOpen { now };
+                let guard = WriteGuard::unless_open(now);
                 let WriteOutcome::Applied { version: first } =
                     storage.store(&name, stored, guard).unwrap()
                 else {

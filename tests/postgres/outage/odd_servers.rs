@@ -160,7 +160,7 @@ fn a_stricter_isolation_by_default() {
                             let now = std::time::SystemTime::now();
                             open.open_until = Some(now + ISOLATION);
                             barrier.wait();
-                            let guard = bulkman::WriteGuard::UnlessOpen { now };
+                            let guard = bulkman::WriteGuard::unless_open(now);
                             let outcome = storage.store(circuit, &open, guard);
                             let count = |stored: Option<&bulkman::CircuitRecord>| {
                                 let mut stored = stored.cloned()?;

@@ -1,6 +1,6 @@
 //! The same environment variables lead to the same row.
 
-use bulkman::{Bulkhead, BulkheadConfig, PostgresStorage};
+use bulkman::{Bulkhead, BulkheadConfig, CircuitStorage, PostgresStorage};
 
 use super::helpers::{NAME, row, rules, storage};
 use crate::support::postgres::Server;

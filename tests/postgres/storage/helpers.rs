@@ -36,9 +36,7 @@ pub fn open_until(until: SystemTime) -> CircuitRecord {
 }
 
 pub fn now() -> WriteGuard {
-    WriteGuard::UnlessOpen {
-        now: SystemTime::now(),
-    }
+    WriteGuard::unless_open(SystemTime::now())
 }
 
 pub fn is_applied(storage: &PostgresStorage, record: &CircuitRecord, guard: WriteGuard) -> bool {

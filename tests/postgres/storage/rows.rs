@@ -30,7 +30,7 @@ fn times_beyond_what_all_can_read() {
         let row = server.row(NAME, storage.namespace()).unwrap();
         assert_eq!(row.open_until.as_deref(), Some(written), "{until:?}");
         // As the writer's clock it is the same.
-        let guard = WriteGuard::UnlessOpen { now: until };
+        let guard = WriteGuard::unless_open(until);
         assert!(is_applied(&storage, &record(CircuitState::Closed), guard));
     }
 }

@@ -61,14 +61,12 @@ fn the_writer_s_clock_decides_to_the_microsecond() {
     let until = SystemTime::UNIX_EPOCH + Duration::from_micros(4_000_000_000_000_001);
     assert!(is_applied(&storage, &open_until(until), now()));
     let closed = record(CircuitState::Closed);
-    let before = WriteGuard::UnlessOpen {
-        now: until - Duration::from_micros(1),
-    };
+    let before = WriteGuard::unless_open(until - Duration::from_micros(1));
     assert!(!is_applied(&storage, &closed, before));
     assert!(is_applied(
         &storage,
         &closed,
-        WriteGuard::UnlessOpen { now: until }
+        WriteGuard::unless_open(until)
     ));
 }
 

@@ -6,9 +6,11 @@
 
 mod lines;
 mod network;
+mod pooler;
 mod python;
 mod server;
 
 pub use network::{Link, Silent};
+pub use pooler::Pooler;
 pub use python::{Bulkman, Called, Outcome, Policy, Python, State, Stored};
 pub use server::{Row, Server};

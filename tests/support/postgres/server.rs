@@ -66,7 +66,17 @@ impl Row {
 impl Server {
     /// A new one, without the table.
     pub fn start() -> Self {
-        let script = Lines::start(SCRIPT, Command::new("bash").arg(SCRIPT).arg("run"));
+        Self::begin(Command::new("bash").arg(SCRIPT).arg("run"))
+    }
+
+    /// A standby of this server, which follows it until `select pg_promote()`.
+    pub fn standby(&self) -> Self {
+        let dsn = self.dsn();
+        Self::begin(Command::new("bash").args([SCRIPT, "standby", &dsn]))
+    }
+
+    fn begin(command: &mut Command) -> Self {
+        let script = Lines::start(SCRIPT, command);
         let Some(dsn) = script.next(SETUP) else {
             panic!("no PostgreSQL server: {}", script.last_words());
         };
