@@ -47,7 +47,7 @@
 //! | it was cancelled in the queue | [`Cancelled`](BulkheadError::Cancelled) | no | no |
 //! | the caller's limit passed | [`Timeout`](BulkheadError::Timeout) | its `started` says | by what the task does in the end |
 //! | the task panicked | [`Panicked`](BulkheadError::Panicked) | yes | yes |
-//! | the task returned `Err` | [`Failed`](BulkheadError::Failed) | yes | yes, unless [`failure_if`](Call::failure_if) says no |
+//! | the task returned `Err` | [`Failed`](BulkheadError::Failed) | yes | yes, unless [`failure_if`](Call::failure_if) or [`classify`](Call::classify) says otherwise |
 //!
 //! # Do I need threads for it?
 //!
@@ -108,9 +108,10 @@ mod sync;
 mod thread_pool;
 
 pub use circuit::{
-    CircuitBreaker, CircuitBreakerBuilder, CircuitBreakerConfig, CircuitChange, CircuitError,
-    CircuitOpen, CircuitPermit, CircuitRecord, CircuitState, CircuitStorage, CircuitSync,
-    MemoryStorage, StorageError, StoredCircuit, WriteGuard, WriteOutcome,
+    CircuitBreaker, CircuitBreakerBuilder, CircuitBreakerConfig, CircuitChange,
+    CircuitChangeReason, CircuitError, CircuitMode, CircuitOpen, CircuitPermit, CircuitRecord,
+    CircuitState, CircuitStats, CircuitStorage, CircuitSync, CircuitWindow, IsolationBackoff,
+    MemoryStorage, StorageError, StoredCircuit, Verdict, WriteGuard, WriteOutcome,
 };
 #[cfg(feature = "postgres")]
 pub use circuit::{PostgresStorage, PostgresStorageBuilder};
@@ -118,8 +119,8 @@ pub use clock::{Clock, ManualClock};
 pub use config::BulkheadConfig;
 pub use context::{CapturedContext, ContextPropagator};
 pub use core::{
-    BulkheadBuilder, Call, CurrentExecution, EveryError, FailureClassifier, FailureIf, RunningTask,
-    SemaphoreKind, ShutdownReport, ThreadPoolKind, current,
+    BulkheadBuilder, Call, ClassifyWith, CurrentExecution, EveryError, FailureClassifier,
+    FailureIf, RunningTask, SemaphoreKind, ShutdownReport, ThreadPoolKind, current,
 };
 pub use error::{BuildError, BulkheadError, RejectReason, Rejected};
 pub use event::{BulkheadEvent, BulkheadListener, CallInfo, FinishedOutcome};

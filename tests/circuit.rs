@@ -418,7 +418,7 @@ fn half_open_with_probes_queued(
         fail(&bulkhead);
     }
     let busy = occupy(&bulkhead, 1);
-    bulkhead.circuit_breaker().unwrap().force_open();
+    bulkhead.circuit_breaker().unwrap().trip();
     clock.advance(ISOLATION);
     let probes = [(); 2].map(|()| {
         bulkhead
@@ -469,7 +469,7 @@ fn a_detached_probe_that_is_cancelled_on_drop_gives_its_turn_back() {
 fn a_call_refused_as_full_never_uses_up_a_probe() {
     let (bulkhead, clock) = build(config(1, 0));
     let busy = occupy(&bulkhead, 1);
-    bulkhead.circuit_breaker().unwrap().force_open();
+    bulkhead.circuit_breaker().unwrap().trip();
     clock.advance(ISOLATION);
     for _ in 0..10 {
         assert!(matches!(
@@ -492,7 +492,7 @@ fn a_call_refused_as_full_never_uses_up_a_probe() {
 fn full_is_said_before_the_circuit_is_asked() {
     let (bulkhead, _clock) = build(config(1, 0));
     let busy = occupy(&bulkhead, 1);
-    bulkhead.circuit_breaker().unwrap().force_open();
+    bulkhead.circuit_breaker().unwrap().trip();
     assert!(matches!(
         wait(bulkhead.run(|| ())).error(),
         Some(BulkheadError::Full { .. })
@@ -504,7 +504,7 @@ fn full_is_said_before_the_circuit_is_asked() {
 #[test]
 fn shut_down_is_said_before_anything_else() {
     let (bulkhead, _clock) = build(config(1, 0));
-    bulkhead.circuit_breaker().unwrap().force_open();
+    bulkhead.circuit_breaker().unwrap().trip();
     let _ = bulkhead.shutdown();
     assert!(matches!(
         wait(bulkhead.run(|| ())).error(),
@@ -611,7 +611,7 @@ fn the_breaker_can_be_reset_and_opened_by_hand() {
     let (bulkhead, _clock) = build(config(1, 1));
     let breaker = bulkhead.circuit_breaker().unwrap();
     assert_eq!(breaker.name(), "test");
-    breaker.force_open();
+    breaker.trip();
     assert!(is_refused(&bulkhead));
     breaker.reset();
     assert!(!is_refused(&bulkhead));
@@ -674,7 +674,7 @@ fn a_listener_that_panics_does_not_disturb_the_circuit() {
 fn a_shutdown_gives_queued_probes_turns_back_and_counts_no_failure() {
     let (bulkhead, clock) = build(config(1, 4));
     let busy = occupy(&bulkhead, 1);
-    bulkhead.circuit_breaker().unwrap().force_open();
+    bulkhead.circuit_breaker().unwrap().trip();
     clock.advance(ISOLATION);
     let probes = [bulkhead.run(|| ()), bulkhead.run(|| ())];
     assert_eq!(bulkhead.shutdown_now().cancelled, 2);

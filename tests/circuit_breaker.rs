@@ -34,7 +34,7 @@ fn breaker(rules: CircuitBreakerConfig) -> (CircuitBreaker, ManualClock) {
 
 fn half_open() -> (CircuitBreaker, ManualClock) {
     let (breaker, clock) = breaker(rules());
-    breaker.force_open();
+    breaker.trip();
     clock.advance(ISOLATION);
     drop(breaker.try_acquire().expect("a probe"));
     assert!(breaker.is_half_open());
@@ -78,7 +78,7 @@ fn failures_in_a_row_open_it() {
 #[test]
 fn retry_after_counts_down() {
     let (breaker, clock) = breaker(rules());
-    breaker.force_open();
+    breaker.trip();
     assert_eq!(retry_after(&breaker), ISOLATION);
     clock.advance(29 * SECOND);
     assert_eq!(retry_after(&breaker), SECOND);
@@ -143,7 +143,7 @@ fn a_permit_from_before_a_transition_does_not_count() {
     let (breaker, clock) = breaker(rules());
     let old: Vec<_> = (0..4).map(|_| breaker.try_acquire().unwrap()).collect();
     let [a, b, c, d] = <[_; 4]>::try_from(old).unwrap();
-    breaker.force_open();
+    breaker.trip();
     a.record_success();
     assert!(breaker.is_open());
     clock.advance(ISOLATION);
@@ -285,12 +285,12 @@ fn reset_closes_it_and_forgets() {
 }
 
 #[test]
-fn force_open_begins_the_isolation_anew() {
+fn trip_begins_the_isolation_anew() {
     let (breaker, clock) = breaker(rules());
-    breaker.force_open();
+    breaker.trip();
     clock.advance(20 * SECOND);
     assert_eq!(retry_after(&breaker), 10 * SECOND);
-    breaker.force_open();
+    breaker.trip();
     assert_eq!(retry_after(&breaker), ISOLATION);
 }
 
@@ -348,7 +348,7 @@ fn the_failure_threshold_is_not_used_beside_a_failure_rate() {
 #[test]
 fn long_after_the_isolation_a_call_probes_too() {
     let (breaker, clock) = breaker(rules());
-    breaker.force_open();
+    breaker.trip();
     clock.advance(10 * ISOLATION);
     assert!(breaker.try_acquire().is_ok());
     assert!(breaker.is_half_open());
@@ -357,7 +357,7 @@ fn long_after_the_isolation_a_call_probes_too() {
 #[test]
 fn an_isolation_of_zero_lets_the_next_call_probe() {
     let (breaker, _clock) = breaker(rules().isolation_duration(Duration::ZERO));
-    breaker.force_open();
+    breaker.trip();
     assert!(breaker.is_open());
     breaker.try_acquire().expect("a probe").record_success();
     assert!(breaker.is_half_open());
@@ -369,7 +369,7 @@ fn an_isolation_of_zero_lets_the_next_call_probe() {
 #[test]
 fn an_isolation_that_no_clock_can_hold_ends_with_a_reset_only() {
     let (breaker, clock) = breaker(rules().isolation_duration(Duration::MAX));
-    breaker.force_open();
+    breaker.trip();
     assert_eq!(retry_after(&breaker), Duration::MAX);
     clock.advance(Duration::from_secs(100 * 365 * 24 * 3600));
     assert_eq!(retry_after(&breaker), Duration::MAX);
@@ -403,7 +403,7 @@ fn callbacks_hear_of_each_change_in_order() {
     clock.advance(ISOLATION);
     let _ = breaker.call(|| Ok::<_, ()>(()));
     let _ = breaker.call(|| Ok::<_, ()>(()));
-    breaker.force_open();
+    breaker.trip();
     breaker.reset();
     let heard = heard.lock().unwrap();
     let numbers: Vec<_> = heard.iter().map(|(number, _)| *number).collect();
@@ -436,8 +436,8 @@ fn the_sequence_counts_changes_only() {
         .build()
         .unwrap();
     breaker.reset();
-    breaker.force_open();
-    breaker.force_open();
+    breaker.trip();
+    breaker.trip();
     breaker.reset();
     assert_eq!(*sequence.lock().unwrap(), [1, 2]);
 }
@@ -460,8 +460,8 @@ fn what_changes_nothing_is_told_to_nobody() {
     breaker.record_failure();
     drop(breaker.try_acquire());
     assert_eq!(heard.load(Ordering::Relaxed), 0);
-    breaker.force_open();
-    breaker.force_open();
+    breaker.trip();
+    breaker.trip();
     assert!(breaker.try_acquire().is_err());
     assert_eq!(heard.load(Ordering::Relaxed), 1);
 }
@@ -490,7 +490,7 @@ fn a_callback_may_use_the_breaker() {
         .build()
         .unwrap();
     let breaker = slot.get_or_init(|| Arc::new(breaker));
-    breaker.force_open();
+    breaker.trip();
     assert!(breaker.is_closed());
     assert_eq!(
         *heard.lock().unwrap(),
@@ -535,7 +535,7 @@ fn never_more_probes_are_in_flight_than_allowed() {
     let most = AtomicUsize::new(0);
     for _ in 0..200 {
         let (breaker, clock) = breaker(rules().success_threshold(PROBES));
-        breaker.force_open();
+        breaker.trip();
         clock.advance(ISOLATION);
         thread::scope(|scope| {
             for _ in 0..4 {
@@ -613,7 +613,7 @@ fn it_can_be_shared_and_shown() {
         ]
     };
     assert_eq!(is(&breaker), [true, false, false]);
-    breaker.force_open();
+    breaker.trip();
     assert_eq!(is(&breaker), [false, true, false]);
     assert_eq!(is(&half_open().0), [false, false, true]);
     assert_eq!(CircuitState::HalfOpen.to_string(), "half-open");

@@ -265,7 +265,7 @@ fn the_first_opener_s_end_holds_for_both() {
     trip(&mut python);
     let row = row(server, &namespace);
     assert!(breaker.is_closed());
-    breaker.force_open();
+    breaker.trip();
     assert!(breaker.flush(PATIENCE));
     assert_eq!(server.row(NAME, &namespace), Some(row));
     let retry_after = breaker.try_acquire().expect_err("open").retry_after;
@@ -562,7 +562,7 @@ fn child_with_an_environment() {
         .circuit_storage(storage.deadline(PATIENCE).build().unwrap())
         .build()
         .unwrap();
-    bulkhead.circuit_breaker().unwrap().force_open();
+    bulkhead.circuit_breaker().unwrap().trip();
     assert!(bulkhead.circuit_breaker().unwrap().flush(PATIENCE));
 }
 

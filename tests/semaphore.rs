@@ -728,7 +728,7 @@ fn a_call_on_its_way_to_a_free_turn_never_starts_after_a_shutdown_that_cancels()
             })
             .build()
             .unwrap();
-        bulkhead.circuit_breaker().unwrap().force_open();
+        bulkhead.circuit_breaker().unwrap().trip();
         clock.advance(isolation);
         thread::scope(|scope| {
             let _opener = OpenOnDrop(gate.clone());
@@ -936,7 +936,7 @@ fn a_probe_that_leaves_the_line_lets_another_probe() {
     thread::scope(|scope| {
         let inside = Inside::new(scope, &bulkhead, 1);
         let breaker = bulkhead.circuit_breaker().unwrap();
-        breaker.force_open();
+        breaker.trip();
         clock.advance(
             bulkhead
                 .config()

@@ -308,7 +308,7 @@ impl World {
             .storage(storage.clone())
             .build()
             .unwrap();
-        breaker.force_open();
+        breaker.trip();
         assert!(breaker.flush(support::PATIENCE));
         let row = storage.load(&name).unwrap().expect("flushed");
         row.record.open_until.expect("open") - ISOLATION
@@ -413,7 +413,7 @@ fn opened_by_hand_for_everybody() {
     let world = World::new();
     let (one, _) = world.peer(HOUR);
     let (two, _) = world.peer(SOON);
-    one.force_open();
+    one.trip();
     soon(&two, Open);
     assert_eq!(retry_after(&two), ISOLATION);
 }
@@ -539,7 +539,7 @@ fn first_opener_wins() {
     flushed(&two);
     assert_eq!(retry_after(&two), 20 * SECOND);
     // Also over its own: opened again by hand, the first end stays.
-    one.force_open();
+    one.trip();
     flushed(&one);
     assert_eq!(retry_after(&one), 20 * SECOND);
     assert_eq!(world.shelf.row(NAME).unwrap().version, 1);
@@ -954,7 +954,7 @@ fn a_reset_against_a_trip_ends_in_one_state_for_both() {
     let breaker = world.breaker(&line);
     for _ in 0..300 {
         thread::scope(|scope| {
-            scope.spawn(|| breaker.force_open());
+            scope.spawn(|| breaker.trip());
             scope.spawn(|| breaker.reset());
         });
         flushed(&breaker);
@@ -1028,7 +1028,7 @@ fn in_the_pause_of_an_outage_nothing_is_asked() {
     let asked = || (world.shelf.stores().len(), world.shelf.loads());
     let before = asked();
     // The keeper is called, twice at least, and goes on alone.
-    breaker.force_open();
+    breaker.trip();
     world.clock.advance(ISOLATION);
     soon(&breaker, HalfOpen);
     assert_eq!(asked(), before);
@@ -1666,7 +1666,7 @@ fn no_isolation() {
         .build()
         .unwrap();
     for _ in 0..20 {
-        breaker.force_open();
+        breaker.trip();
         soon(&breaker, HalfOpen);
         for _ in 0..2 {
             breaker.try_acquire().unwrap().record_success();
@@ -1717,7 +1717,7 @@ fn a_thousand_circuits_are_loaded_in_one_go() {
         assert_eq!(loads[loads.len() - 2..], [1_000, 1_000]);
     }
     for breaker in &breakers {
-        breaker.force_open();
+        breaker.trip();
     }
     for breaker in &breakers {
         flushed(breaker);
@@ -1795,7 +1795,7 @@ fn a_circuit_that_cannot_be_stored_keeps_no_other_from_it() {
             breaker("three"),
         );
         for breaker in [&locked, &one, &two] {
-            breaker.force_open();
+            breaker.trip();
         }
         let state = |name: &str| rows.load(name).unwrap().map(|row| row.record.state);
         eventually("the others are stored", || {

@@ -26,7 +26,7 @@ fn breaker() -> Arc<CircuitBreaker> {
 fn two_callers_for_one_probe() {
     explore("two callers, one probe", 3, || {
         let breaker = breaker();
-        breaker.force_open();
+        breaker.trip();
         bulkman::model::advance(Duration::from_secs(1));
         let out = Arc::new(AtomicUsize::new(0));
         let ask = {
@@ -78,7 +78,7 @@ fn late_failure_against_a_probe() {
                 permit.map(bulkman::CircuitPermit::record_failure).ok();
             }
         });
-        breaker.force_open();
+        breaker.trip();
         bulkman::model::advance(Duration::from_secs(1));
         let probe = breaker.try_acquire();
         late.join().unwrap();
@@ -96,7 +96,7 @@ fn late_failure_against_a_probe() {
 fn reset_against_refusal() {
     explore("reset against refusal", 3, || {
         let breaker = breaker();
-        breaker.force_open();
+        breaker.trip();
         let other = Arc::clone(&breaker);
         let asking = thread::spawn(move || drop(other.try_acquire()));
         breaker.reset();
@@ -194,7 +194,7 @@ fn trip_against_news_of_a_closed_circuit() {
         let breaker = world.breaker("model");
         peer_writes(&world.storage, CircuitState::Closed, 0);
         let failing = thread::spawn(|| bulkman::model::advance(Duration::from_secs(1)));
-        breaker.force_open();
+        breaker.trip();
         assert!(breaker.is_open());
         failing.join().unwrap();
         assert!(breaker.flush(Duration::MAX));
@@ -211,7 +211,7 @@ fn half_opening_against_reset() {
     explore("half-opening against reset", 2, || {
         let world = World::new();
         let breaker = world.breaker("model");
-        breaker.force_open();
+        breaker.trip();
         let time = thread::spawn(|| bulkman::model::advance(Duration::from_secs(10)));
         breaker.reset();
         time.join().unwrap();
@@ -249,10 +249,10 @@ fn leave_against_join() {
         let others = Arc::clone(&world);
         let joining = thread::spawn(move || {
             let breaker = others.breaker("other");
-            breaker.force_open();
+            breaker.trip();
             assert!(breaker.flush(Duration::MAX), "nobody serves it");
         });
-        breaker.force_open();
+        breaker.trip();
         drop(breaker);
         joining.join().unwrap();
         assert_eq!(world.stored("other").state, CircuitState::Open);

@@ -150,7 +150,7 @@ impl Synchronizer {
         self.circuits
             .iter()
             .filter_map(|member| {
-                let until = member.circuit.isolated_until()?;
+                let until = member.circuit.next_look()?;
                 let look_at = member.circuit.clock().look_at(until);
                 // The storage was asked just now and has not ended it: asking again at once is of no use.
                 Some(if member.is_over && member.circuit.is_due() {
@@ -360,7 +360,11 @@ impl Member {
 
     fn write_state(&mut self, storage: &dyn CircuitStorage) -> Result<(), StorageError> {
         let snapshot = self.circuit.snapshot();
-        let guard = if snapshot.reset {
+        if snapshot.is_private {
+            self.circuit.settle_generation(snapshot.generation);
+            return Ok(());
+        }
+        let guard = if snapshot.by_hand {
             WriteGuard::Always
         } else {
             self.guard()
@@ -441,6 +445,9 @@ impl Member {
             return Ok(());
         }
         let snapshot = self.circuit.snapshot();
+        if snapshot.is_private {
+            return Ok(());
+        }
         // Settled, so that the row, as far as is known, is in the same state.
         if snapshot.generation != self.circuit.settled() || snapshot.outcomes == self.told {
             return Ok(());

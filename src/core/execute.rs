@@ -18,7 +18,7 @@ use super::engine::Engine;
 use super::failure::JudgedResult;
 use super::outcome::{EndReason, Outcome};
 use super::permit::Permit;
-use crate::circuit::{Ticket, Verdict};
+use crate::circuit::{Run, Ticket, Verdict};
 use crate::event::{BulkheadEvent, FinishedOutcome};
 use crate::panic::{Panic, catch, contain};
 
@@ -100,7 +100,11 @@ pub(crate) fn execute<T, E>(
         }
     };
     if let (Some(breaker), Some(ticket)) = (&engine.breaker, ticket) {
-        breaker.settle(ticket, verdict);
+        let run = Run {
+            time: execution_time,
+            ended,
+        };
+        breaker.settle_run(ticket, verdict, run);
     }
     engine.tell(|| BulkheadEvent::Finished {
         call: info,
@@ -126,7 +130,7 @@ pub(crate) fn release_unstarted<E>(
     reason: &EndReason<E>,
 ) {
     if let (Some(breaker), Some(ticket)) = (&engine.breaker, ticket) {
-        breaker.settle(ticket, Verdict::None);
+        breaker.settle(ticket, Verdict::Ignored);
     }
     match reason {
         EndReason::Cancelled { by_shutdown } => engine.ledger.shared.cancel(*by_shutdown),

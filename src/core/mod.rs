@@ -32,7 +32,7 @@ mod this_thread;
 pub use builder::BulkheadBuilder;
 pub use call::Call;
 pub use current::{CurrentExecution, current};
-pub use failure::{EveryError, FailureClassifier, FailureIf};
+pub use failure::{ClassifyWith, EveryError, FailureClassifier, FailureIf};
 pub use kind::{SemaphoreKind, ThreadPoolKind};
 pub use shutdown::{RunningTask, ShutdownReport};
 

@@ -527,7 +527,7 @@ fn probing_breaker() -> Arc<CircuitBreaker> {
         .success_threshold(2)
         .isolation_duration(SECOND);
     let breaker = CircuitBreaker::new("storm", rules).unwrap();
-    breaker.force_open();
+    breaker.trip();
     bulkman::model::advance(SECOND);
     Arc::new(breaker)
 }
