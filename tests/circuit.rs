@@ -264,16 +264,14 @@ fn failure_if_says_which_errors_count() {
     }
     assert_eq!(circuit_of(&bulkhead), CircuitState::Closed);
     call(503);
-    call(503);
-    call(404); // the dependency did answer
-    call(503);
+    call(404); // neutral: it does not end the run
     call(503);
     assert_eq!(circuit_of(&bulkhead), CircuitState::Closed);
     call(503);
     assert_eq!(circuit_of(&bulkhead), CircuitState::Open);
     assert_eq!(
         bulkhead.stats().failed_executions,
-        16,
+        14,
         "the ledger counts all"
     );
 }
@@ -308,11 +306,9 @@ fn by_share_of_failures() {
     succeed(&bulkhead);
     assert_eq!(
         circuit_of(&bulkhead),
-        CircuitState::Closed,
-        "a success never opens"
+        CircuitState::Open,
+        "the success fills the window, and three of four have failed"
     );
-    fail(&bulkhead);
-    assert_eq!(circuit_of(&bulkhead), CircuitState::Open);
 }
 
 // ---- half-open and closing
@@ -363,7 +359,7 @@ fn half_open_lets_no_more_probes_out_than_the_success_threshold() {
         assert!(matches!(
             result.error(),
             Some(BulkheadError::CircuitOpen {
-                retry_after: Duration::ZERO,
+                retry_after: ISOLATION, // the limit of a probe
                 ..
             })
         ));
@@ -477,11 +473,8 @@ fn a_call_refused_as_full_never_uses_up_a_probe() {
             Some(BulkheadError::Full { .. })
         ));
     }
-    assert_eq!(
-        circuit_of(&bulkhead),
-        CircuitState::Open,
-        "it was not even asked"
-    );
+    let stats = bulkhead.circuit_breaker().unwrap().stats();
+    assert_eq!(stats.probes_in_flight, 0, "it was not even asked");
     busy.finish();
     succeed(&bulkhead);
     succeed(&bulkhead);

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use bulkman::{
     BuildError, Bulkhead, BulkheadConfig, BulkheadError, CircuitBreaker, CircuitBreakerConfig,
-    RejectReason,
+    CircuitWindow, RejectReason,
 };
 use support::{bulkhead, config, occupy, wait};
 
