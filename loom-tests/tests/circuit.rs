@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, SystemTime};
 
 use bulkman::{
-    CircuitBreaker, CircuitBreakerConfig, CircuitRecord, CircuitState, CircuitStorage,
+    CircuitBreaker, CircuitBreakerConfig, CircuitMode, CircuitRecord, CircuitState, CircuitStorage,
     MemoryStorage, WriteGuard,
 };
 use loom::thread;
@@ -103,6 +103,133 @@ fn reset_against_refusal() {
         assert!(breaker.try_acquire().is_ok());
         asking.join().unwrap();
         assert!(breaker.is_closed());
+    });
+}
+
+// ---- probes with a limit
+
+/// Half-open, with a limit of ten seconds for the one probe.
+fn limited() -> Arc<CircuitBreaker> {
+    let config = CircuitBreakerConfig::default()
+        .failure_threshold(1)
+        .success_threshold(1)
+        .isolation_duration(Duration::from_secs(1))
+        .probe_timeout(Duration::from_secs(10));
+    let breaker = CircuitBreaker::new("model", config).unwrap();
+    breaker.trip();
+    bulkman::model::advance(Duration::from_secs(1));
+    Arc::new(breaker)
+}
+
+/// A probe comes back after its limit while another call asks: whoever is first opens the circuit, once, and the success
+/// closes nothing.
+#[test]
+fn late_probe_against_a_caller() {
+    explore("late probe, caller", 3, || {
+        let breaker = limited();
+        let probe = breaker.try_acquire().expect("a probe");
+        bulkman::model::advance(Duration::from_secs(10));
+        let other = Arc::clone(&breaker);
+        let asking = thread::spawn(move || {
+            let refused = other.try_acquire().expect_err("the isolation has begun");
+            assert_eq!(refused.retry_after, Duration::from_secs(1));
+        });
+        probe.record_success();
+        asking.join().unwrap();
+        assert!(breaker.is_open());
+        assert_eq!(breaker.stats().times_opened, 2);
+    });
+}
+
+/// The limit of a probe ends just when it comes back: it is in time and closes the circuit, or it is late and does not.
+/// A caller that asks meanwhile is never told to wait for no time.
+#[test]
+fn the_end_of_a_limit_against_the_probe() {
+    explore("the end of a limit", 3, || {
+        let breaker = limited();
+        let probe = breaker.try_acquire().expect("a probe");
+        let time = thread::spawn(|| bulkman::model::advance(Duration::from_secs(10)));
+        let other = Arc::clone(&breaker);
+        let asking = thread::spawn(move || match other.try_acquire() {
+            Ok(permit) => permit.record_success(),
+            Err(refused) => assert!(refused.retry_after > Duration::ZERO),
+        });
+        probe.record_success();
+        time.join().unwrap();
+        asking.join().unwrap();
+        let opened = breaker.stats().times_opened;
+        assert_eq!(breaker.is_closed(), opened == 1, "{opened}");
+        assert!(!breaker.is_half_open());
+    });
+}
+
+/// Two callers find all probes out and too late: the circuit opens once, and after the isolation one of them probes.
+#[test]
+fn two_callers_behind_a_probe_that_hangs() {
+    explore("two callers, a probe that hangs", 3, || {
+        let breaker = limited();
+        let hanging = breaker.try_acquire().expect("a probe");
+        bulkman::model::advance(Duration::from_secs(11));
+        let out = Arc::new(AtomicUsize::new(0));
+        let ask = {
+            let (breaker, out) = (Arc::clone(&breaker), Arc::clone(&out));
+            move || {
+                if let Ok(permit) = breaker.try_acquire() {
+                    assert_eq!(out.fetch_add(1, Ordering::Relaxed), 0, "two probes at once");
+                    thread::yield_now();
+                    out.fetch_sub(1, Ordering::Relaxed);
+                    drop(permit);
+                }
+            }
+        };
+        let other = thread::spawn(ask.clone());
+        ask();
+        other.join().unwrap();
+        assert_eq!(breaker.stats().times_opened, 2);
+        drop(hanging);
+        assert!(breaker.try_acquire().is_ok(), "a turn was lost");
+    });
+}
+
+// ---- modes
+
+/// Forced open while a call settles and another one asks: it stays open, and nothing passes any more.
+#[test]
+fn forced_open_against_a_probe_and_its_end() {
+    explore("forced open, probe", 3, || {
+        let breaker = limited();
+        let other = Arc::clone(&breaker);
+        let probing = thread::spawn(move || {
+            if let Ok(probe) = other.try_acquire() {
+                probe.record_success();
+            }
+        });
+        breaker.force_open();
+        assert!(breaker.is_open());
+        assert!(breaker.try_acquire().is_err());
+        probing.join().unwrap();
+        assert_eq!(breaker.mode(), CircuitMode::ForcedOpen);
+        assert!(breaker.try_acquire().is_err());
+    });
+}
+
+/// Switched off and on again while a probe comes back: its turn is not lost, and judged or not, the state fits.
+#[test]
+fn switched_off_against_the_end_of_a_probe() {
+    explore("switched off, probe", 3, || {
+        let breaker = limited();
+        let other = Arc::clone(&breaker);
+        let probing = thread::spawn(move || {
+            if let Ok(probe) = other.try_acquire() {
+                probe.record_success();
+            }
+        });
+        breaker.set_mode(CircuitMode::Disabled);
+        assert!(breaker.try_acquire().is_ok());
+        breaker.set_mode(CircuitMode::Normal);
+        probing.join().unwrap();
+        assert!(breaker.is_half_open() || breaker.is_closed());
+        assert!(breaker.try_acquire().is_ok(), "a turn was lost");
     });
 }
 
@@ -260,5 +387,48 @@ fn leave_against_join() {
         Arc::into_inner(world).expect("the last").end();
         let row = storage.load("model").unwrap();
         assert_eq!(row.expect("stored").record.state, CircuitState::Open);
+    });
+}
+
+/// Forced open while a peer opens it for a short time: what is stored in the end has no end.
+#[test]
+fn forced_open_against_a_peers_opening() {
+    explore("forced open against a peer", 2, || {
+        let world = World::new();
+        let breaker = world.breaker("model");
+        let peers = world.storage.clone();
+        let peer = thread::spawn(move || peer_writes(&peers, CircuitState::Open, 99));
+        breaker.force_open();
+        peer.join().unwrap();
+        assert!(breaker.flush(Duration::MAX));
+        assert_eq!(breaker.mode(), CircuitMode::ForcedOpen);
+        let end = world.stored("model").open_until.expect("open");
+        assert!(end > SystemTime::UNIX_EPOCH + Duration::from_secs(1 << 30));
+        drop(breaker);
+        world.end();
+    });
+}
+
+/// A probe of a shared circuit hangs: at the end of its limit the circuit is open again, also in the storage.
+#[test]
+fn the_end_of_a_limit_in_a_storage() {
+    explore("the end of a limit, stored", 2, || {
+        let world = World::new();
+        let breaker = world.breaker("model");
+        breaker.trip();
+        bulkman::model::advance(Duration::from_secs(10));
+        while !breaker.is_half_open() {
+            thread::yield_now();
+        }
+        let probe = breaker.try_acquire().expect("a probe");
+        let time = thread::spawn(|| bulkman::model::advance(Duration::from_secs(10)));
+        assert!(breaker.try_acquire().is_err());
+        time.join().unwrap();
+        assert!(breaker.is_open());
+        drop(probe);
+        assert!(breaker.flush(Duration::MAX));
+        assert_eq!(world.stored("model").state, breaker.stats().state);
+        drop(breaker);
+        world.end();
     });
 }
