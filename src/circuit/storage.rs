@@ -11,7 +11,7 @@ use std::time::SystemTime;
 use super::machine::CircuitState;
 use super::members::CircuitSync;
 
-/// Keeps the state of circuits where several breakers find it: in this process ([`MemoryStorage`]), in a
+/// Keeps the state of circuits where several breakers find it: in this process ([`MemoryStorage`](crate::MemoryStorage)), in a
 /// database that a fleet shares (`PostgresStorage`, feature `postgres`), or wherever you implement it.
 ///
 /// ```

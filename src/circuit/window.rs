@@ -55,7 +55,7 @@ pub(super) struct CallWindow {
 pub(super) struct TimeWindow {
     /// How long one bucket lasts.
     bucket: Duration,
-    buckets: [Counts; TimeWindow::BUCKETS],
+    buckets: [Counts; Self::BUCKETS],
     newest: usize,
     /// When the newest bucket began; `None` before the first call.
     began: Option<Instant>,
