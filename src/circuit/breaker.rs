@@ -87,6 +87,7 @@ impl CircuitBreaker {
     /// # Errors
     ///
     /// [`CircuitOpen`] while the circuit is open, or half-open with all its probes out.
+    #[inline]
     pub fn try_acquire(&self) -> Result<CircuitPermit<'_>, CircuitOpen> {
         match self.circuit.admit() {
             Ok(ticket) => Ok(CircuitPermit {
@@ -94,10 +95,14 @@ impl CircuitBreaker {
                 ticket: Some(ticket),
                 since: self.circuit.time_if_measured(),
             }),
-            Err(retry_after) => Err(CircuitOpen {
-                name: Arc::clone(self.circuit.name()),
-                retry_after,
-            }),
+            Err(retry_after) => Err(self.refused(retry_after)),
+        }
+    }
+
+    fn refused(&self, retry_after: Duration) -> CircuitOpen {
+        CircuitOpen {
+            name: Arc::clone(self.circuit.name()),
+            retry_after,
         }
     }
 
@@ -308,21 +313,22 @@ impl CircuitBreaker {
         self.circuit.admit()
     }
 
-    /// The state as far as calls feel it: closed where the breaker never refuses one.
+    /// The state as calls feel it: closed where the breaker never refuses one.
     pub(crate) fn enforced_state(&self) -> CircuitState {
-        match self.state() {
-            CircuitState::Closed => CircuitState::Closed,
-            state => match self.mode() {
-                CircuitMode::ObserveOnly | CircuitMode::Disabled => CircuitState::Closed,
-                CircuitMode::Normal | CircuitMode::ForcedOpen => state,
-            },
-        }
+        self.circuit.enforced_state()
     }
 
     /// The end of a call that had a ticket, and of which no time is known.
     #[inline]
     pub(crate) fn settle(&self, ticket: Ticket, verdict: Verdict) {
         self.circuit.settle(ticket, verdict, None);
+    }
+
+    /// The end of a call that had a ticket since `since`.
+    fn settle_since(&self, ticket: Ticket, verdict: Verdict, since: Instant) {
+        let ended = self.circuit.clock().now();
+        let time = ended.saturating_duration_since(since);
+        self.settle_run(ticket, verdict, Run { time, ended });
     }
 
     /// The end of a call that had a ticket and has run.
@@ -438,33 +444,31 @@ pub struct CircuitPermit<'a> {
 impl CircuitPermit<'_> {
     /// The call went well. If it took longer than [`slow_call_duration`](CircuitBreakerConfig::slow_call_duration), it
     /// counts as slow.
+    #[inline]
     pub fn record_success(self) {
         self.record(Verdict::Success);
     }
 
     /// The call failed.
+    #[inline]
     pub fn record_failure(self) {
         self.record(Verdict::Failure);
     }
 
     /// The call came to this. [`Ignored`](Verdict::Ignored) is the same as dropping the permit.
+    #[inline]
     pub fn record(mut self, verdict: Verdict) {
-        let Some(ticket) = self.ticket.take() else {
-            return;
-        };
-        match self.since {
-            Some(since) => {
-                let ended = self.breaker.circuit.clock().now();
-                let time = ended.saturating_duration_since(since);
-                let run = Run { time, ended };
-                self.breaker.settle_run(ticket, verdict, run);
+        if let Some(ticket) = self.ticket.take() {
+            match self.since {
+                Some(since) => self.breaker.settle_since(ticket, verdict, since),
+                None => self.breaker.settle(ticket, verdict),
             }
-            None => self.breaker.settle(ticket, verdict),
         }
     }
 }
 
 impl Drop for CircuitPermit<'_> {
+    #[inline]
     fn drop(&mut self) {
         if let Some(ticket) = self.ticket.take() {
             self.breaker.settle(ticket, Verdict::Ignored);

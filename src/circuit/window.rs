@@ -64,12 +64,14 @@ pub(super) struct TimeWindow {
 }
 
 impl Counts {
+    #[inline]
     fn add(&mut self, outcome: Outcome) {
         self.calls += 1;
         self.failures += usize::from(outcome.failed);
         self.slow_calls += usize::from(outcome.slow);
     }
 
+    #[inline]
     fn remove(&mut self, outcome: Outcome) {
         self.calls -= 1;
         self.failures -= usize::from(outcome.failed);
@@ -88,16 +90,24 @@ impl Counts {
         self.share(self.slow_calls)
     }
 
-    /// Whether enough of these calls were slow.
+    /// Whether the share of slow calls reaches its limit.
+    #[inline]
     pub(super) fn are_slow(self, rules: &CircuitBreakerConfig) -> bool {
-        reaches(self.slow_call_rate(), rules.slow_call_rate)
+        self.reaches(self.slow_calls, rules.slow_call_rate)
+    }
+
+    /// Whether the share of `part` reaches `limit`, which is greater than zero.
+    #[inline]
+    fn reaches(self, part: usize, limit: Option<f64>) -> bool {
+        part > 0 && limit.is_some_and(|limit| part as f64 / self.calls as f64 >= limit)
     }
 
     /// Why these calls open the circuit, if they do.
+    #[inline]
     fn verdict(self, rules: &CircuitBreakerConfig) -> Option<CircuitChangeReason> {
         if self.calls < rules.calls_to_judge() {
             None
-        } else if reaches(self.failure_rate(), rules.failure_rate) {
+        } else if self.reaches(self.failures, rules.failure_rate) {
             Some(CircuitChangeReason::FailureRate)
         } else if self.are_slow(rules) {
             Some(CircuitChangeReason::SlowCalls)
@@ -105,10 +115,6 @@ impl Counts {
             None
         }
     }
-}
-
-fn reaches(rate: Option<f64>, limit: Option<f64>) -> bool {
-    matches!((rate, limit), (Some(rate), Some(limit)) if rate >= limit)
 }
 
 impl Outcomes {
@@ -184,20 +190,21 @@ impl Outcomes {
 
 impl Run {
     fn add(&mut self, outcome: Outcome, now: Instant, max_gap: Duration) {
-        let is_too_late = self
-            .last
-            .is_some_and(|last| now.saturating_duration_since(last) > max_gap);
-        if is_too_late || !outcome.failed {
+        if !outcome.failed {
+            self.failures = 0;
+            return;
+        }
+        let is_too_late = |last| now.saturating_duration_since(last) > max_gap;
+        if self.failures > 0 && self.last.is_some_and(is_too_late) {
             self.failures = 0;
         }
-        if outcome.failed {
-            self.failures += 1;
-            self.last = Some(now);
-        }
+        self.failures += 1;
+        self.last = Some(now);
     }
 }
 
 impl CallWindow {
+    #[inline]
     fn add(&mut self, outcome: Outcome, size: usize) {
         if self.last.len() >= size {
             if let Some(oldest) = self.last.pop_front() {
