@@ -63,7 +63,7 @@
 //! # What can I see?
 //!
 //! [`Bulkhead::stats`]: exact numbers that balance in every snapshot. A [`BulkheadListener`] is told of
-//! each event. [`Bulkhead::state`] says how the bulkhead is doing.
+//! each event. [`Bulkhead::state`] says how the bulkhead is doing, [`CircuitBreaker::stats`] how its circuit is.
 //!
 //! # Can processes share a circuit?
 //!

@@ -323,13 +323,12 @@ fn forced_open_ends_the_other_modes() {
 fn back_to_normal_a_shared_circuit_goes_on_by_itself() {
     let clock = ManualClock::new();
     let sync = CircuitSync::with_refresh_interval(Duration::from_secs(3600));
-    let breaker = builder(rules(), &clock)
+    let breaker = builder(rules().initial_mode(CircuitMode::Disabled), &clock)
         .storage(Shelf(sync, MemoryStorage::new()))
         .build()
         .unwrap();
     breaker.trip();
     assert!(breaker.flush(support::PATIENCE));
-    breaker.set_mode(CircuitMode::Disabled);
     clock.advance(ISOLATION);
     breaker.set_mode(CircuitMode::Normal);
     eventually("half-open", || breaker.is_half_open());
