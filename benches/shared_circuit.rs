@@ -141,7 +141,7 @@ fn cost_of_a_call(server: &Server) {
     ];
     frozen.freeze();
     for round in 0..ROUNDS {
-        // Nobody is always the first.
+        // None is always the first.
         for i in 0..candidates.len() {
             candidates[(i + round) % 4].round();
         }

@@ -16,7 +16,7 @@ use bulkman::{Bulkhead, BulkheadConfig};
 fn main() -> Result<(), Box<dyn Error>> {
     let bulkhead = Bulkhead::new(BulkheadConfig::new("legacy-db").max_concurrent_calls(4))?;
     // The smallest executor there is: it parks this thread until the future can go on. tokio or smol would
-    // do as well; the bulkhead does not care who polls.
+    // do as well; the bulkhead does not care which one polls.
     pollster::block_on(queries(&bulkhead))
 }
 

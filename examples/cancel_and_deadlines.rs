@@ -58,7 +58,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// Writes row after row, and stops when nobody wants the report any more.
+/// Writes row after row, and stops when the report is no longer wanted.
 fn report(rows: usize) -> Result<usize, String> {
     for row in 0..rows {
         if bulkman::current().is_some_and(|call| call.is_cancelled()) {

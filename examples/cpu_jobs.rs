@@ -38,7 +38,7 @@ fn main() -> Result<(), Box<dyn Error>> {
             .call()
             .wait_for_capacity(Duration::from_secs(60))
             .try_run(move || checksum.fetch_add(block.hash(), Ordering::Relaxed))?;
-        // Nobody waits for one block, and 2,000 handles would be memory without a bound. The ledger tells
+        // No thread waits for a single block, and 2,000 handles would be memory without a bound. The ledger tells
         // whether all went well.
         drop(handle);
         most_in_bulkhead = most_in_bulkhead.max(places - bulkhead.available_capacity());

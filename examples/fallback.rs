@@ -25,7 +25,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     )?;
     let cache = HashMap::from([("tea", 290)]);
 
-    // Somebody else's slow call takes the one place until `slow_call` goes.
+    // Another caller's slow call takes the one place until `slow_call` goes.
     let (slow_call, until_released) = mpsc::channel::<()>();
     let slow = prices.run(move || until_released.recv().is_err());
 
@@ -41,7 +41,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     println!("   tea costs {tea}, as far as the cache knows\n");
 
     println!("2. run it in this thread");
-    // Backpressure in its simplest form: who asks too often has to do the work. Not for tasks that can
+    // Backpressure in its simplest form: a caller that asks too often has to do the work. Not for tasks that can
     // hang, since then the callers hang too.
     let rice = match prices.try_execute(ask_for("rice")) {
         Ok(handle) => handle.wait().into_result()?,
@@ -51,7 +51,7 @@ fn main() -> Result<(), Box<dyn Error>> {
 
     println!("3. hand it to a second bulkhead");
     // The closure moves on untouched, so what it owns need not be `Clone`. Only a full bulkhead is a reason
-    // to do so: an open circuit would mean that the service is in trouble, whoever calls it.
+    // to do so: an open circuit would mean that the service is in trouble for every caller.
     let salt = match prices.try_execute(ask_for("salt")) {
         Ok(handle) => handle,
         Err(rejected) if rejected.reason.is_full() => overflow.execute(rejected.task),

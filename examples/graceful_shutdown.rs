@@ -65,7 +65,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     // told to.
     drop(bulkhead);
 
-    // Nobody is left waiting: each call has its outcome, also the cancelled ones.
+    // No caller is left waiting: each call has its outcome, also the cancelled ones.
     println!("pages crawled: {}", crawl.wait().into_result()?);
     let results: Vec<_> = orders.into_iter().map(|order| order.wait()).collect();
     let placed = results.iter().filter(|result| result.is_success()).count();

@@ -9,6 +9,7 @@
 
 use std::error::Error;
 use std::fmt::Display;
+use std::io::{self, Write};
 use std::sync::{Mutex, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -47,13 +48,14 @@ fn main() -> Result<(), Failure> {
     })?;
 
     let note = format!("  (gave up: after the HTTP client's {CLIENT_TIMEOUT:?})");
-    println!("{note:52}{FAILED_FAST}   {LATENCY}");
+    println!("\n{note:52}{FAILED_FAST}   {LATENCY}");
     let columns = ["requests"].iter().chain(&OUTCOMES);
     print_row("", columns.chain(&["p50", "p99", "max"]));
     print_table("without bulkheads", &without);
     print_table("with bulkheads", &with);
     println!("\nwhat the bulkheads have counted");
     stats.iter().for_each(print_stats);
+    print_where_timeouts_went(&with, &stats[1]);
 
     if latency(&with, HEALTHY, 0.5) >= latency(&without, HEALTHY, 0.5) {
         return Err(format!("unexpected: {HEALTHY} was no faster with bulkheads").into());
@@ -68,9 +70,11 @@ fn measure(url: &str) -> Result<([Vec<Request>; 2], [BulkheadStats; 2]), Failure
     let agent = ureq::Agent::from(config.build());
 
     // ---- without bulkheads: each request thread makes its calls itself
-    let without = serve(|api| get(&agent, &format!("{url}/{api}")).map_err(BulkheadError::Failed))?;
+    let without = serve("without bulkheads", |api| {
+        get(&agent, &format!("{url}/{api}")).map_err(BulkheadError::Failed)
+    })?;
 
-    // ---- with bulkheads: it hands them to the few threads that this API may have, and waits
+    // ---- with bulkheads: each request thread hands its calls to the few threads of that API, and waits
     let healthy = Bulkhead::new(
         BulkheadConfig::new(HEALTHY)
             .max_concurrent_calls(4)
@@ -83,7 +87,7 @@ fn measure(url: &str) -> Result<([Vec<Request>; 2], [BulkheadStats; 2]), Failure
             .execution_timeout(Duration::from_millis(150)) // no caller waits longer, in queue and run together
             .circuit_breaker(CircuitBreakerConfig::default().failure_threshold(2)),
     )?;
-    let with = serve(|api| {
+    let with = serve("with bulkheads", |api| {
         let bulkhead = if api == HEALTHY { &healthy } else { &hanging };
         let (agent, url) = (agent.clone(), format!("{url}/{api}"));
         bulkhead
@@ -109,7 +113,9 @@ struct Request {
 const PANICKED: &str = "a request thread panicked";
 
 /// Serves all requests with the application's few threads; `call` is how it calls an API.
-fn serve(call: impl Fn(&str) -> CallResult + Sync) -> Result<Vec<Request>, Failure> {
+fn serve(how: &str, call: impl Fn(&str) -> CallResult + Sync) -> Result<Vec<Request>, Failure> {
+    let began = Instant::now();
+    print_now(&format!("serving {how} "));
     let (door, arrivals) = mpsc::channel::<(&str, Instant)>();
     let arrivals = Mutex::new(arrivals);
     let request_thread = || {
@@ -127,6 +133,9 @@ fn serve(call: impl Fn(&str) -> CallResult + Sync) -> Result<Vec<Request>, Failu
                 outcome,
                 latency,
             });
+            if served.len() % 4 == 0 {
+                print_now(".");
+            }
         }
     };
     thread::scope(|scope| {
@@ -141,6 +150,7 @@ fn serve(call: impl Fn(&str) -> CallResult + Sync) -> Result<Vec<Request>, Failu
         for thread in threads {
             served.extend(thread.join().map_err(|_| PANICKED)??);
         }
+        println!(" {:.1} s", began.elapsed().as_secs_f64());
         Ok(served)
     })
 }
@@ -171,6 +181,24 @@ fn answer_requests(server: &tiny_http::Server) {
             let _client_may_be_gone = request.respond(tiny_http::Response::from_string("fine"));
         }
     }
+}
+
+/// Ties the two tables: what callers saw as a timeout, and how the ledger counts those calls.
+fn print_where_timeouts_went(requests: &[Request], stats: &BulkheadStats) {
+    let timeouts = requests.iter().filter(|r| r.outcome == "timeout").count() as u64;
+    let expired = stats.timed_out_executions;
+    println!(
+        "{:15}the {timeouts} timeouts above: {expired} calls expired in the queue and never ran, {} ran on until the HTTP \
+         client gave up\n{:15}and failed. (A call counts by its own end, not by its caller's.)",
+        "",
+        timeouts.saturating_sub(expired),
+        "",
+    );
+}
+
+fn print_now(text: &str) {
+    print!("{text}");
+    let _shown_later_then = io::stdout().flush();
 }
 
 const FAILED_FAST: &str = "------- failed fast -------";

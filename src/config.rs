@@ -5,8 +5,8 @@ use std::time::Duration;
 use crate::circuit::CircuitBreakerConfig;
 use crate::error::BuildError;
 
-/// What a [`Bulkhead`](crate::Bulkhead), or a [`SemaphoreBulkhead`](crate::SemaphoreBulkhead), is to be: how many calls run,
-/// how many wait, and for how long.
+/// The configuration of a [`Bulkhead`](crate::Bulkhead) or a [`SemaphoreBulkhead`](crate::SemaphoreBulkhead): how many calls
+/// run, how many wait, and for how long.
 ///
 /// Plain data with chainable setters: it can be cloned, compared and kept. Values are checked when a
 /// bulkhead is built, see [`validate`](Self::validate).
@@ -31,7 +31,7 @@ pub struct BulkheadConfig {
     pub max_concurrent_calls: usize,
     /// Q: how many calls may wait beyond those that run. 0 means: run at once or be refused.
     pub max_queue_size: usize,
-    /// How long a call may wait for a worker, or for its turn. A call that waited longer never starts.
+    /// How long a call may wait for a worker, or for a free slot. A call that waited longer never starts.
     pub queue_timeout: Option<Duration>,
     /// How long a caller waits in all, over queue and run, where a call sets no limit of its own.
     pub execution_timeout: Option<Duration>,
@@ -74,7 +74,7 @@ impl BulkheadConfig {
         self
     }
 
-    /// Sets how long a call may wait for a worker, or for its turn. Default: for ever.
+    /// Sets how long a call may wait for a worker, or for a free slot. Default: for ever.
     ///
     /// Zero is an error; a duration beyond what the clock can hold means for ever.
     #[must_use]
@@ -89,7 +89,7 @@ impl BulkheadConfig {
     /// [`Call::timeout`](crate::Call::timeout) or
     /// [`execute_with_timeout`](crate::Bulkhead::execute_with_timeout). It ends the waiting, not the
     /// task: see [`BulkheadError::Timeout`](crate::BulkheadError::Timeout). (With a
-    /// [`SemaphoreBulkhead`](crate::SemaphoreBulkhead#limits-in-time) it ends the wait for a turn only.)
+    /// [`SemaphoreBulkhead`](crate::SemaphoreBulkhead#limits-in-time) it ends the wait for a slot only.)
     #[must_use]
     pub fn execution_timeout(mut self, limit: Duration) -> Self {
         self.execution_timeout = Some(limit);

@@ -43,7 +43,7 @@ pub enum BuildError {
     /// it could not start. A storage that only fails to answer is no such error.
     #[error("circuit `{circuit}` cannot be kept in its storage")]
     CircuitStorage {
-        /// The circuit's name, which is that of its bulkhead.
+        /// The circuit's name; a bulkhead's circuit has the bulkhead's.
         circuit: String,
         /// What the storage said.
         #[source]
@@ -71,9 +71,14 @@ impl BuildError {
     }
 
     pub(crate) fn check_name(field: &'static str, name: &str) -> Result<(), Self> {
-        let value = format_args!("{name:?}");
-        Self::check(!name.is_empty(), field, value, "must not be empty")?;
-        Self::check(!name.contains('\0'), field, value, "must not contain a NUL")
+        let value = || format!("{name:?}");
+        Self::check(!name.is_empty(), field, value(), "must not be empty")?;
+        Self::check(
+            !name.contains('\0'),
+            field,
+            value(),
+            "must not contain a NUL",
+        )
     }
 }
 
@@ -255,7 +260,7 @@ pub enum BulkheadError<E> {
         /// The bulkhead's name.
         bulkhead: Arc<str>,
     },
-    /// No worker was free, or its turn did not come, within the queue timeout. The task never started.
+    /// No worker or slot was free within the queue timeout. The task never started.
     #[error(
         "bulkhead `{bulkhead}` had no free place to run in time: queued for {queued_for:.1?}, the limit is {limit:.1?}"
     )]

@@ -64,7 +64,7 @@ pub enum BulkheadEvent<'a> {
     Started {
         /// Which call, of which bulkhead.
         call: CallInfo<'a>,
-        /// How long it had waited for a worker, or for its turn.
+        /// How long it had waited for a worker, or for a free slot.
         queued_time: Duration,
     },
     /// A task has ended, in this thread.
@@ -74,7 +74,7 @@ pub enum BulkheadEvent<'a> {
         call: CallInfo<'a>,
         /// How it ended.
         outcome: FinishedOutcome,
-        /// How long it had waited for a worker, or for its turn.
+        /// How long it had waited for a worker, or for a free slot.
         queued_time: Duration,
         /// How long it ran.
         execution_time: Duration,

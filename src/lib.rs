@@ -49,6 +49,23 @@
 //! | the task panicked | [`Panicked`](BulkheadError::Panicked) | yes | yes |
 //! | the task returned `Err` | [`Failed`](BulkheadError::Failed) | yes | yes, unless [`failure_if`](Call::failure_if) or [`classify`](Call::classify) says otherwise |
 //!
+//! # How do I choose N, Q and the limits?
+//!
+//! * **N** ([`max_concurrent_calls`](BulkheadConfig::max_concurrent_calls)): calls a second at the peak, times the
+//!   seconds that a call takes, and some room. 50 calls a second of 40 ms keep two workers busy: take four. Never more than
+//!   the dependency serves at a time, such as the size of its connection pool. For CPU-bound work: the number of cores.
+//! * **Q** ([`max_queue_size`](BulkheadConfig::max_queue_size)): how many calls a short burst brings beyond N. The last
+//!   call in a full queue waits Q ÷ N times the run time. Q = 0 refuses at once.
+//! * **The client's own timeout**, inside the task, ends the work and gives the worker back. Nothing else can.
+//! * **The caller's limit** ([`execution_timeout`](BulkheadConfig::execution_timeout),
+//!   [`timeout`](Call::timeout)) ends the waiting. Make it longer than the client's timeout: else tasks run on
+//!   after their callers have left.
+//! * **The queue timeout** ([`queue_timeout`](BulkheadConfig::queue_timeout)) keeps work from starting for which no caller
+//!   will wait. Make it the caller's limit less the client's timeout: a task that starts can then still finish in time.
+//!
+//! A caller that waits 1 s, a client with 700 ms, a queue timeout of 300 ms: they fit. Where limits differ from call to
+//! call, let the client take [`CurrentExecution::remaining`] as its timeout.
+//!
 //! # Do I need threads for it?
 //!
 //! Where the client has timeouts of its own that can be relied on, or the work is short, a [`SemaphoreBulkhead`] does: it
@@ -58,12 +75,29 @@
 //! # What can a task know about itself?
 //!
 //! [`current()`](current()): whether it is cancelled, its deadline, its id, the operation's name.
-//! A [`ContextPropagator`] carries a trace or a request id from the caller to the worker.
+//! A [`ContextVar`] holds a request id or a tenant: every bulkhead carries its value from the caller to the worker, by itself.
+//! A [`ContextPropagator`] does so for what belongs to another crate, such as a trace.
 //!
 //! # What can I see?
 //!
 //! [`Bulkhead::stats`]: exact numbers that balance in every snapshot. A [`BulkheadListener`] is told of
 //! each event. [`Bulkhead::state`] says how the bulkhead is doing, [`CircuitBreaker::stats`] how its circuit is.
+//!
+//! The crate writes to [`log`](https://docs.rs/log), and never a line for a single call:
+//!
+//! | target | level | line |
+//! |---|---|---|
+//! | `bulkman` | error | a panic in user code that belongs to no call: a listener, a hook, a drop |
+//! | `bulkman` | debug | a bulkhead is shutting down |
+//! | `bulkman::circuit` | warn | a circuit opens; its storage fails |
+//! | `bulkman::circuit` | info | a circuit closes or goes half-open; its storage is back |
+//! | `bulkman::circuit` | error | a setting of the environment is ignored (feature `postgres`) |
+//! | `bulkman::circuit` | debug | a connection to PostgreSQL has ended (feature `postgres`) |
+//!
+//! # What if I have many dependencies?
+//!
+//! A [`BulkheadRegistry`] has the bulkheads of a service by name: made in one place, looked up in others, watched and shut
+//! down together.
 //!
 //! # Can processes share a circuit?
 //!
@@ -101,6 +135,7 @@ mod event;
 )]
 pub mod model;
 mod panic;
+mod registry;
 mod result;
 mod semaphore;
 mod stats;
@@ -117,7 +152,9 @@ pub use circuit::{
 pub use circuit::{PostgresStorage, PostgresStorageBuilder};
 pub use clock::{Clock, ManualClock};
 pub use config::BulkheadConfig;
-pub use context::{CapturedContext, ContextPropagator};
+pub use context::{
+    CapturedContext, ContextGuard, ContextPropagator, ContextSnapshot, ContextVar, propagate,
+};
 pub use core::{
     BulkheadBuilder, Call, ClassifyWith, CurrentExecution, EveryError, FailureClassifier,
     FailureIf, RunningTask, SemaphoreKind, ShutdownReport, ThreadPoolKind, current,
@@ -125,6 +162,7 @@ pub use core::{
 pub use error::{BuildError, BulkheadError, RejectReason, Rejected};
 pub use event::{BulkheadEvent, BulkheadListener, CallInfo, FinishedOutcome};
 pub use panic::Panic;
+pub use registry::{AnyBulkhead, BulkheadRegistry, RegistryError, RegistryHealth, UnknownBulkhead};
 pub use result::ExecutionResult;
 pub use semaphore::{SemaphoreBulkhead, SemaphoreBulkheadBuilder, SemaphoreCall};
 pub use stats::{BulkheadState, BulkheadStats, Distribution};

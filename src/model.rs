@@ -4,9 +4,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::clock::Clock;
-use crate::semaphore::{SlotPool, WaitOutcome};
+use crate::semaphore::slots::{SlotPool, WaitOutcome};
 use crate::sync;
-use crate::thread_pool::{Sleeper, WorkerChannel};
+use crate::thread_pool::alarm;
+use crate::thread_pool::sleep::{Sleeper, WorkerChannel};
 
 /// Moves the virtual clock.
 pub fn advance(by: Duration) {
@@ -16,6 +17,11 @@ pub fn advance(by: Duration) {
 /// Lets the next `n` waits of this execution end without a reason.
 pub fn spurious_wake_ups(n: usize) {
     sync::spurious_wake_ups(n);
+}
+
+/// Waits until the thread of alarms has ended, as the model of a test has to that awaits with a limit.
+pub fn wait_for_alarms() {
+    alarm::wait_for_end();
 }
 
 /// The workers' channel by itself, without a bulkhead around it.

@@ -102,7 +102,9 @@ pub(crate) fn contain<R>(
     match catch(body) {
         Ok(value) => Some(value),
         Err(payload) => {
-            note(|| log::error!("bulkhead `{bulkhead}`: {what} panicked; the panic is contained"));
+            note(
+                || log::error!(target: "bulkman", "bulkhead `{bulkhead}`: {what} panicked; the panic is contained"),
+            );
             discard(payload);
             None
         }

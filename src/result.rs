@@ -31,7 +31,7 @@ pub struct ExecutionResult<T, E> {
     pub execution_id: Uuid,
     /// The bulkhead's name.
     pub bulkhead_name: Arc<str>,
-    /// From admission until a worker took the call, or its turn came, or until it was given up. Zero for a refused call.
+    /// From admission until a worker took the call, or it got a slot, or until it was given up. Zero for a refused call.
     pub queued_time: Duration,
     /// How long the task ran, or had run when its caller stopped waiting. Zero if it never started. On a worker that
     /// goes from one call without limits straight to the next, that one counts from the end of the last, so these times

@@ -11,8 +11,8 @@ use std::time::SystemTime;
 use super::machine::CircuitState;
 use super::members::CircuitSync;
 
-/// Keeps the state of circuits where several breakers find it: in this process ([`MemoryStorage`](crate::MemoryStorage)), in a
-/// database that a fleet shares (`PostgresStorage`, feature `postgres`), or wherever you implement it.
+/// Keeps the state of circuits where several breakers find it: in this process
+/// ([`MemoryStorage`](crate::MemoryStorage)), in a database that a fleet shares (`PostgresStorage`, feature `postgres`), or wherever you implement it.
 ///
 /// ```
 /// use bulkman::{Bulkhead, BulkheadConfig, CircuitBreakerConfig, MemoryStorage};
@@ -49,7 +49,8 @@ use super::members::CircuitSync;
 /// use bulkman::{
 ///     CircuitRecord, CircuitStorage, CircuitSync, StorageError, StoredCircuit, WriteGuard, WriteOutcome,
 /// };
-/// /// use std::sync::Mutex;
+/// use std::collections::HashMap;
+/// use std::sync::Mutex;
 ///
 /// #[derive(Default)]
 /// struct Shelf {

@@ -1,7 +1,11 @@
-//! What a call takes along from its caller's thread to the worker.
+//! What a call takes along from its caller's thread to the worker: values of a [`ContextVar`] by themselves, everything
+//! else through a [`ContextPropagator`].
 
+mod captured;
 mod propagator;
+mod var;
 
-pub use propagator::{CapturedContext, ContextPropagator};
+pub use propagator::{CapturedContext, ContextPropagator, propagate};
+pub use var::{ContextGuard, ContextSnapshot, ContextVar};
 
-pub(crate) use propagator::CapturedContexts;
+pub(crate) use captured::CapturedContexts;

@@ -2,9 +2,9 @@
 
 use std::any::Any;
 
-use crate::panic::contain;
-
-/// Takes something along from the thread that submits a call to the worker that runs it.
+/// Takes something along from the thread that submits a call to the worker that runs it. For values of your own a
+/// [`ContextVar`](crate::ContextVar) is simpler; for a thread-local that can be read and set there is
+/// [`propagate`].
 ///
 /// Given to [`BulkheadBuilder::context_propagator`](crate::BulkheadBuilder::context_propagator).
 /// For each admitted call, `capture` runs in the submitting thread; what it returns is attached on
@@ -48,7 +48,7 @@ pub trait ContextPropagator: Send + Sync {
 }
 
 /// A context on its way to the worker, see [`ContextPropagator`].
-pub struct CapturedContext(Box<dyn FnOnce() -> Box<dyn Any> + Send>);
+pub struct CapturedContext(pub(super) Box<dyn FnOnce() -> Box<dyn Any> + Send>);
 
 impl CapturedContext {
     /// `attach` runs on the worker before the task; what it returns is dropped there after the task.
@@ -63,46 +63,63 @@ impl std::fmt::Debug for CapturedContext {
     }
 }
 
-/// The contexts that all propagators of a bulkhead captured for one call. Without propagators nothing is allocated.
-#[derive(Default)]
-#[expect(
-    clippy::box_collection,
-    reason = "a thin pointer: most calls have none, and all carry the room"
-)]
-pub(crate) struct CapturedContexts(Option<Box<Vec<CapturedContext>>>);
+/// A propagator for a thread-local that can be read and set: `get` reads the caller's value, `set` sets it on the worker
+/// before the task, and sets the worker's own again after it.
+///
+/// ```
+/// use bulkman::{Bulkhead, BulkheadConfig, propagate};
+/// use std::cell::Cell;
+///
+/// thread_local!(static REQUEST: Cell<u32> = const { Cell::new(0) });
+///
+/// let bulkhead = Bulkhead::builder(BulkheadConfig::new("api"))
+///     .context_propagator(propagate(|| REQUEST.get(), |id| REQUEST.set(id)))
+///     .build()?;
+/// REQUEST.set(7);
+/// assert_eq!(bulkhead.run(|| REQUEST.get()).wait().into_result()?, 7);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub fn propagate<T, G, S>(get: G, set: S) -> impl ContextPropagator
+where
+    T: Send + 'static,
+    G: Fn() -> T + Clone + Send + Sync + 'static,
+    S: Fn(T) + Clone + Send + Sync + 'static,
+{
+    Propagate { get, set }
+}
 
-impl CapturedContexts {
-    pub(crate) fn capture(bulkhead: &str, propagators: &[Box<dyn ContextPropagator>]) -> Self {
-        let captured = propagators
-            .iter()
-            .filter_map(|p| contain(bulkhead, "a context propagator", || p.capture()));
-        Self(Some(Box::new(captured.collect())))
+struct Propagate<G, S> {
+    get: G,
+    set: S,
+}
+
+impl<T, G, S> ContextPropagator for Propagate<G, S>
+where
+    T: Send + 'static,
+    G: Fn() -> T + Clone + Send + Sync + 'static,
+    S: Fn(T) + Clone + Send + Sync + 'static,
+{
+    fn capture(&self) -> CapturedContext {
+        let value = (self.get)();
+        let (get, set) = (self.get.clone(), self.set.clone());
+        CapturedContext::new(move || {
+            let own = Some(get());
+            // First: after a panic in it there is nothing to restore.
+            set(value);
+            Box::new(RestoreOwn { own, set })
+        })
     }
+}
 
-    /// Drops the contexts of a task that never started.
-    pub(crate) fn discard(self, bulkhead: &str) {
-        for captured in self.0.into_iter().flat_map(|all| *all) {
-            contain(bulkhead, "the drop of a captured context", || {
-                drop(captured);
-            });
-        }
-    }
+struct RestoreOwn<T, S: Fn(T)> {
+    own: Option<T>,
+    set: S,
+}
 
-    /// Runs `body` with everything attached. `body` must not panic.
-    pub(crate) fn run_with<R>(self, bulkhead: &str, body: impl FnOnce() -> R) -> R {
-        const WHAT: &str = "a context propagator";
-        let Some(captured) = self.0 else {
-            return body();
-        };
-        let attached: Vec<_> = captured
-            .into_iter()
-            .filter_map(|captured| contain(bulkhead, WHAT, captured.0))
-            .collect();
-        let value = body();
-        // In reverse, as nested scopes would.
-        for guard in attached.into_iter().rev() {
-            contain(bulkhead, WHAT, move || drop(guard));
+impl<T, S: Fn(T)> Drop for RestoreOwn<T, S> {
+    fn drop(&mut self) {
+        if let Some(own) = self.own.take() {
+            (self.set)(own);
         }
-        value
     }
 }

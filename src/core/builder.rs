@@ -49,6 +49,13 @@ impl<K: Kind> BulkheadBuilder<K> {
     }
 }
 
+/// A builder without collaborators.
+impl<K: Kind> From<BulkheadConfig> for BulkheadBuilder<K> {
+    fn from(config: BulkheadConfig) -> Self {
+        Self::new(config)
+    }
+}
+
 impl<K: Kind> fmt::Debug for BulkheadBuilder<K> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct(K::BUILDER)

@@ -136,9 +136,6 @@ impl<K: Kind, C> Call<'_, K, C> {
     /// A task that runs is asked to stop ([`is_cancelled`](crate::CurrentExecution::is_cancelled)). On a worker it keeps the
     /// worker until it ends, while the caller leaves. In its caller's thread it cannot be left alone: the result is the one
     /// that it returns, however late.
-    ///
-    /// (An `.await` ends at the limit only if something polls it; give the executor's own timer a
-    /// [`cancel_on_drop`](crate::ExecutionHandle::cancel_on_drop) handle to end at the limit.)
     pub fn timeout(mut self, limit: Duration) -> Self {
         self.options.timeout = Some(limit);
         self

@@ -56,8 +56,7 @@ pub struct CurrentExecution {
 }
 
 impl CurrentExecution {
-    /// Whether nobody wants the result any more: the handle's `cancel` was called while the task was
-    /// already running, or the caller's time limit is over, whether or not a caller waits at that moment.
+    /// Whether the result is no longer wanted: the handle's `cancel` was called while the task was already running, or the caller's time limit is over, whether or not a caller waits at that moment.
     /// The task decides what to do about it.
     #[must_use]
     pub fn is_cancelled(&self) -> bool {

@@ -173,10 +173,7 @@ impl Engine {
     }
 
     pub(crate) fn is_healthy(&self) -> bool {
-        matches!(
-            self.state(),
-            BulkheadState::Healthy | BulkheadState::Degraded
-        )
+        self.state().is_healthy()
     }
 
     pub(crate) fn available_capacity(&self) -> usize {

@@ -18,6 +18,7 @@ use super::engine::Engine;
 use super::this_thread::ThisThread;
 use crate::event::BulkheadEvent;
 use crate::panic::note;
+use crate::stats::Totals;
 use crate::sync::{self, LatePushes, after};
 
 /// What a shutdown has done, and what it leaves behind.
@@ -82,13 +83,28 @@ pub(crate) trait ShutdownTarget {
 }
 
 pub(crate) fn shut_down(bulkhead: &impl ShutdownTarget, limit: WaitLimit) -> ShutdownReport {
-    let engine = bulkhead.engine();
+    let before = begin_shutdown(bulkhead.engine());
+    finish_shutdown(bulkhead, before, limit)
+}
+
+/// Refuses new calls from here on. Gives the numbers of that moment.
+pub(crate) fn begin_shutdown(engine: &Engine) -> Totals {
     let before = engine.totals();
     if engine.permits.close() {
         let bulkhead = &*engine.name;
-        note(|| log::debug!("bulkhead `{bulkhead}` is shutting down"));
+        note(|| log::debug!(target: "bulkman", "bulkhead `{bulkhead}` is shutting down"));
         engine.tell(|| BulkheadEvent::ShuttingDown { bulkhead });
     }
+    before
+}
+
+/// Waits, and reports what has happened since `before`.
+pub(crate) fn finish_shutdown(
+    bulkhead: &impl ShutdownTarget,
+    before: Totals,
+    limit: WaitLimit,
+) -> ShutdownReport {
+    let engine = bulkhead.engine();
     let may_wait = engine.this_thread() == ThisThread::Outsider;
     let ended = match limit {
         WaitLimit::Until(deadline) => {

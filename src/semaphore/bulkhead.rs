@@ -21,12 +21,13 @@ use crate::sync::Latch;
 /// Builds a [`SemaphoreBulkhead`] with collaborators, see [`SemaphoreBulkhead::builder`].
 pub type SemaphoreBulkheadBuilder = BulkheadBuilder<SemaphoreKind>;
 
-/// One call of a [`SemaphoreBulkhead`] with settings of its own, see [`SemaphoreBulkhead::call`].
+/// One call of a [`SemaphoreBulkhead`] with settings of its own, from [`SemaphoreBulkhead::call`]. [`Call`] lists the options.
 pub type SemaphoreCall<'a, C = EveryError> = Call<'a, SemaphoreKind, C>;
 
 /// Limits how many calls run at a time, each in its caller's own thread: a bulkhead without threads of its own.
 ///
-/// At most N calls run and Q callers wait for their turn, in the order in which they came; one more is refused at once.
+/// There are N slots: at most N calls run, Q callers wait for a slot in the order in which they came, and one more is
+/// refused at once.
 /// It has the configuration, the results, the errors and the ledger of a [`Bulkhead`](crate::Bulkhead), and costs a
 /// fraction of it, since nothing is handed to another thread. So the closure may borrow, and need not be `Send`:
 ///
@@ -52,7 +53,7 @@ pub type SemaphoreCall<'a, C = EveryError> = Call<'a, SemaphoreKind, C>;
 /// |---|---|---|
 /// | tasks run | on N threads of its own | in their callers' threads |
 /// | the caller | goes on, waits, cancels, awaits, or leaves at a limit | is in the call until it ends |
-/// | a task that hangs | takes a worker; callers with a limit get away | takes its caller; N of them take with them those in line, until their limits |
+/// | a task that hangs | takes a worker; callers with a limit get away | takes its caller; N of them also hold up the callers that wait, until their limits |
 /// | closures | `Send + 'static` | may borrow |
 /// | a call costs | a hand-over to another thread and back | as much as reading the clock six times |
 ///
@@ -60,16 +61,16 @@ pub type SemaphoreCall<'a, C = EveryError> = Call<'a, SemaphoreKind, C>;
 ///
 /// # Limits in time
 ///
-/// A [queue timeout](BulkheadConfig::queue_timeout) ends the wait for a turn. A caller's limit
+/// A [queue timeout](BulkheadConfig::queue_timeout) ends the wait for a slot. A caller's limit
 /// ([`execution_timeout`](BulkheadConfig::execution_timeout), [`timeout`](SemaphoreCall::timeout)) does so too, but a
 /// task that runs cannot be left alone, since it has the caller's thread: past the limit
 /// [`current()`](crate::current()) tells it that it is cancelled, and its result is what it returns, however late.
 ///
 /// # On a thread that is in a call of it already
 ///
-/// A task that makes a call on its own bulkhead would wait for a turn while it has one. So such a call takes a place as
-/// any other, and is refused if there is none, but has its turn at once: the task that makes it does not run meanwhile.
-/// A call from another thread, which the task waits for, does wait for a turn, and where N is 1 for ever: give such calls
+/// A task that makes a call on its own bulkhead would wait for a slot while it has one. So such a call takes a place as
+/// any other, and is refused if there is none, but runs at once in the slot of the task that makes it, which does not run
+/// meanwhile. A call from another thread, for which the task waits, does wait for a slot, and where N is 1 for ever: give such calls
 /// a queue timeout.
 ///
 /// # What dropping it does
@@ -100,7 +101,7 @@ impl SemaphoreBulkhead {
         BulkheadBuilder::new(config)
     }
 
-    /// Runs a task that may fail, in this thread. If N others run, it waits for its turn, at the longest for the queue
+    /// Runs a task that may fail, in this thread. If N others run, it waits for a slot, at the longest for the queue
     /// timeout; if Q others do so, it fails at once, as it does if the bulkhead is shut down or its circuit open.
     pub fn execute<T, E, F>(&self, f: F) -> ExecutionResult<T, E>
     where
@@ -117,8 +118,8 @@ impl SemaphoreBulkhead {
         self.call().run(f)
     }
 
-    /// Runs a task, or gives the closure back untouched if the call is refused. It waits for its turn as
-    /// [`execute`](Self::execute) does, and a call that leaves the line without one is no refusal: its closure is dropped.
+    /// Runs a task, or gives the closure back untouched if the call is refused. It waits for a slot as
+    /// [`execute`](Self::execute) does, and a call that gives up without one is no refusal: its closure is dropped.
     /// To be refused rather than wait, set [`max_queue_size`](BulkheadConfig::max_queue_size) to 0.
     ///
     /// # Errors
@@ -145,7 +146,7 @@ impl SemaphoreBulkhead {
         self.call().try_run(f)
     }
 
-    /// Runs a task that has `limit` for the wait for its turn and its run together. If its turn has not come by then, it
+    /// Runs a task that has `limit` for the wait for a slot and its run together. If it has no slot by then, it
     /// never starts, and the result is [`Timeout`](crate::BulkheadError::Timeout). A task that runs is not interrupted: it
     /// can read the limit from [`remaining`](crate::CurrentExecution::remaining), and the result is what it returns.
     pub fn execute_with_timeout<T, E, F>(&self, limit: Duration, f: F) -> ExecutionResult<T, E>
@@ -234,7 +235,7 @@ impl SemaphoreBulkhead {
         self.inner.engine.reset_stats();
     }
 
-    /// Refuses new calls, lets those in it run and those in line have their turns, and waits until all have ended.
+    /// Refuses new calls, lets those that run and those that wait come to their end, and waits for all.
     ///
     /// Called again, or by several threads at once, each call waits for the same end. In one of its own tasks it refuses
     /// new calls and returns at once, since it cannot wait for itself. A circuit that is kept in a storage gets up to two
@@ -243,16 +244,22 @@ impl SemaphoreBulkhead {
         shut_down(&*self.inner, WaitLimit::UNLIMITED)
     }
 
-    /// As [`shutdown`](Self::shutdown), but when `limit` is over it cancels those in line, leaves running what runs, and
+    /// As [`shutdown`](Self::shutdown), but when `limit` is over it cancels those that wait, leaves running what runs, and
     /// returns. A limit beyond what the clock can hold means for ever. In one of its own tasks it does not wait, so
     /// nothing is cancelled either.
     pub fn shutdown_timeout(&self, limit: Duration) -> ShutdownReport {
         shut_down(&*self.inner, WaitLimit::within(limit))
     }
 
-    /// Refuses new calls, cancels those in line, leaves running what runs, and returns at once.
+    /// Refuses new calls, cancels those that wait, leaves running what runs, and returns at once.
     pub fn shutdown_now(&self) -> ShutdownReport {
         shut_down(&*self.inner, WaitLimit::NoWait)
+    }
+}
+
+impl SemaphoreBulkhead {
+    pub(crate) fn shutdown_target(&self) -> &Inner {
+        &self.inner
     }
 }
 

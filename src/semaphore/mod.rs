@@ -9,10 +9,7 @@
 
 mod bulkhead;
 mod inner;
-mod slots;
+pub(crate) mod slots;
 mod submit;
 
 pub use bulkhead::{SemaphoreBulkhead, SemaphoreBulkheadBuilder, SemaphoreCall};
-
-#[cfg(any(bulkman_loom, bulkman_shuttle))]
-pub(crate) use slots::{SlotPool, WaitOutcome};

@@ -21,6 +21,14 @@ pub enum BulkheadState {
     ShutDown,
 }
 
+impl BulkheadState {
+    /// Whether calls get through to the dependency: [`Healthy`](Self::Healthy) or [`Degraded`](Self::Degraded).
+    #[must_use]
+    pub fn is_healthy(self) -> bool {
+        matches!(self, Self::Healthy | Self::Degraded)
+    }
+}
+
 impl fmt::Display for BulkheadState {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
@@ -38,9 +46,8 @@ impl fmt::Display for BulkheadState {
 ///
 /// `submitted = rejected + cancelled + timed_out + successful + failed + panicked + queued + active`
 ///
-/// A call counts by its own end: one whose caller left at a time limit while it ran is successful, failed
-/// or panicked when it ends, and until then active and abandoned. Its [`Display`](std::fmt::Display) is that
-/// sum in one line.
+/// A call counts by its own end. If its caller left at a time limit while it ran, it is active and abandoned until it ends,
+/// and then successful, failed or panicked. The [`Display`](std::fmt::Display) is that sum in one line.
 ///
 /// Counters run from the start, or from the last
 /// [`reset_stats`](crate::Bulkhead::reset_stats); after that the calls then in flight count as submitted.
@@ -75,8 +82,8 @@ pub struct BulkheadStats {
     /// Calls cancelled in the queue, by their handle or by a shutdown.
     pub cancelled_executions: u64,
 
-    /// Calls admitted whose task is not being run: they wait for a worker or for their turn, or for a call that they
-    /// have made themselves on the same bulkhead and that runs in their stead. At most N + Q.
+    /// Calls admitted that do not run: they wait for a worker or a free slot, or for a call of the same bulkhead that they
+    /// have made themselves and that runs in their slot. At most N + Q.
     pub queued_tasks: u64,
     /// Tasks being run, but for those that wait for a call of the same bulkhead in their stead. At most N.
     pub active_tasks: u64,
@@ -95,7 +102,7 @@ pub struct BulkheadStats {
     /// The circuit's state, if there is a breaker.
     pub circuit_state: Option<CircuitState>,
 
-    /// How long started calls had waited for a worker, or for their turn.
+    /// How long started calls had waited for a worker, or for a free slot.
     pub queue_wait: Distribution,
     /// How long tasks ran.
     pub run_time: Distribution,

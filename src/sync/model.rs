@@ -15,7 +15,10 @@ pub(crate) use checker::sync::atomic::{
 };
 pub(crate) use checker::thread::JoinHandle;
 use checker::thread::yield_now;
-pub(crate) use checker::thread_local;
+pub(crate) use checker::{lazy_static, thread_local};
+
+/// A model ends when all its threads have.
+pub(crate) const ALARM_THREAD_IDLE: Duration = Duration::ZERO;
 
 /// Looks once, and once more after a yield: the checker explores both.
 #[derive(Debug)]
@@ -125,6 +128,20 @@ impl<T> Deref for MutexGuard<'_, T> {
 impl<T> DerefMut for MutexGuard<'_, T> {
     fn deref_mut(&mut self) -> &mut T {
         self.guard.as_mut().expect("held")
+    }
+}
+
+/// One reader at a time is enough for the models.
+#[derive(Debug, Default)]
+pub(crate) struct RwLock<T>(Mutex<T>);
+
+impl<T> RwLock<T> {
+    pub(crate) fn read(&self) -> MutexGuard<'_, T> {
+        self.0.lock()
+    }
+
+    pub(crate) fn write(&self) -> MutexGuard<'_, T> {
+        self.0.lock()
     }
 }
 

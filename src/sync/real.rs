@@ -5,11 +5,22 @@ use std::time::{Duration, Instant, SystemTime};
 
 pub(crate) use super::spin::AdaptiveSpin;
 pub(crate) use crossbeam_channel::{Receiver, Sender, bounded};
-pub(crate) use parking_lot::{Condvar, Mutex, MutexGuard};
+pub(crate) use parking_lot::{Condvar, Mutex, MutexGuard, RwLock};
 pub(crate) use std::sync::OnceLock;
 pub(crate) use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering, fence};
 pub(crate) use std::thread::{JoinHandle, Thread, current as this_thread};
 pub(crate) use std::thread_local;
+
+/// A value of the whole process, made when it is first used; as the model checkers have it.
+macro_rules! lazy_static {
+    ($(static ref $name:ident: $type:ty = $value:expr;)*) => {
+        $(static $name: std::sync::LazyLock<$type> = std::sync::LazyLock::new(|| $value);)*
+    };
+}
+pub(crate) use lazy_static;
+
+/// How long the thread of alarms stays when there is none.
+pub(crate) const ALARM_THREAD_IDLE: Duration = Duration::from_secs(10);
 
 /// How long a shutdown that cancels looks for calls that submitters are just pushing.
 #[derive(Debug)]
@@ -75,7 +86,7 @@ pub(crate) fn spawn(
     std::thread::Builder::new().name(name).spawn(body)
 }
 
-/// Parks this thread until somebody unparks it or `deadline` comes; it may also wake without a reason.
+/// Parks this thread until it is unparked or `deadline` comes; it may also wake without a reason.
 pub(crate) fn park_until(deadline: Option<Instant>) {
     match deadline {
         Some(deadline) => park_for(deadline.saturating_duration_since(now())),

@@ -272,6 +272,12 @@ impl Bulkhead {
     }
 }
 
+impl Bulkhead {
+    pub(crate) fn shutdown_target(&self) -> &Inner {
+        &self.inner
+    }
+}
+
 // A panic that passes through leaves nothing half-done: there is no user code under a lock.
 impl UnwindSafe for Bulkhead {}
 impl RefUnwindSafe for Bulkhead {}

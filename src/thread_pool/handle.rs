@@ -5,14 +5,16 @@ use std::future::Future;
 use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use uuid::Uuid;
 
-use super::task_cell::Pending;
+use super::alarm::Alarm;
+use super::task_cell::{Pending, Polled};
 use crate::core::new_execution_id;
 use crate::error::RejectReason;
+use crate::panic::note;
 use crate::result::ExecutionResult;
 use crate::sync::after;
 
@@ -21,10 +23,9 @@ use crate::sync::after;
 /// A call that was refused gives a handle too, already resolved, so there is one place to look for
 /// errors.
 ///
-/// The handle is a [`Future`] for any executor; no runtime is needed. There is no timer thread either, which
-/// could wake an executor at a deadline: awaited, a call that is queued too long is expired by the worker
-/// that comes to it, and one that runs too long is awaited to its end (or until it is polled). Where that
-/// matters, race a [`cancel_on_drop`](Self::cancel_on_drop) handle against the executor's own timer.
+/// The handle is a [`Future`] for any executor; no runtime is needed. Awaited, a call ends at its queue timeout and at its
+/// caller's limit as a waited one does. For that the process has one timer thread, `bulkman-alarms`: the first handle that is
+/// polled with a limit starts it, and it ends when there has been none for ten seconds.
 ///
 /// # What dropping it does
 ///
@@ -59,11 +60,15 @@ use crate::sync::after;
 #[must_use = "a dropped handle detaches the call, and nobody sees its outcome: wait for it, or say `drop(handle)`"]
 pub struct ExecutionHandle<T, E> {
     state: State<T, E>,
+    /// Wakes the task that awaits this handle when a limit passes.
+    alarm: Option<Alarm>,
 }
 
 enum State<T, E> {
     Live(Arc<dyn Pending<T, E>>),
     Refused(Refused),
+    /// The call has ended before there was a handle.
+    Finished(Box<ExecutionResult<T, E>>),
     /// The result has been handed out.
     Taken,
 }
@@ -84,6 +89,15 @@ impl<T, E> ExecutionHandle<T, E> {
     pub(super) fn live(cell: Arc<dyn Pending<T, E>>) -> Self {
         Self {
             state: State::Live(cell),
+            alarm: None,
+        }
+    }
+
+    /// For a call that ran in its caller's thread.
+    pub(crate) fn finished(result: ExecutionResult<T, E>) -> Self {
+        Self {
+            state: State::Finished(Box::new(result)),
+            alarm: None,
         }
     }
 
@@ -93,6 +107,7 @@ impl<T, E> ExecutionHandle<T, E> {
                 reason,
                 execution_id: new_execution_id(),
             }),
+            alarm: None,
         }
     }
 
@@ -145,6 +160,7 @@ impl<T, E> ExecutionHandle<T, E> {
             }
             None => match std::mem::replace(&mut self.state, State::Taken) {
                 State::Refused(refused) => Ok(refused.result()),
+                State::Finished(result) => Ok(*result),
                 live => {
                     self.state = live;
                     Err(self)
@@ -158,7 +174,7 @@ impl<T, E> ExecutionHandle<T, E> {
     /// `true`: it was queued and will never run; its closure is dropped and its place free when this
     /// returns, and [`wait`](Self::wait) gives [`Cancelled`](crate::BulkheadError::Cancelled).
     ///
-    /// `false`: the task is running or finished, or somebody else is just cancelling it. If it is running, it can read from
+    /// `false`: the task is running or finished, or another thread is just cancelling it. If it is running, it can read from
     /// [`CurrentExecution::is_cancelled`](crate::CurrentExecution::is_cancelled) that it should stop.
     pub fn cancel(&self) -> bool {
         match &self.state {
@@ -192,6 +208,7 @@ impl<T, E> ExecutionHandle<T, E> {
         match &self.state {
             State::Live(cell) => cell.data().execution_id,
             State::Refused(refused) => refused.execution_id,
+            State::Finished(result) => result.execution_id,
             State::Taken => panic!("the handle was polled to its end and has no id any more"),
         }
     }
@@ -202,6 +219,20 @@ fn help<T, E>(cell: &Arc<dyn Pending<T, E>>) {
     if cell.wants_help() {
         Arc::clone(cell).help();
     }
+}
+
+/// Without a thread for it the call still ends, but its awaiting task may hear of a limit too late.
+fn alarm(at: Instant, waker: &Waker) -> Option<Alarm> {
+    Alarm::set(at, waker.clone())
+        .inspect_err(|error| {
+            note(|| {
+                log::error!(
+                    target: "bulkman",
+                    "the thread that ends awaited calls at their limits could not start: {error}"
+                );
+            });
+        })
+        .ok()
 }
 
 impl<T, E> Drop for ExecutionHandle<T, E> {
@@ -227,14 +258,21 @@ impl<T, E> Future for ExecutionHandle<T, E> {
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         if let State::Live(cell) = &self.state {
             help(cell);
-            let polled = cell.poll(context);
-            if polled.is_ready() {
-                self.state = State::Taken;
-            }
-            return polled;
+            return match cell.poll(context.waker()) {
+                Polled::Ready(result) => {
+                    self.state = State::Taken;
+                    self.alarm = None;
+                    Poll::Ready(result)
+                }
+                Polled::Pending { look_at } => {
+                    self.alarm = look_at.and_then(|at| alarm(at, context.waker()));
+                    Poll::Pending
+                }
+            };
         }
         match std::mem::replace(&mut self.state, State::Taken) {
             State::Refused(refused) => Poll::Ready(refused.result()),
+            State::Finished(result) => Poll::Ready(*result),
             _ => panic!("an ExecutionHandle was polled after it was ready"),
         }
     }

@@ -137,7 +137,7 @@ where
 fn capture(inner: &Inner) -> CapturedContexts {
     let propagators = &inner.collaborators.propagators;
     if propagators.is_empty() {
-        return CapturedContexts::default();
+        return CapturedContexts::of_values();
     }
     // This thread holds a permit while propagators run.
     while_holding_permit(inner.engine.serial, || {

@@ -26,7 +26,7 @@
 //! A thread that takes a task while its entry is still in the channel counts a tombstone first, see `queue.rs`.
 
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker};
+use std::task::Waker;
 use std::time::{Duration, Instant};
 
 use super::inner::Inner;
@@ -94,7 +94,7 @@ pub(super) trait Pending<T, E>: Send + Sync {
     fn is_finished(&self) -> bool;
     /// Waits for the outcome, at the longest until `until`, and collects it.
     fn wait(&self, until: Option<Instant>) -> Option<ExecutionResult<T, E>>;
-    fn poll(&self, context: &mut Context<'_>) -> Poll<ExecutionResult<T, E>>;
+    fn poll(&self, waker: &Waker) -> Polled<T, E>;
     fn cancel(&self) -> bool;
     /// Whether this thread is a worker that had better run the task than wait for it.
     fn wants_help(&self) -> bool;
@@ -103,6 +103,15 @@ pub(super) trait Pending<T, E>: Send + Sync {
     /// The handle goes.
     fn detach(&self);
     fn now(&self) -> Instant;
+}
+
+/// What a future finds.
+pub(super) enum Polled<T, E> {
+    Ready(ExecutionResult<T, E>),
+    /// The waker is woken at the end of the call, but not when a limit passes: then the future has to look for itself.
+    Pending {
+        look_at: Option<Instant>,
+    },
 }
 
 /// What a waiter finds.
@@ -356,7 +365,7 @@ where
         is_nested: bool,
     ) -> Option<Instant> {
         let engine = &self.inner.engine;
-        let ran_alone = self.inner.runs_no_user_code_around_tasks();
+        let ran_alone = self.inner.runs_no_user_code_around_tasks() && work.contexts.is_empty();
         let permit = engine.permits.reclaim();
         let Work {
             task,
@@ -503,31 +512,32 @@ where
         }
     }
 
-    fn poll(&self, context: &mut Context<'_>) -> Poll<ExecutionResult<T, E>> {
+    fn poll(&self, waker: &Waker) -> Polled<T, E> {
         // Cloning and dropping wakers is user code.
-        let mut waker = Some(context.waker().clone());
+        let mut waker = Some(waker.clone());
         loop {
             let mut state = self.state.lock();
             match self.look(&mut state) {
                 Look::Done(outcome) => {
                     drop(state);
-                    return Poll::Ready(self.result(outcome));
+                    return Polled::Ready(self.result(outcome));
                 }
                 Look::OverLimit { since, now } => {
                     drop(state);
-                    return Poll::Ready(self.over_limit(since, now));
+                    return Polled::Ready(self.over_limit(since, now));
                 }
                 Look::TooLate => {
                     drop(state);
                     self.expire();
                 }
-                Look::NotYet(_) => {
+                Look::NotYet(at) => {
                     if let Some(waker) = waker.take() {
                         let before = std::mem::replace(&mut state.handle, Handle::Polled(waker));
                         drop(state);
                         self.forget_waiter(before);
                     }
-                    return Poll::Pending;
+                    let look_at = at.map(|at| self.inner.engine.clock.look_at(at));
+                    return Polled::Pending { look_at };
                 }
             }
         }

@@ -1,15 +1,11 @@
 //! The command line.
 
-use std::path::{Path, PathBuf};
-
-const USAGE: &str = "cargo run --release -- [ROUNDS] [--readme FILE] [--chart FILE]";
+const USAGE: &str = "cargo run --release -- [ROUNDS] [--write]";
 
 pub struct Arguments {
     pub rounds: usize,
-    /// A file with the two marks between which the table goes.
-    pub readme: Option<PathBuf>,
-    /// Where the SVG goes.
-    pub chart: Option<PathBuf>,
+    /// Whether the tables and the chart are written into their files.
+    pub write: bool,
 }
 
 impl Arguments {
@@ -21,34 +17,22 @@ impl Arguments {
         })
     }
 
-    fn parse(mut words: impl Iterator<Item = String>) -> Result<Self, String> {
+    fn parse(words: impl Iterator<Item = String>) -> Result<Self, String> {
         let mut arguments = Self {
             rounds: 25,
-            readme: None,
-            chart: None,
+            write: false,
         };
-        while let Some(word) = words.next() {
-            let mut file = || {
-                let file = words.next().map(PathBuf::from);
-                file.ok_or(format!("{word} wants a file"))
-            };
-            match word.as_str() {
-                "--readme" => arguments.readme = Some(file()?),
-                "--chart" => arguments.chart = Some(file()?),
-                _ => {
-                    let rounds = word.parse().ok().filter(|&rounds| rounds >= 1);
-                    arguments.rounds = rounds.ok_or(format!("{word} is no number of rounds"))?;
-                }
+        for word in words {
+            if word == "--write" {
+                arguments.write = true;
+            } else {
+                let rounds = word.parse().ok().filter(|&rounds| rounds >= 1);
+                arguments.rounds = rounds.ok_or(format!("{word} is no number of rounds"))?;
             }
         }
-        if let Some(path) = &arguments.readme {
-            crate::report::find_marks(path)?;
-        }
-        if let Some(path) = &arguments.chart {
-            let folder = path.parent().filter(|folder| *folder != Path::new(""));
-            if folder.is_some_and(|folder| !folder.is_dir()) {
-                return Err(format!("there is no folder for {}", path.display()));
-            }
+        if arguments.write {
+            crate::report::find_marks(crate::report::README)?;
+            crate::report::find_marks(crate::report::DETAILS)?;
         }
         Ok(arguments)
     }

@@ -1,38 +1,12 @@
-//! Who is compared, on what.
+//! All candidates: bulkman, the other pools, and the limits of the machine.
 
 use std::time::{Duration, Instant};
 
+use crate::candidate::{Candidate, Work};
 use crate::limit::{Looking, Parked, Small};
 use crate::place::Place;
 use crate::pools::{Bulkman, ByHand, Pool, Rayon, RustyPool, ThreadPool, Tokio};
 use crate::python::{Python, Venv};
-
-/// What is measured, with a task that does nothing.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Work {
-    /// Submits one task and waits for its result, again and again.
-    OneByOne,
-    /// Submits all tasks, keeps their handles, and then waits for all.
-    Batch,
-    /// Submits one task and waits for its result, pauses for half a millisecond, and so on, while each core is busy
-    /// with something else. Only the calls are timed.
-    NowAndThen,
-    /// Submits to a pool that is full.
-    Refused,
-}
-
-/// Somebody who does that work.
-pub trait Candidate {
-    fn name(&self) -> &'static str;
-
-    /// How long so many calls took in all.
-    fn run(&mut self, calls: usize) -> Duration;
-
-    /// How many of the calls that are asked of everybody this one makes in a round.
-    fn share_of(&self, calls: usize) -> usize {
-        calls
-    }
-}
 
 const PAUSE: Duration = Duration::from_micros(500);
 
@@ -42,7 +16,7 @@ pub const UNBOUNDED: &str = "takes every call";
 /// A candidate, or the reason why there is none.
 pub type Entry = (&'static str, Result<Box<dyn Candidate>, String>);
 
-/// Everybody for this work, started in this place. bulkman comes first.
+/// All candidates for this work, started in this place. bulkman comes first.
 pub fn all(work: Work, workers: usize, place: &Place, python: &Result<Venv, String>) -> Vec<Entry> {
     let mut entries = place.start(|| {
         vec![

@@ -10,10 +10,10 @@ use std::sync::{Arc, Mutex};
 use std::thread::{self, Thread};
 use std::time::{Duration, Instant};
 
-use crate::candidates::Candidate;
+use crate::candidate::Candidate;
 use crate::pools::{Pool, task};
 
-/// Whose turn it is.
+/// The side that has the turn.
 type Turn = Arc<AtomicU32>;
 
 const CALLER: u32 = 0;

@@ -2,14 +2,14 @@
 //!
 //! ```sh
 //! cd benches/peers
-//! cargo run --release                                                    # 25 rounds, printed; about a minute
-//! cargo run --release -- 3                                               # a first look
-//! cargo run --release -- --readme ../../README.md --chart ../chart.svg   # and written down
+//! cargo run --release              # 25 rounds, printed; about a minute
+//! cargo run --release -- 3         # a first look
+//! cargo run --release -- --write   # and written into README.md, benches/README.md and benches/chart.svg
 //! ```
 //!
-//! The candidates take turns round by round, so that a change of the machine's mood hits all of them. Threads are
-//! placed: caller and workers on a core each, all on one core, or wherever the scheduler likes. Medians over the
-//! rounds, and ratios of medians within a run, are what counts; absolute times move with the machine.
+//! The candidates take turns round by round, so that a change of the machine's load hits all of them. Threads are
+//! placed: caller and workers on a core each, all on one core, or wherever the scheduler puts them. Medians over the
+//! rounds, and ratios of medians within a run, count; absolute times move with the machine.
 
 mod arguments;
 mod report;
@@ -17,10 +17,11 @@ mod report;
 use std::process::Command;
 
 use arguments::Arguments;
-use bulkman_peers::candidates::{Candidate, Entry, Work, all};
+use bulkman_peers::candidate::{Candidate, Work};
+use bulkman_peers::candidates::{Entry, all};
 use bulkman_peers::place::{BusyCores, Place};
 use bulkman_peers::python::Venv;
-use report::{Allocations, Report, Row, Section, machine};
+use report::{Allocations, CHART, DETAILS, README, Report, Row, Section, machine, write_into};
 
 fn main() {
     let arguments = Arguments::get();
@@ -68,11 +69,10 @@ fn main() {
         allocations,
     };
     println!("{}", report.full());
-    if let Some(path) = &arguments.readme {
-        report.write_into(path);
-    }
-    if let Some(path) = &arguments.chart {
-        std::fs::write(path, report.chart()).expect("the chart can be written");
+    if arguments.write {
+        write_into(README, &report.short());
+        write_into(DETAILS, &report.full());
+        std::fs::write(CHART, report.chart()).expect("the chart can be written");
     }
 }
 
@@ -92,7 +92,7 @@ fn keep_freed_memory() {
     std::process::exit(status.code().unwrap_or(1));
 }
 
-/// So many rounds, in which everybody takes a turn, forth and back, so that nobody always follows the same one.
+/// So many rounds, in which each candidate has its turn, forth and back, so that none always follows the same one.
 fn measure(entries: Vec<Entry>, calls: usize, rounds: usize) -> Vec<Row> {
     let mut taking_part = Vec::new();
     for (name, entry) in entries {

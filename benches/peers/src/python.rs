@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::time::Duration;
 
-use crate::candidates::{Candidate, Work};
+use crate::candidate::{Candidate, Work};
 use crate::place::Place;
 
 const VERSION: &str = "2.0.4";

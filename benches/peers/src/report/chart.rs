@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use bulkman_peers::candidates::Work;
+use bulkman_peers::candidate::Work;
 use bulkman_peers::limit::{Looking, Parked, Small};
 use bulkman_peers::pools::Pool;
 

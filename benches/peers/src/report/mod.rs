@@ -1,12 +1,10 @@
-//! What a run found, and the three ways to show it: everything, the README's table, the chart.
+//! What a run found, and the three ways to show it: all tables, the README's table, the chart.
 
 mod chart;
 pub mod machine;
 mod table;
 
-use std::path::Path;
-
-use bulkman_peers::candidates::Work;
+use bulkman_peers::candidate::Work;
 use bulkman_peers::limit::{Looking, Parked, Small};
 use bulkman_peers::pools::Pool;
 
@@ -130,6 +128,12 @@ fn time(nanos: f64) -> String {
     }
 }
 
+/// Has the short table.
+pub const README: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../README.md");
+/// Has all tables.
+pub const DETAILS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../README.md");
+pub const CHART: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../chart.svg");
+
 const BEGIN: &str = "<!-- speed: begin; benches/peers writes what stands here -->";
 const END: &str = "<!-- speed: end -->";
 
@@ -140,23 +144,18 @@ fn split(text: &str) -> Option<(&str, &str)> {
     Some((before, after))
 }
 
-/// Whether a file has a place for the table.
-pub fn find_marks(path: &Path) -> Result<(), String> {
+/// Whether a file has a place for a table.
+pub fn find_marks(path: &str) -> Result<(), String> {
     let text = std::fs::read_to_string(path);
-    let text = text.map_err(|error| format!("{}: {error}", path.display()))?;
+    let text = text.map_err(|error| format!("{path}: {error}"))?;
     let found = split(&text).map(drop);
-    found.ok_or(format!("{}: no lines {BEGIN} and {END}", path.display()))
+    found.ok_or(format!("{path}: no lines {BEGIN} and {END}"))
 }
 
-impl Report {
-    /// Replaces what stands between the marks.
-    pub fn write_into(&self, path: &Path) {
-        let text = std::fs::read_to_string(path).expect("the file could be read before");
-        let (before, after) = split(&text).expect("the marks were there before");
-        let text = format!(
-            "{before}{BEGIN}\n\n{}\n\n{END}{after}",
-            self.short().trim_end()
-        );
-        std::fs::write(path, text).expect("the file can be written");
-    }
+/// Replaces what stands between the marks.
+pub fn write_into(path: &str, table: &str) {
+    let text = std::fs::read_to_string(path).expect("the file could be read before");
+    let (before, after) = split(&text).expect("the marks were there before");
+    let text = format!("{before}{BEGIN}\n\n{}\n\n{END}{after}", table.trim_end());
+    std::fs::write(path, text).expect("the file can be written");
 }

@@ -2,7 +2,9 @@
 
 use std::fmt::Write;
 
-use bulkman_peers::candidates::{UNBOUNDED, Work};
+use bulkman_peers::candidate::Work;
+use bulkman_peers::candidates::UNBOUNDED;
+use bulkman_peers::place::Place;
 
 use super::{Report, Row, Section, time};
 
@@ -54,28 +56,25 @@ impl Report {
         out
     }
 
-    /// One table for all: a line for each candidate, a column for each kind of work.
+    /// The README's table: a line for each pool, a column for each kind of work that people ask about.
     pub fn short(&self) -> String {
-        let titles: Vec<_> = self.sections.iter().map(Section::title).collect();
+        let sections: Vec<_> = self.sections.iter().filter(|s| s.is_in_short()).collect();
+        let titles: Vec<_> = sections.iter().map(|s| s.title()).collect();
         let mut out = format!("| | {} | blocks a call |\n|---|", titles.join(" | "));
         out.push_str(&"--:|".repeat(titles.len() + 1));
         out.push('\n');
         let mut names = Vec::new();
-        for row in self.sections.iter().flat_map(|section| &section.rows) {
-            if !names.contains(&row.name) {
+        for row in sections.iter().flat_map(|section| &section.rows) {
+            if !row.is_limit() && !names.contains(&row.name) {
                 names.push(row.name);
             }
         }
         for name in names {
-            let cells: Vec<_> = self.sections.iter().map(|s| s.cell(name)).collect();
-            let _ = writeln!(
-                out,
-                "| {name} | {} | {} |",
-                cells.join(" | "),
-                self.blocks(name)
-            );
+            let cells: Vec<_> = sections.iter().map(|s| s.cell(name)).collect();
+            let blocks = self.blocks(name);
+            let _ = writeln!(out, "| {name} | {} | {blocks} |", cells.join(" | "));
         }
-        let best = self.sections.iter().map(|section| {
+        let best = sections.iter().map(|section| {
             let ratio = section.best_peer();
             ratio.map_or(String::new(), |ratio| format!("**{ratio:.2}**"))
         });
@@ -116,11 +115,10 @@ impl Report {
             }
         }
         format!(
-            "{}\n\n{}.\n{}.\nWritten by `{}` in `benches/peers`.",
+            "{}\n\n{}.\n{}.\nWritten by `cargo run --release -- --write` in `benches/peers`.",
             notes.join(" "),
             self.machine,
             versions(),
-            command(),
         )
     }
 }
@@ -145,13 +143,15 @@ fn versions() -> String {
     names.map(version).join(", ")
 }
 
-/// The command that started this run.
-fn command() -> String {
-    let words: Vec<_> = std::env::args().skip(1).collect();
-    format!("cargo run --release -- {}", words.join(" "))
-}
-
 impl Section {
+    fn is_in_short(&self) -> bool {
+        match self.work {
+            Work::OneByOne | Work::Batch => self.place != Place::scheduler().name,
+            Work::NowAndThen => false,
+            Work::Refused => true,
+        }
+    }
+
     fn cell(&self, name: &str) -> String {
         let row = self.rows.iter().find(|row| row.name == name);
         match row.map(|row| (row.measured(), &row.times)) {

@@ -1,0 +1,243 @@
+//! Values that a thread has for a scope, and that every bulkhead carries to the worker.
+//!
+//! All values of a thread are one shared map that nobody changes: setting a value makes a new map. So taking them along
+//! with a call is one reference, and nothing at all where no value is set.
+
+#![allow(
+    clippy::missing_const_for_thread_local,
+    reason = "loom's `thread_local!` does not know `const`"
+)]
+
+use std::any::Any;
+use std::cell::RefCell;
+use std::fmt;
+use std::marker::PhantomData;
+use std::sync::Arc;
+
+use crate::sync;
+
+/// The values of a thread, by the address of their variable.
+type Values = Vec<(usize, Arc<dyn Any + Send + Sync>)>;
+
+sync::thread_local! {
+    /// `None` if no value is set.
+    static CURRENT: RefCell<Option<Arc<Values>>> = RefCell::new(None);
+}
+
+/// A value that belongs to what a thread is doing: a request id, a tenant, a deadline. Python's `ContextVar`.
+///
+/// It is declared once, set for a scope, and read anywhere below. Each bulkhead of the process carries the values of the
+/// thread that submits a call to the worker that runs it, without being asked, and gives the worker its own back
+/// afterwards. So a value is also there in calls that a task makes on other bulkheads.
+///
+/// ```
+/// use bulkman::{Bulkhead, BulkheadConfig, ContextVar};
+///
+/// static REQUEST_ID: ContextVar<u64> = ContextVar::new();
+///
+/// fn log(line: &str) -> String {
+///     format!("request {:?}: {line}", REQUEST_ID.get())
+/// }
+///
+/// let bulkhead = Bulkhead::new(BulkheadConfig::new("database"))?;
+/// let line = REQUEST_ID.with(7, || bulkhead.run(|| log("stored")).wait().into_result())?;
+/// assert_eq!(line, "request Some(7): stored");
+/// assert_eq!(REQUEST_ID.get(), None);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
+/// Values are shared and never changed: to change one means to set another, for a scope. A call without any value costs a
+/// look at a thread-local; each call with some, one reference count. For what is not set in a `ContextVar`, such as
+/// another crate's thread-local, see [`ContextPropagator`](crate::ContextPropagator). Threads that are started by hand
+/// take the values along with a [`ContextSnapshot`].
+pub struct ContextVar<T: 'static> {
+    /// Not without a size: two statics without one may have the same address.
+    _address: u8,
+    _type: PhantomData<fn() -> T>,
+}
+
+impl<T: Send + Sync + 'static> ContextVar<T> {
+    /// A variable without a value, for a `static`.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self {
+            _address: 0,
+            _type: PhantomData,
+        }
+    }
+
+    /// Sets the value in this thread until the guard is dropped. Then the value before it is back.
+    pub fn set(&'static self, value: T) -> ContextGuard {
+        let before = replace(self.address(), Some(Arc::new(value)));
+        ContextGuard {
+            address: self.address(),
+            before,
+            _in_this_thread: PhantomData,
+        }
+    }
+
+    /// Runs `body` with this value. It is gone afterwards, also if `body` panics.
+    pub fn with<R>(&'static self, value: T, body: impl FnOnce() -> R) -> R {
+        let _guard = self.set(value);
+        body()
+    }
+
+    /// A copy of the value in this thread.
+    #[must_use]
+    pub fn get(&'static self) -> Option<T>
+    where
+        T: Clone,
+    {
+        self.shared().map(|value| T::clone(&value))
+    }
+
+    /// The value in this thread, shared.
+    #[must_use]
+    pub fn shared(&'static self) -> Option<Arc<T>> {
+        let address = self.address();
+        let value = CURRENT.try_with(|current| {
+            let current = current.borrow();
+            let (_, value) = current.as_ref()?.iter().find(|(of, _)| *of == address)?;
+            Some(Arc::clone(value))
+        });
+        value.ok()??.downcast().ok()
+    }
+
+    fn address(&'static self) -> usize {
+        std::ptr::from_ref(self).addr()
+    }
+}
+
+impl<T: Send + Sync + 'static> Default for ContextVar<T> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<T> fmt::Debug for ContextVar<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ContextVar").finish_non_exhaustive()
+    }
+}
+
+/// Keeps a value of a [`ContextVar`] set in its thread.
+///
+/// # What dropping it does
+///
+/// The value that was there before is back. Guards of one variable are best dropped in reverse, as scopes are.
+#[must_use = "the value is set until this is dropped"]
+pub struct ContextGuard {
+    address: usize,
+    before: Option<Arc<dyn Any + Send + Sync>>,
+    /// It belongs to the thread that made it.
+    _in_this_thread: PhantomData<*const ()>,
+}
+
+impl Drop for ContextGuard {
+    fn drop(&mut self) {
+        drop(replace(self.address, self.before.take()));
+    }
+}
+
+impl fmt::Debug for ContextGuard {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ContextGuard").finish_non_exhaustive()
+    }
+}
+
+/// Sets a value, or takes it away, and gives the one before it. In a thread-local's destructor, when the values may be gone,
+/// nothing is set.
+fn replace(
+    address: usize,
+    value: Option<Arc<dyn Any + Send + Sync>>,
+) -> Option<Arc<dyn Any + Send + Sync>> {
+    let changed = CURRENT.try_with(|current| {
+        let mut values = match &*current.borrow() {
+            Some(values) => Values::clone(values),
+            None => Values::new(),
+        };
+        let place = values.iter().position(|(of, _)| *of == address);
+        let before = match (place, value) {
+            (Some(place), Some(value)) => Some(std::mem::replace(&mut values[place].1, value)),
+            (Some(place), None) => Some(values.swap_remove(place).1),
+            (None, Some(value)) => {
+                values.push((address, value));
+                None
+            }
+            (None, None) => None,
+        };
+        let values = (!values.is_empty()).then(|| Arc::new(values));
+        (current.replace(values), before)
+    });
+    // Dropping values is user code: outside of the thread-local, which that code may read.
+    let (old, before) = changed.ok()?;
+    drop(old);
+    before
+}
+
+/// All [`ContextVar`] values of a thread, to be taken to another one.
+///
+/// A bulkhead does this by itself. It is for threads that are started by hand, as `contextvars.copy_context()` in Python.
+///
+/// ```
+/// use bulkman::{ContextSnapshot, ContextVar};
+///
+/// static TENANT: ContextVar<&str> = ContextVar::new();
+///
+/// let seen = TENANT.with("acme", || {
+///     let context = ContextSnapshot::take();
+///     std::thread::spawn(move || context.run(|| TENANT.get())).join().unwrap()
+/// });
+/// assert_eq!(seen, Some("acme"));
+/// ```
+#[derive(Clone, Default)]
+pub struct ContextSnapshot(Option<Arc<Values>>);
+
+impl ContextSnapshot {
+    /// The values of this thread.
+    #[must_use]
+    #[inline]
+    pub fn take() -> Self {
+        Self(
+            CURRENT
+                .try_with(|current| current.borrow().clone())
+                .unwrap_or_default(),
+        )
+    }
+
+    /// Runs `body` with these values and no others. The thread's own are back afterwards, also if `body` panics.
+    #[inline]
+    pub fn run<R>(&self, body: impl FnOnce() -> R) -> R {
+        struct Restore(Option<Arc<Values>>);
+        impl Drop for Restore {
+            fn drop(&mut self) {
+                let own = self.0.take();
+                let _ = CURRENT.try_with(|current| current.replace(own)).map(drop);
+            }
+        }
+        let own = CURRENT.try_with(|current| current.borrow().clone());
+        let own = own.unwrap_or_default();
+        if own.is_none() && self.0.is_none() {
+            return body();
+        }
+        let _restore = Restore(own);
+        let _ = CURRENT
+            .try_with(|current| current.replace(self.0.clone()))
+            .map(drop);
+        body()
+    }
+
+    /// Whether there is no value.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_none()
+    }
+}
+
+impl fmt::Debug for ContextSnapshot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ContextSnapshot")
+            .field("values", &self.0.as_ref().map_or(0, |values| values.len()))
+            .finish()
+    }
+}
