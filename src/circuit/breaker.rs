@@ -266,7 +266,8 @@ impl CircuitBreaker {
         self.circuit.reset();
     }
 
-    /// Opens the circuit now, for the isolation duration, as failures would. An open circuit begins its isolation anew.
+    /// Opens the circuit now, for the isolation duration, as failures would. An open circuit begins its isolation anew; one
+    /// that is held open until a reset stays so.
     /// A shared circuit is opened for everybody, unless a peer has it open already.
     pub fn trip(&self) {
         self.circuit.trip();

@@ -594,8 +594,11 @@ impl Machine {
         }
     }
 
-    /// Opens by hand, for the isolation duration from now.
+    /// Opens by hand, for the isolation duration from now. What is held open until a reset stays so.
     pub(crate) fn trip(&mut self, now: Instant) {
+        if matches!(self.phase, Phase::Open { until: None, .. }) {
+            return;
+        }
         self.open_after(self.outcomes(), now, CircuitChangeReason::ByHand);
     }
 
@@ -991,6 +994,7 @@ mod tests {
             // by hand
             (rules(2, 1), "Ts<>sTR", "OxOHCOC"),
             (rules(2, 1), "O<>s<>sRs", "OOOxOOxCC"),
+            (rules(2, 1), "OT<>s", "OOOOx"),
             (rules(2, 1), "T<>hOlR", "OOHHOOC"),
         ] {
             assert_eq!(play(rules.clone(), script), expected, "{script} {rules:?}");
