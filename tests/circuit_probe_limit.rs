@@ -92,6 +92,28 @@ fn one_that_hangs_is_enough() {
 }
 
 #[test]
+fn each_probe_has_a_limit_of_its_own() {
+    let (breaker, clock, _) = half_open(rules());
+    let first = probe(&breaker);
+    clock.advance(SECOND);
+    let second = probe(&breaker);
+    assert_eq!(
+        retry_after(&breaker),
+        LIMIT - SECOND,
+        "the first is the oldest"
+    );
+    drop(first);
+    clock.advance(SECOND);
+    let third = probe(&breaker);
+    assert_eq!(retry_after(&breaker), LIMIT - SECOND, "the second");
+    drop(second);
+    clock.advance(SECOND);
+    let _fourth = probe(&breaker);
+    assert_eq!(retry_after(&breaker), LIMIT - SECOND, "the third");
+    drop(third);
+}
+
+#[test]
 fn a_late_outcome_opens_the_circuit_itself_if_nobody_asked() {
     let settles: [fn(CircuitPermit<'_>); 3] = [
         |permit| permit.record_success(),

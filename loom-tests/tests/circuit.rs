@@ -432,3 +432,23 @@ fn the_end_of_a_limit_in_a_storage() {
         world.end();
     });
 }
+
+/// A circuit that was disabled when its isolation ended is back to normal: the synchronizer looks at it, although it may
+/// have seen nothing to do just before.
+#[test]
+fn back_to_normal_against_the_synchronizer() {
+    explore("back to normal", 2, || {
+        let world = World::new();
+        let breaker = world.breaker("model");
+        breaker.set_mode(CircuitMode::Disabled);
+        breaker.trip();
+        assert!(breaker.flush(Duration::MAX));
+        bulkman::model::advance(Duration::from_secs(10));
+        breaker.set_mode(CircuitMode::Normal);
+        while !breaker.is_half_open() {
+            thread::yield_now();
+        }
+        drop(breaker);
+        world.end();
+    });
+}
