@@ -37,7 +37,7 @@ fn alone(c: &mut Criterion) {
                 let _ = breaker.try_acquire().map(|permit| permit.record_success());
             });
         });
-        breaker.force_open();
+        breaker.trip();
         group.bench_function(format!("{name}, open"), |b| {
             b.iter(|| breaker.try_acquire().is_err());
         });

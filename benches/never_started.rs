@@ -22,7 +22,7 @@ fn refused(c: &mut Criterion) {
     let release = occupy(&full);
     let open = config(1, 0).circuit_breaker(CircuitBreakerConfig::default());
     let open = Bulkhead::new(open).expect("a valid configuration");
-    open.circuit_breaker().expect("it has one").force_open();
+    open.circuit_breaker().expect("it has one").trip();
     let shut_down = bulkhead(1, 0);
     shut_down.shutdown();
     let refusing = [

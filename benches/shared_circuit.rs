@@ -199,7 +199,7 @@ fn propagation(server: &Server) {
     let mut tripped = Vec::new();
     for breaker in &own {
         tripped.push(Instant::now());
-        breaker.force_open();
+        breaker.trip();
         assert!(breaker.flush(PATIENCE));
         // So that the trips fall into all phases of the interval.
         std::thread::sleep(Duration::from_millis(13));
@@ -302,7 +302,7 @@ fn live_in_the_fleet(dsn: &str) {
     println!("ready");
     for word in std::io::stdin().lines() {
         if word.is_ok_and(|word| word == "trip") {
-            breaker.force_open();
+            breaker.trip();
         }
     }
 }

@@ -107,8 +107,9 @@ pub enum RejectReason {
     CircuitOpen {
         /// The bulkhead's name.
         bulkhead: Arc<str>,
-        /// How long the circuit stays open; zero while it is half-open and all its probes are out;
-        /// [`Duration::MAX`] if only a reset closes it.
+        /// How long to wait until it is worth trying again; never zero. The rest of the isolation, or while the circuit
+        /// is half-open and all its probes are out, the time that the oldest of them has left.
+        /// [`Duration::MAX`] if only a reset closes the circuit.
         retry_after: Duration,
     },
     /// The bulkhead is shut down.
@@ -125,7 +126,6 @@ pub(crate) struct RetryAfter(pub(crate) Duration);
 impl fmt::Display for RetryAfter {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0 {
-            Duration::ZERO => f.write_str("it is being probed, retry in a moment"),
             Duration::MAX => f.write_str("until it is reset"),
             retry_after => write!(f, "retry in {retry_after:.1?}"),
         }
@@ -251,8 +251,9 @@ pub enum BulkheadError<E> {
     CircuitOpen {
         /// The bulkhead's name.
         bulkhead: Arc<str>,
-        /// How long the circuit stays open; zero while it is half-open and all its probes are out;
-        /// [`Duration::MAX`] if only a reset closes it.
+        /// How long to wait until it is worth trying again; never zero. The rest of the isolation, or while the circuit
+        /// is half-open and all its probes are out, the time that the oldest of them has left.
+        /// [`Duration::MAX`] if only a reset closes the circuit.
         retry_after: Duration,
     },
     /// Refused: the bulkhead is shut down. The task never started.

@@ -47,7 +47,7 @@
 //! | it was cancelled in the queue | [`Cancelled`](BulkheadError::Cancelled) | no | no |
 //! | the caller's limit passed | [`Timeout`](BulkheadError::Timeout) | its `started` says | by what the task does in the end |
 //! | the task panicked | [`Panicked`](BulkheadError::Panicked) | yes | yes |
-//! | the task returned `Err` | [`Failed`](BulkheadError::Failed) | yes | yes, unless [`failure_if`](Call::failure_if) says no |
+//! | the task returned `Err` | [`Failed`](BulkheadError::Failed) | yes | yes, unless [`failure_if`](Call::failure_if) or [`classify`](Call::classify) says otherwise |
 //!
 //! # How do I choose N, Q and the limits?
 //!
@@ -81,7 +81,7 @@
 //! # What can I see?
 //!
 //! [`Bulkhead::stats`]: exact numbers that balance in every snapshot. A [`BulkheadListener`] is told of
-//! each event. [`Bulkhead::state`] says how the bulkhead is doing.
+//! each event. [`Bulkhead::state`] says how the bulkhead is doing, [`CircuitBreaker::stats`] how its circuit is.
 //!
 //! The crate writes to [`log`](https://docs.rs/log), and never a line for a single call:
 //!
@@ -143,9 +143,11 @@ mod sync;
 mod thread_pool;
 
 pub use circuit::{
-    CircuitBreaker, CircuitBreakerBuilder, CircuitBreakerConfig, CircuitChange, CircuitError,
-    CircuitOpen, CircuitPermit, CircuitRecord, CircuitState, CircuitStorage, CircuitSync,
-    ClockSkew, MemoryStorage, StorageError, StoredCircuit, WriteGuard, WriteOutcome,
+    CircuitBreaker, CircuitBreakerBuilder, CircuitBreakerConfig, CircuitChange,
+    CircuitChangeReason, CircuitError, CircuitMode, CircuitOpen, CircuitPermit, CircuitRecord,
+    CircuitState, CircuitStats, CircuitStorage, CircuitSync, CircuitWindow, ClockSkew,
+    IsolationBackoff, MemoryStorage, StorageError, StoredCircuit, Verdict, WriteGuard,
+    WriteOutcome,
 };
 #[cfg(feature = "postgres")]
 pub use circuit::{PostgresStorage, PostgresStorageBuilder};
@@ -155,8 +157,9 @@ pub use context::{
     CapturedContext, ContextGuard, ContextPropagator, ContextSnapshot, ContextVar, propagate,
 };
 pub use core::{
-    BulkheadBuilder, Call, CancelReason, CurrentExecution, EveryError, FailureClassifier,
-    FailureIf, RunningTask, SemaphoreKind, ShutdownReport, ThreadPoolKind, current,
+    BulkheadBuilder, Call, CancelReason, ClassifyWith, CurrentExecution, EveryError,
+    FailureClassifier, FailureIf, RunningTask, SemaphoreKind, ShutdownReport, ThreadPoolKind,
+    current,
 };
 pub use error::{BuildError, BulkheadError, RejectReason, Rejected};
 pub use event::{BulkheadEvent, BulkheadListener, CallInfo, FinishedOutcome};

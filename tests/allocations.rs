@@ -21,7 +21,7 @@ fn a_refusal_allocates_nothing() {
     let busy = occupy(&full, 1);
     let open = config(1, 0).circuit_breaker(CircuitBreakerConfig::default());
     let open = Bulkhead::new(open).unwrap();
-    open.circuit_breaker().unwrap().force_open();
+    open.circuit_breaker().unwrap().trip();
     let shut_down = bulkhead(1, 0);
     shut_down.shutdown();
     for refusing in [&full, &open, &shut_down] {

@@ -45,12 +45,15 @@ fn every_line_has_its_level_and_names_its_bulkhead() {
                 Level::Error,
                 &*format!("bulkhead `tea`: a failure classifier {contained}")
             ),
-            (Level::Warn, "circuit `tea` is open, it was closed"),
+            (
+                Level::Warn,
+                "circuit `tea` is open, it was closed: failures in a row"
+            ),
             (
                 Level::Error,
                 &*format!("bulkhead `tea`: a listener {contained}")
             ),
-            (Level::Info, "circuit `tea` is closed, it was open"),
+            (Level::Info, "circuit `tea` is closed, it was open: by hand"),
             (Level::Debug, "bulkhead `tea` is shutting down"),
         ]
     );

@@ -86,7 +86,7 @@ fn one_line_for_each_change_of_health() {
         let before = shaky.attempts.load(Ordering::SeqCst);
         shaky.is_down.store(true, Ordering::SeqCst);
         for breaker in &breakers {
-            breaker.force_open();
+            breaker.trip();
             assert!(!breaker.flush(Duration::MAX));
             assert!(breaker.try_acquire().is_err());
         }

@@ -57,7 +57,7 @@ fn one_thread_for_each_storage_while_it_has_circuits() {
             scope.spawn(move || {
                 for _ in 0..200 {
                     let breaker = breaker(&format!("c{number}"), storage);
-                    breaker.force_open();
+                    breaker.trip();
                     assert!(breaker.flush(support::PATIENCE), "nobody serves it");
                     breaker.reset();
                 }

@@ -8,7 +8,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, SystemTime};
 
 use bulkman::{
-    CircuitBreaker, CircuitRecord, CircuitState, CircuitStorage, MemoryStorage, WriteGuard,
+    CircuitBreaker, CircuitBreakerConfig, CircuitMode, CircuitRecord, CircuitState, CircuitStorage,
+    MemoryStorage, WriteGuard,
 };
 use loom::thread;
 use support::{explore, rules};
@@ -23,7 +24,7 @@ fn breaker() -> Arc<CircuitBreaker> {
 fn two_callers_for_one_probe() {
     explore("two callers, one probe", 3, || {
         let breaker = breaker();
-        breaker.force_open();
+        breaker.trip();
         bulkman::model::advance(Duration::from_secs(1));
         let out = Arc::new(AtomicUsize::new(0));
         let ask = {
@@ -75,7 +76,7 @@ fn late_failure_against_a_probe() {
                 permit.map(bulkman::CircuitPermit::record_failure).ok();
             }
         });
-        breaker.force_open();
+        breaker.trip();
         bulkman::model::advance(Duration::from_secs(1));
         let probe = breaker.try_acquire();
         late.join().unwrap();
@@ -93,13 +94,140 @@ fn late_failure_against_a_probe() {
 fn reset_against_refusal() {
     explore("reset against refusal", 3, || {
         let breaker = breaker();
-        breaker.force_open();
+        breaker.trip();
         let other = Arc::clone(&breaker);
         let asking = thread::spawn(move || drop(other.try_acquire()));
         breaker.reset();
         assert!(breaker.try_acquire().is_ok());
         asking.join().unwrap();
         assert!(breaker.is_closed());
+    });
+}
+
+// ---- probes with a limit
+
+/// Half-open, with a limit of ten seconds for the one probe.
+fn limited() -> Arc<CircuitBreaker> {
+    let config = CircuitBreakerConfig::default()
+        .failure_threshold(1)
+        .success_threshold(1)
+        .isolation_duration(Duration::from_secs(1))
+        .probe_timeout(Duration::from_secs(10));
+    let breaker = CircuitBreaker::new("model", config).unwrap();
+    breaker.trip();
+    bulkman::model::advance(Duration::from_secs(1));
+    Arc::new(breaker)
+}
+
+/// A probe comes back after its limit while another call asks: whoever is first opens the circuit, once, and the success
+/// closes nothing.
+#[test]
+fn late_probe_against_a_caller() {
+    explore("late probe, caller", 3, || {
+        let breaker = limited();
+        let probe = breaker.try_acquire().expect("a probe");
+        bulkman::model::advance(Duration::from_secs(10));
+        let other = Arc::clone(&breaker);
+        let asking = thread::spawn(move || {
+            let refused = other.try_acquire().expect_err("the isolation has begun");
+            assert_eq!(refused.retry_after, Duration::from_secs(1));
+        });
+        probe.record_success();
+        asking.join().unwrap();
+        assert!(breaker.is_open());
+        assert_eq!(breaker.stats().times_opened, 2);
+    });
+}
+
+/// The limit of a probe ends just when it comes back: it is in time and closes the circuit, or it is late and does not.
+/// A caller that asks meanwhile is never told to wait for no time.
+#[test]
+fn the_end_of_a_limit_against_the_probe() {
+    explore("the end of a limit", 3, || {
+        let breaker = limited();
+        let probe = breaker.try_acquire().expect("a probe");
+        let time = thread::spawn(|| bulkman::model::advance(Duration::from_secs(10)));
+        let other = Arc::clone(&breaker);
+        let asking = thread::spawn(move || match other.try_acquire() {
+            Ok(permit) => permit.record_success(),
+            Err(refused) => assert!(refused.retry_after > Duration::ZERO),
+        });
+        probe.record_success();
+        time.join().unwrap();
+        asking.join().unwrap();
+        let opened = breaker.stats().times_opened;
+        assert_eq!(breaker.is_closed(), opened == 1, "{opened}");
+        assert!(!breaker.is_half_open());
+    });
+}
+
+/// Two callers find all probes out and too late: the circuit opens once, and after the isolation one of them probes.
+#[test]
+fn two_callers_behind_a_probe_that_hangs() {
+    explore("two callers, a probe that hangs", 3, || {
+        let breaker = limited();
+        let hanging = breaker.try_acquire().expect("a probe");
+        bulkman::model::advance(Duration::from_secs(11));
+        let out = Arc::new(AtomicUsize::new(0));
+        let ask = {
+            let (breaker, out) = (Arc::clone(&breaker), Arc::clone(&out));
+            move || {
+                if let Ok(permit) = breaker.try_acquire() {
+                    assert_eq!(out.fetch_add(1, Ordering::Relaxed), 0, "two probes at once");
+                    thread::yield_now();
+                    out.fetch_sub(1, Ordering::Relaxed);
+                    drop(permit);
+                }
+            }
+        };
+        let other = thread::spawn(ask.clone());
+        ask();
+        other.join().unwrap();
+        assert_eq!(breaker.stats().times_opened, 2);
+        drop(hanging);
+        assert!(breaker.try_acquire().is_ok(), "a turn was lost");
+    });
+}
+
+// ---- modes
+
+/// Forced open while a call settles and another one asks: it stays open, and nothing passes any more.
+#[test]
+fn forced_open_against_a_probe_and_its_end() {
+    explore("forced open, probe", 3, || {
+        let breaker = limited();
+        let other = Arc::clone(&breaker);
+        let probing = thread::spawn(move || {
+            if let Ok(probe) = other.try_acquire() {
+                probe.record_success();
+            }
+        });
+        breaker.force_open();
+        assert!(breaker.is_open());
+        assert!(breaker.try_acquire().is_err());
+        probing.join().unwrap();
+        assert_eq!(breaker.mode(), CircuitMode::ForcedOpen);
+        assert!(breaker.try_acquire().is_err());
+    });
+}
+
+/// Switched off and on again while a probe comes back: its turn is not lost, and judged or not, the state fits.
+#[test]
+fn switched_off_against_the_end_of_a_probe() {
+    explore("switched off, probe", 3, || {
+        let breaker = limited();
+        let other = Arc::clone(&breaker);
+        let probing = thread::spawn(move || {
+            if let Ok(probe) = other.try_acquire() {
+                probe.record_success();
+            }
+        });
+        breaker.set_mode(CircuitMode::Disabled);
+        assert!(breaker.try_acquire().is_ok());
+        breaker.set_mode(CircuitMode::Normal);
+        probing.join().unwrap();
+        assert!(breaker.is_half_open() || breaker.is_closed());
+        assert!(breaker.try_acquire().is_ok(), "a turn was lost");
     });
 }
 
@@ -187,7 +315,7 @@ fn trip_against_news_of_a_closed_circuit() {
         let breaker = world.breaker("model");
         peer_writes(&world.storage, CircuitState::Closed, 0);
         let failing = thread::spawn(|| bulkman::model::advance(Duration::from_secs(1)));
-        breaker.force_open();
+        breaker.trip();
         assert!(breaker.is_open());
         failing.join().unwrap();
         assert!(breaker.flush(Duration::MAX));
@@ -204,7 +332,7 @@ fn half_opening_against_reset() {
     explore("half-opening against reset", 2, || {
         let world = World::new();
         let breaker = world.breaker("model");
-        breaker.force_open();
+        breaker.trip();
         let time = thread::spawn(|| bulkman::model::advance(Duration::from_secs(10)));
         breaker.reset();
         time.join().unwrap();
@@ -242,10 +370,10 @@ fn leave_against_join() {
         let others = Arc::clone(&world);
         let joining = thread::spawn(move || {
             let breaker = others.breaker("other");
-            breaker.force_open();
+            breaker.trip();
             assert!(breaker.flush(Duration::MAX), "nobody serves it");
         });
-        breaker.force_open();
+        breaker.trip();
         drop(breaker);
         joining.join().unwrap();
         assert_eq!(world.stored("other").state, CircuitState::Open);
@@ -256,77 +384,65 @@ fn leave_against_join() {
     });
 }
 
-/// The end of an own isolation while a peer opens the circuit anew: the exception of the guard is for the own row only,
-/// so the peer's row stands and holds here too.
+/// Forced open while a peer opens it for a short time: what is stored in the end has no end.
 #[test]
-fn end_of_isolation_against_a_peer_that_opens_anew() {
-    explore("end of isolation, opened anew", 2, || {
+fn forced_open_against_a_peers_opening() {
+    explore("forced open against a peer", 2, || {
         let world = World::new();
         let breaker = world.breaker("model");
-        breaker.force_open();
-        assert!(breaker.flush(Duration::MAX));
         let peers = world.storage.clone();
-        let peer = thread::spawn(move || {
-            let mut record = CircuitRecord::closed();
-            record.state = CircuitState::Open;
-            record.open_until = Some(SystemTime::UNIX_EPOCH + Duration::from_secs(99));
-            let _ = peers.store("model", &record, WriteGuard::Always);
-        });
-        bulkman::model::advance(Duration::from_secs(10));
+        let peer = thread::spawn(move || peer_writes(&peers, CircuitState::Open, 99));
+        breaker.trip();
         peer.join().unwrap();
-        // Another circuit of the storage makes it look.
-        let other = world.breaker("other");
         assert!(breaker.flush(Duration::MAX));
-        let row = world.stored("model");
-        assert_eq!(row.state, CircuitState::Open, "the peer's row is replaced");
-        let left = breaker.try_acquire().expect_err("open").retry_after;
-        assert_eq!(left, Duration::from_secs(99 - 10));
-        drop((breaker, other));
+        assert_eq!(breaker.mode(), CircuitMode::ForcedOpen);
+        let end = world.stored("model").open_until.expect("open");
+        assert!(end > SystemTime::UNIX_EPOCH + Duration::from_secs(1 << 30));
+        drop(breaker);
         world.end();
     });
 }
 
-/// A row is removed while its opener is alive and looks for news: it is stored again.
+/// A probe of a shared circuit hangs: at the end of its limit the circuit is open again, also in the storage.
 #[test]
-fn removal_against_refresh() {
-    explore("removal against refresh", 2, || {
+fn the_end_of_a_limit_in_a_storage() {
+    explore("the end of a limit, stored", 2, || {
         let world = World::new();
         let breaker = world.breaker("model");
-        breaker.force_open();
-        assert!(breaker.flush(Duration::MAX));
-        let admin = world.storage.clone();
-        let removal = thread::spawn(move || assert!(admin.remove("model").unwrap()));
-        bulkman::model::advance(Duration::from_secs(1));
-        removal.join().unwrap();
-        // Another circuit of the storage makes it look.
-        let other = world.breaker("other");
-        assert!(breaker.flush(Duration::MAX));
-        assert_eq!(world.stored("model").state, CircuitState::Open);
+        breaker.trip();
+        bulkman::model::advance(Duration::from_secs(10));
+        while !breaker.is_half_open() {
+            thread::yield_now();
+        }
+        let probe = breaker.try_acquire().expect("a probe");
+        let time = thread::spawn(|| bulkman::model::advance(Duration::from_secs(10)));
+        assert!(breaker.try_acquire().is_err());
+        time.join().unwrap();
         assert!(breaker.is_open());
-        drop((breaker, other));
+        drop(probe);
+        assert!(breaker.flush(Duration::MAX));
+        assert_eq!(world.stored("model").state, breaker.stats().state);
+        drop(breaker);
         world.end();
     });
 }
 
-/// The last breaker of a circuit leaves while another of that name joins: what is closed may be forgotten, but what the
-/// newcomer has written stays.
+/// A circuit that was disabled when its isolation ended is back to normal: the synchronizer looks at it, although it may
+/// have seen nothing to do just before.
 #[test]
-fn forgetting_against_a_newcomer() {
-    explore("forgetting, newcomer", 2, || {
-        let world = Arc::new(World::new());
+fn back_to_normal_against_the_synchronizer() {
+    explore("back to normal", 2, || {
+        let world = World::new();
         let breaker = world.breaker("model");
-        breaker.reset();
-        let others = Arc::clone(&world);
-        let joining = thread::spawn(move || {
-            let newcomer = others.breaker("model");
-            newcomer.force_open();
-            assert!(newcomer.flush(Duration::MAX));
-            newcomer
-        });
+        breaker.set_mode(CircuitMode::Disabled);
+        breaker.trip();
+        assert!(breaker.flush(Duration::MAX));
+        bulkman::model::advance(Duration::from_secs(10));
+        breaker.set_mode(CircuitMode::Normal);
+        while !breaker.is_half_open() {
+            thread::yield_now();
+        }
         drop(breaker);
-        let newcomer = joining.join().unwrap();
-        assert_eq!(world.stored("model").state, CircuitState::Open);
-        drop(newcomer);
-        Arc::into_inner(world).expect("the last").end();
+        world.end();
     });
 }

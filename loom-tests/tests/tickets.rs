@@ -73,7 +73,7 @@ fn a_limit_against_a_late_success() {
 fn a_cancelled_probe_against_its_end() {
     explore("a cancelled probe", 2, || {
         let bulkhead = Bulkhead::new(with_circuit(1, 0, 1)).unwrap();
-        bulkhead.circuit_breaker().unwrap().force_open();
+        bulkhead.circuit_breaker().unwrap().trip();
         bulkman::model::advance(ISOLATION);
         let probe = bulkhead.execute(|| Err::<(), _>(bulkman::current().unwrap().is_cancelled()));
         let queued = probe.cancel();
@@ -121,7 +121,7 @@ fn a_submit_against_the_opening() {
             let bulkhead = Arc::clone(&bulkhead);
             thread::spawn(move || bulkhead.run(|| ()))
         };
-        bulkhead.circuit_breaker().unwrap().force_open();
+        bulkhead.circuit_breaker().unwrap().trip();
         let handle = submitting.join().unwrap();
         assert!(handle.is_finished(), "it waits for a worker that hangs");
         hangs.store(false, Ordering::Release);
@@ -147,7 +147,7 @@ fn the_opening_against_a_cancel_and_the_worker() {
         let handle = bulkhead.run(move || counter.fetch_add(1, Ordering::Relaxed));
         let opener = {
             let bulkhead = Arc::clone(&bulkhead);
-            thread::spawn(move || bulkhead.circuit_breaker().unwrap().force_open())
+            thread::spawn(move || bulkhead.circuit_breaker().unwrap().trip())
         };
         let cancelled = handle.cancel();
         let result = handle.wait();
@@ -175,7 +175,7 @@ fn a_renewed_ticket_against_a_cancel() {
         let bulkhead = Bulkhead::new(config(1, 0).circuit_breaker(rules)).unwrap();
         let handle = bulkhead.execute(|| Err::<(), _>(()));
         let breaker = bulkhead.circuit_breaker().unwrap();
-        breaker.force_open();
+        breaker.trip();
         let cancelled = handle.cancel();
         let result = handle.wait();
         assert_eq!(
@@ -199,7 +199,7 @@ fn a_caller_in_line_against_the_opening() {
                 let bulkhead = Arc::clone(&inside);
                 thread::spawn(move || bulkhead.run(|| ()))
             };
-            inside.circuit_breaker().unwrap().force_open();
+            inside.circuit_breaker().unwrap().trip();
             caller.join().unwrap()
         });
         let inner = outer.into_result().unwrap();
@@ -229,7 +229,7 @@ fn refusals_against_a_snapshot() {
                 drop(bulkhead.run(|| ()));
             })
         };
-        bulkhead.circuit_breaker().unwrap().force_open();
+        bulkhead.circuit_breaker().unwrap().trip();
         let stats = bulkhead.stats();
         assert_balanced(&stats);
         assert!(stats.submitted_executions <= 2);

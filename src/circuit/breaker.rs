@@ -3,13 +3,14 @@
 use std::fmt;
 use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use thiserror::Error;
 
-use super::config::CircuitBreakerConfig;
-use super::locked::{ChangeCallback, Circuit};
+use super::config::{CircuitBreakerConfig, CircuitMode};
+use super::locked::{ChangeCallback, Circuit, Run};
 use super::machine::{CircuitChange, CircuitState, Ticket, Verdict};
+use super::stats::CircuitStats;
 use super::storage::CircuitStorage;
 use super::synchronizer::Attachment;
 use crate::clock::Clock;
@@ -86,16 +87,22 @@ impl CircuitBreaker {
     /// # Errors
     ///
     /// [`CircuitOpen`] while the circuit is open, or half-open with all its probes out.
+    #[inline]
     pub fn try_acquire(&self) -> Result<CircuitPermit<'_>, CircuitOpen> {
         match self.circuit.admit() {
             Ok(ticket) => Ok(CircuitPermit {
                 breaker: self,
                 ticket: Some(ticket),
+                since: self.circuit.time_if_measured(),
             }),
-            Err(retry_after) => Err(CircuitOpen {
-                name: Arc::clone(self.circuit.name()),
-                retry_after,
-            }),
+            Err(retry_after) => Err(self.refused(retry_after)),
+        }
+    }
+
+    fn refused(&self, retry_after: Duration) -> CircuitOpen {
+        CircuitOpen {
+            name: Arc::clone(self.circuit.name()),
+            retry_after,
         }
     }
 
@@ -109,8 +116,8 @@ impl CircuitBreaker {
         self.call_if(|_| true, f)
     }
 
-    /// Like [`call`](Self::call), but only those errors count as failures that `is_failure` says; the
-    /// others count as successes, since the dependency did answer.
+    /// Like [`call`](Self::call), but only those errors count as failures for which `is_failure` says so. The others are
+    /// [`Ignored`](Verdict::Ignored).
     ///
     /// # Errors
     ///
@@ -120,15 +127,49 @@ impl CircuitBreaker {
         is_failure: impl FnOnce(&E) -> bool,
         f: impl FnOnce() -> Result<T, E>,
     ) -> Result<T, CircuitError<E>> {
+        self.call_classified(|error| Verdict::failure_if(is_failure(error)), f)
+    }
+
+    /// Like [`call`](Self::call), but `classify` says of each error what it counts as. If it panics, the error counts as
+    /// a failure, and the panic goes on to the caller.
+    ///
+    /// ```
+    /// use bulkman::{CircuitBreaker, CircuitBreakerConfig, Verdict};
+    ///
+    /// let breaker = CircuitBreaker::new("users", CircuitBreakerConfig::default().failure_threshold(1))?;
+    /// let classify = |status: &u16| match status {
+    ///     404 => Verdict::Success,  // the dependency did answer
+    ///     499 => Verdict::Ignored,  // this side has hung up: that says nothing
+    ///     _ => Verdict::Failure,
+    /// };
+    /// let _ = breaker.call_classified(classify, || Err::<(), _>(404));
+    /// let _ = breaker.call_classified(classify, || Err::<(), _>(499));
+    /// assert!(breaker.is_closed());
+    /// let _ = breaker.call_classified(classify, || Err::<(), _>(503));
+    /// assert!(breaker.is_open());
+    /// # Ok::<(), bulkman::BuildError>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As [`call`](Self::call).
+    pub fn call_classified<T, E>(
+        &self,
+        classify: impl FnOnce(&E) -> Verdict,
+        f: impl FnOnce() -> Result<T, E>,
+    ) -> Result<T, CircuitError<E>> {
         let permit = self.try_acquire()?;
         let outcome = catch(|| {
             let result = f();
-            let failed = result.as_ref().is_err_and(is_failure);
-            (result, failed)
+            let verdict = match &result {
+                Ok(_) => Verdict::Success,
+                Err(error) => classify(error),
+            };
+            (result, verdict)
         });
         match outcome {
-            Ok((result, failed)) => {
-                permit.record(failed);
+            Ok((result, verdict)) => {
+                permit.record(verdict);
                 result.map_err(CircuitError::Failed)
             }
             Err(payload) => {
@@ -150,11 +191,48 @@ impl CircuitBreaker {
         self.circuit.observe(Verdict::Failure);
     }
 
-    /// The state now. A circuit whose isolation is over stays [`Open`](CircuitState::Open) until the next call asks; one
-    /// that is kept in a storage goes on by itself.
+    /// The state now, by the clock: [`HalfOpen`](CircuitState::HalfOpen) as soon as a call would pass as a probe, and
+    /// [`Open`](CircuitState::Open) as soon as a probe has taken too long.
+    ///
+    /// Asking changes nothing and calls no callback. The change is announced when the next call asks. A circuit that is
+    /// kept in a storage goes half-open by itself, a moment after its isolation; until then it is open.
+    ///
+    /// In the modes [`ObserveOnly`](CircuitMode::ObserveOnly) and [`Disabled`](CircuitMode::Disabled) calls pass in every
+    /// state, see [`mode`](Self::mode).
     #[must_use]
     pub fn state(&self) -> CircuitState {
         self.circuit.state()
+    }
+
+    /// Whether the breaker acts on what it judges. [`ForcedOpen`](CircuitMode::ForcedOpen) stands for every circuit that
+    /// only a [`reset`](Self::reset) closes, also one that a peer has forced open.
+    #[must_use]
+    pub fn mode(&self) -> CircuitMode {
+        self.circuit.mode()
+    }
+
+    /// The numbers of the circuit at this moment: state, counts and rates. Takes the lock that settles calls, for a
+    /// moment.
+    #[must_use]
+    pub fn stats(&self) -> CircuitStats {
+        let (state, mode, numbers) = self.circuit.numbers();
+        let config = self.circuit.config();
+        let counts = numbers.counts;
+        CircuitStats {
+            name: Arc::clone(self.circuit.name()),
+            state,
+            mode,
+            since_last_change: numbers.since_last_change,
+            retry_after: numbers.retry_after,
+            calls: counts.calls,
+            failures: counts.failures,
+            slow_calls: counts.slow_calls,
+            failure_rate: config.failure_rate.and(counts.failure_rate()),
+            slow_call_rate: config.slow_call_rate.and(counts.slow_call_rate()),
+            probes_in_flight: numbers.probes_out,
+            times_opened: numbers.times_opened,
+            next_isolation: numbers.next_isolation,
+        }
     }
 
     /// Whether the state is [`Closed`](CircuitState::Closed).
@@ -163,13 +241,13 @@ impl CircuitBreaker {
         self.state() == CircuitState::Closed
     }
 
-    /// Whether the state is [`Open`](CircuitState::Open).
+    /// Whether the state is [`Open`](CircuitState::Open), by the clock.
     #[must_use]
     pub fn is_open(&self) -> bool {
         self.state() == CircuitState::Open
     }
 
-    /// Whether the state is [`HalfOpen`](CircuitState::HalfOpen).
+    /// Whether the state is [`HalfOpen`](CircuitState::HalfOpen), by the clock.
     #[must_use]
     pub fn is_half_open(&self) -> bool {
         self.state() == CircuitState::HalfOpen
@@ -182,14 +260,44 @@ impl CircuitBreaker {
     }
 
     /// Closes the circuit and forgets all outcomes. Calls under way do not count any more. A shared circuit is closed
-    /// for everybody, also if a peer has opened it.
+    /// for everybody, also if a peer has opened it. The modes [`ObserveOnly`](CircuitMode::ObserveOnly) and
+    /// [`Disabled`](CircuitMode::Disabled) stay.
     pub fn reset(&self) {
         self.circuit.reset();
     }
 
-    /// Opens the circuit now, for the isolation duration, as a failure would.
+    /// Opens the circuit now, for the isolation duration, as failures would. An open circuit begins its isolation anew; one
+    /// that is held open until a reset stays so.
+    /// A shared circuit is opened for everybody, unless a peer has it open already.
+    pub fn trip(&self) {
+        self.circuit.trip();
+    }
+
+    /// Opens the circuit now and holds it open until [`reset`](Self::reset): there are no probes. A shared circuit is
+    /// held open for everybody, until anybody resets it. It puts an end to the modes
+    /// [`ObserveOnly`](CircuitMode::ObserveOnly) and [`Disabled`](CircuitMode::Disabled).
     pub fn force_open(&self) {
-        self.circuit.force_open();
+        self.circuit.set_mode(CircuitMode::ForcedOpen);
+    }
+
+    /// Sets whether the breaker acts on what it judges. [`ForcedOpen`](CircuitMode::ForcedOpen) is
+    /// [`force_open`](Self::force_open); to go from there to [`Normal`](CircuitMode::Normal) is [`reset`](Self::reset).
+    ///
+    /// The other modes are this breaker's own, also with a storage. They leave the state as it is. Calls that began while
+    /// the breaker was [`Disabled`](CircuitMode::Disabled) do not count.
+    ///
+    /// ```
+    /// use bulkman::{CircuitBreaker, CircuitBreakerConfig, CircuitMode};
+    ///
+    /// let breaker = CircuitBreaker::new("search", CircuitBreakerConfig::default().failure_threshold(1))?;
+    /// breaker.set_mode(CircuitMode::ObserveOnly);
+    /// let _ = breaker.call(|| Err::<(), _>("down"));
+    /// assert!(breaker.is_open()); // it judges, and tells its callbacks,
+    /// assert_eq!(breaker.call(|| Ok::<_, &str>(7)), Ok(7)); // and refuses nothing
+    /// # Ok::<(), bulkman::BuildError>(())
+    /// ```
+    pub fn set_mode(&self, mode: CircuitMode) {
+        self.circuit.set_mode(mode);
     }
 
     /// Waits until the storage has each change of state that was made so far, at the longest for `limit`; whether it
@@ -218,10 +326,28 @@ impl CircuitBreaker {
         self.circuit.is_current(ticket)
     }
 
-    /// The end of a call that had a ticket.
+    /// The state as calls feel it: closed where the breaker never refuses one.
+    pub(crate) fn enforced_state(&self) -> CircuitState {
+        self.circuit.enforced_state()
+    }
+
+    /// The end of a call that had a ticket, and of which no time is known.
     #[inline]
     pub(crate) fn settle(&self, ticket: Ticket, verdict: Verdict) {
-        self.circuit.settle(ticket, verdict);
+        self.circuit.settle(ticket, verdict, None);
+    }
+
+    /// The end of a call that had a ticket since `since`.
+    fn settle_since(&self, ticket: Ticket, verdict: Verdict, since: Instant) {
+        let ended = self.circuit.clock().now();
+        let time = ended.saturating_duration_since(since);
+        self.settle_run(ticket, verdict, Run { time, ended });
+    }
+
+    /// The end of a call that had a ticket and has run.
+    #[inline]
+    pub(crate) fn settle_run(&self, ticket: Ticket, verdict: Verdict, run: Run) {
+        self.circuit.settle(ticket, verdict, Some(run));
     }
 }
 
@@ -324,35 +450,41 @@ impl fmt::Debug for CircuitBreakerBuilder {
 pub struct CircuitPermit<'a> {
     breaker: &'a CircuitBreaker,
     ticket: Option<Ticket>,
+    /// When it was given out, if slow calls are looked for.
+    since: Option<Instant>,
 }
 
 impl CircuitPermit<'_> {
-    /// The call went well.
+    /// The call went well. If it took longer than [`slow_call_duration`](CircuitBreakerConfig::slow_call_duration), it
+    /// counts as slow.
+    #[inline]
     pub fn record_success(self) {
-        self.record(false);
+        self.record(Verdict::Success);
     }
 
     /// The call failed.
+    #[inline]
     pub fn record_failure(self) {
-        self.record(true);
+        self.record(Verdict::Failure);
     }
 
-    fn record(mut self, failed: bool) {
+    /// The call came to this. [`Ignored`](Verdict::Ignored) is the same as dropping the permit.
+    #[inline]
+    pub fn record(mut self, verdict: Verdict) {
         if let Some(ticket) = self.ticket.take() {
-            let verdict = if failed {
-                Verdict::Failure
-            } else {
-                Verdict::Success
-            };
-            self.breaker.settle(ticket, verdict);
+            match self.since {
+                Some(since) => self.breaker.settle_since(ticket, verdict, since),
+                None => self.breaker.settle(ticket, verdict),
+            }
         }
     }
 }
 
 impl Drop for CircuitPermit<'_> {
+    #[inline]
     fn drop(&mut self) {
         if let Some(ticket) = self.ticket.take() {
-            self.breaker.settle(ticket, Verdict::None);
+            self.breaker.settle(ticket, Verdict::Ignored);
         }
     }
 }
@@ -364,7 +496,9 @@ impl Drop for CircuitPermit<'_> {
 pub struct CircuitOpen {
     /// The breaker's name.
     pub name: Arc<str>,
-    /// How long the circuit stays open; zero while it is half-open and all its probes are out.
+    /// How long to wait until it is worth trying again; never zero. It is the rest of the isolation; while the circuit is
+    /// half-open and all its probes are out, the time that the oldest of them has left;
+    /// [`Duration::MAX`] if only a reset closes the circuit.
     pub retry_after: Duration,
 }
 

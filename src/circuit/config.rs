@@ -6,9 +6,10 @@ use crate::error::BuildError;
 
 /// When a circuit opens and how it closes again.
 ///
-/// By default the circuit opens after `failure_threshold` failures in a row. With
-/// [`failure_rate`](Self::failure_rate) it opens when the share of failures among the last outcomes
-/// gets too high instead.
+/// By default the circuit opens after [`failure_threshold`](Self::failure_threshold) failures in a row. With
+/// [`failure_rate`](Self::failure_rate) or [`failure_rate_over`](Self::failure_rate_over) it opens when too large a share
+/// of the calls fails. The order of the setters does not matter; of two calls of one setter the later holds, and
+/// the two rates are one setting.
 ///
 /// ```
 /// use bulkman::CircuitBreakerConfig;
@@ -20,25 +21,43 @@ use crate::error::BuildError;
 ///     .isolation_duration(Duration::from_secs(30));
 /// assert_eq!(in_a_row, CircuitBreakerConfig::default());
 ///
-/// // half of the last 20 outcomes, judged from the 10th on
+/// // half of the last 20 calls, judged from the 10th on
 /// let by_rate = CircuitBreakerConfig::default().failure_rate(0.5, 20).minimum_calls(10);
 /// assert!(by_rate.validate().is_ok());
+///
+/// // half of the calls of the last minute, if there are at least 10; a call of more than 2 s counts as failed
+/// let in_time = CircuitBreakerConfig::default()
+///     .failure_rate_over(0.5, Duration::from_secs(60))
+///     .minimum_calls(10)
+///     .slow_call_duration(Duration::from_secs(2));
+/// assert!(in_time.validate().is_ok());
 /// ```
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct CircuitBreakerConfig {
     /// Failures in a row that open the circuit. Not used when `failure_rate` is set.
     pub failure_threshold: usize,
+    /// The longest time between two failures of one run. Not used when `failure_rate` is set.
+    pub max_failure_gap: Duration,
     /// Successful probes that close a half-open circuit, and the most probes in flight at a time.
     pub success_threshold: usize,
-    /// How long an open circuit stays open before it lets probes through. Zero: at the next call.
+    /// How long an open circuit stays open before it lets probes through. Zero: no time at all.
     pub isolation_duration: Duration,
+    /// By how much the isolation grows from trip to trip. `None`: it does not.
+    pub isolation_backoff: Option<IsolationBackoff>,
+    /// How long a probe may take. `None`: the isolation duration, but at least a second.
+    pub probe_timeout: Option<Duration>,
     /// Open by share of failures instead: the share, greater than 0 and at most 1.
     pub failure_rate: Option<f64>,
-    /// How many of the last outcomes `failure_rate` looks at.
-    pub window: usize,
-    /// How many outcomes `failure_rate` wants to see before it judges; at most `window`.
-    pub minimum_calls: usize,
+    /// Which calls the rates look at.
+    pub window: CircuitWindow,
+    /// How many calls the rates want to see before they judge. `None`: the whole window, or 20 of a period.
+    pub minimum_calls: Option<usize>,
+    /// A call that ran for longer is slow. `None`: no call is.
+    pub slow_call_duration: Option<Duration>,
+    /// Slow calls are counted apart and open the circuit by their share, greater than 0 and at most 1. `None`: a slow
+    /// call counts as a failure.
+    pub slow_call_rate: Option<f64>,
     /// Whether a call that a bulkhead runs beyond its caller's limit is a failure, whatever it returns.
     pub timeouts_are_failures: bool,
     /// Whether a call that its handle cancelled while it ran, and that returned `Err`, counts neither as a failure nor as a
@@ -46,44 +65,108 @@ pub struct CircuitBreakerConfig {
     pub cancelled_calls_are_neutral: bool,
     /// Whether a bulkhead refuses the calls in its queue when the circuit opens.
     pub refuse_queued_when_open: bool,
+    /// The mode in which the breaker starts.
+    pub initial_mode: CircuitMode,
+}
+
+/// Which calls the rates of a circuit look at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CircuitWindow {
+    /// The last so many calls.
+    Calls(usize),
+    /// The calls of the last so long.
+    Time(Duration),
+}
+
+/// By how much the isolation of a circuit grows: see
+/// [`CircuitBreakerConfig::isolation_backoff`](CircuitBreakerConfig#method.isolation_backoff).
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct IsolationBackoff {
+    /// Each isolation is so many times as long as the one before; at least 1.
+    pub factor: f64,
+    /// The longest isolation; at least the first one.
+    pub max: Duration,
+}
+
+/// Whether a breaker acts on what it judges: see [`CircuitBreaker::set_mode`](crate::CircuitBreaker::set_mode).
+///
+/// | mode | calls | outcomes |
+/// |---|---|---|
+/// | `Normal` | pass while the state allows it | are judged |
+/// | `ObserveOnly` | pass | are judged; the state changes and is told as in `Normal` |
+/// | `Disabled` | pass | are not judged |
+/// | `ForcedOpen` | are refused | – |
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum CircuitMode {
+    /// The breaker does its work.
+    #[default]
+    Normal,
+    /// The breaker judges and tells, and never refuses a call. What it decides stays in this process.
+    ObserveOnly,
+    /// The breaker lets every call pass and judges none. Its state stays what it was.
+    Disabled,
+    /// The breaker refuses every call until [`reset`](crate::CircuitBreaker::reset). In a storage this holds for
+    /// everybody.
+    ForcedOpen,
 }
 
 impl Default for CircuitBreakerConfig {
     fn default() -> Self {
         Self {
             failure_threshold: 5,
+            max_failure_gap: Duration::from_secs(3600),
             success_threshold: 3,
             isolation_duration: Duration::from_secs(30),
+            isolation_backoff: None,
+            probe_timeout: None,
             failure_rate: None,
-            window: 100,
-            minimum_calls: 100,
+            window: CircuitWindow::Calls(100),
+            minimum_calls: None,
+            slow_call_duration: None,
+            slow_call_rate: None,
             timeouts_are_failures: true,
             cancelled_calls_are_neutral: true,
             refuse_queued_when_open: true,
+            initial_mode: CircuitMode::Normal,
         }
     }
 }
 
 impl CircuitBreakerConfig {
-    /// The largest `window`: each outcome in it takes a byte.
+    /// The largest window of calls. Each call in it takes two bytes.
     pub const MAX_WINDOW: usize = 1 << 20;
 
-    /// Sets how many failures in a row open the circuit. Default 5, at least 1.
+    /// How many calls a rate over a period wants to see by default.
+    const MINIMUM_IN_A_PERIOD: usize = 20;
+
+    /// Sets how many failures in a row open the circuit. Default 5, at least 1. A success ends the run; an ignored error
+    /// does not. A failure that comes more than [`max_failure_gap`](Self::max_failure_gap) after the one before begins a
+    /// new run.
     #[must_use]
     pub fn failure_threshold(mut self, failures: usize) -> Self {
         self.failure_threshold = failures;
         self
     }
 
-    /// Sets how many successful probes close a half-open circuit; also how many may be in flight at
-    /// the same time. Default 3, at least 1.
+    /// Sets the longest time between two failures of one run, so that failures days apart do not add up. Default one
+    /// hour, greater than zero. [`Duration::MAX`] lets them add up however far apart they are.
+    #[must_use]
+    pub fn max_failure_gap(mut self, gap: Duration) -> Self {
+        self.max_failure_gap = gap;
+        self
+    }
+
+    /// Sets how many successful probes close a half-open circuit. Default 3, at least 1. At most so many probes are in
+    /// flight at a time, and never more than 65,536.
     #[must_use]
     pub fn success_threshold(mut self, successes: usize) -> Self {
         self.success_threshold = successes;
         self
     }
 
-    /// Sets how long the circuit stays open. Default 30 s. Zero lets the next call probe; a duration
+    /// Sets how long the circuit stays open. Default 30 s. With zero it is half-open at once; a duration
     /// beyond what the clock can hold means until [`reset`](crate::CircuitBreaker::reset).
     #[must_use]
     pub fn isolation_duration(mut self, duration: Duration) -> Self {
@@ -91,22 +174,61 @@ impl CircuitBreakerConfig {
         self
     }
 
-    /// Opens the circuit when at least `rate` (0 < rate <= 1) of the last `window` outcomes failed,
-    /// instead of counting failures in a row. Judged once `window` outcomes are there, or earlier
-    /// with [`minimum_calls`](Self::minimum_calls).
+    /// Lets the isolation grow: each is `factor` times as long as the one before, up to `max`. Default: all are as long
+    /// as [`isolation_duration`](Self::isolation_duration). `factor` is at least 1, `max` at least the isolation duration.
+    ///
+    /// A trip counts whether a probe failed or the closed circuit opened again. The isolation is back at the start once
+    /// the circuit has stayed closed for as long as the last isolation was: a dependency that comes back only for a
+    /// moment is given more time, and one that has recovered begins anew. [`reset`](crate::CircuitBreaker::reset) goes
+    /// back to the start at once. An opening by a peer of a shared circuit counts as a trip and lasts as long as the peer
+    /// says.
     #[must_use]
-    pub fn failure_rate(mut self, rate: f64, window: usize) -> Self {
-        self.failure_rate = Some(rate);
-        self.window = window;
-        self.minimum_calls = window;
+    pub fn isolation_backoff(mut self, factor: f64, max: Duration) -> Self {
+        self.isolation_backoff = Some(IsolationBackoff { factor, max });
         self
     }
 
-    /// Sets how many outcomes [`failure_rate`](Self::failure_rate) wants to see before it judges.
-    /// Call it after `failure_rate`, which sets it to the whole window.
+    /// Sets how long a probe may take, from the moment at which the circuit lets it pass; in a bulkhead the time in the
+    /// queue is part of it. A probe that takes longer counts as failed: the circuit is open again, and what the probe
+    /// comes to in the end does not count.
+    ///
+    /// Default: the isolation duration, but at least a second. Greater than zero; a duration beyond what the clock can
+    /// hold means no limit.
+    #[must_use]
+    pub fn probe_timeout(mut self, limit: Duration) -> Self {
+        self.probe_timeout = Some(limit);
+        self
+    }
+
+    /// Opens the circuit when at least `rate` (0 < rate <= 1) of the last `window` calls failed,
+    /// instead of counting failures in a row. Judged after each call, from the moment at which there are `window` calls,
+    /// or [`minimum_calls`](Self::minimum_calls). Ignored errors are no calls. At most
+    /// [`MAX_WINDOW`](Self::MAX_WINDOW) calls.
+    #[must_use]
+    pub fn failure_rate(mut self, rate: f64, window: usize) -> Self {
+        self.failure_rate = Some(rate);
+        self.window = CircuitWindow::Calls(window);
+        self
+    }
+
+    /// Opens the circuit when at least `rate` (0 < rate <= 1) of the calls of the last `period` failed, instead of
+    /// counting failures in a row. Judged after each call, if there are 20 calls in the period, or
+    /// [`minimum_calls`](Self::minimum_calls). Ignored errors are no calls. At least a millisecond.
+    ///
+    /// The period moves on by tenths: a call is forgotten between nine tenths of the period and the whole period after
+    /// it. The window takes the same memory however many calls there are.
+    #[must_use]
+    pub fn failure_rate_over(mut self, rate: f64, period: Duration) -> Self {
+        self.failure_rate = Some(rate);
+        self.window = CircuitWindow::Time(period);
+        self
+    }
+
+    /// Sets how many calls the rates want to see before they judge. Default: the whole window of calls, or 20 of a
+    /// period. At least 1, at most the window. Not used for failures in a row.
     #[must_use]
     pub fn minimum_calls(mut self, calls: usize) -> Self {
-        self.minimum_calls = calls;
+        self.minimum_calls = Some(calls);
         self
     }
 
@@ -152,53 +274,157 @@ impl CircuitBreakerConfig {
         self
     }
 
+    /// Lets a call that ran for longer than `limit` count as failed, also if it returned `Ok`; but not if its error is
+    /// ignored. Default: no call is slow. Greater than zero. The time is that of the task itself, without the time in the
+    /// queue; for a [`CircuitPermit`](crate::CircuitPermit) it is the time for which it was held.
+    ///
+    /// With [`slow_call_rate`](Self::slow_call_rate) slow calls are counted apart instead.
+    #[must_use]
+    pub fn slow_call_duration(mut self, limit: Duration) -> Self {
+        self.slow_call_duration = Some(limit);
+        self
+    }
+
+    /// Counts slow calls apart from failures, and opens the circuit when at least `rate` (0 < rate <= 1) of the calls
+    /// in the window were slow. A call may be both slow and failed. Needs a
+    /// [`slow_call_duration`](Self::slow_call_duration), and a window: [`failure_rate`](Self::failure_rate) or
+    /// [`failure_rate_over`](Self::failure_rate_over).
+    ///
+    /// In a half-open circuit a slow probe that succeeds counts as a success. When there are enough of them and at least
+    /// this share was slow, the circuit opens again instead of closing.
+    #[must_use]
+    pub fn slow_call_rate(mut self, rate: f64) -> Self {
+        self.slow_call_rate = Some(rate);
+        self
+    }
+
+    /// Sets the mode in which the breaker starts. Default [`CircuitMode::Normal`]. To start
+    /// [`ForcedOpen`](CircuitMode::ForcedOpen) is not told as a change; with a storage it opens the circuit for
+    /// everybody.
+    #[must_use]
+    pub fn initial_mode(mut self, mode: CircuitMode) -> Self {
+        self.initial_mode = mode;
+        self
+    }
+
+    /// From how many calls on the rates judge.
+    pub(crate) fn calls_to_judge(&self) -> usize {
+        match (self.minimum_calls, self.window) {
+            (Some(calls), _) | (None, CircuitWindow::Calls(calls)) => calls,
+            (None, CircuitWindow::Time(_)) => Self::MINIMUM_IN_A_PERIOD,
+        }
+    }
+
+    /// How long a probe may take.
+    pub(crate) fn probe_limit(&self) -> Duration {
+        self.probe_timeout
+            .unwrap_or_else(|| self.isolation_duration.max(Duration::from_secs(1)))
+    }
+
     /// Checks every value.
     ///
     /// # Errors
     ///
-    /// [`BuildError::InvalidValue`] for a threshold, window or minimum of zero, a minimum above the
-    /// window, a window above [`MAX_WINDOW`](Self::MAX_WINDOW), or a rate outside (0, 1].
+    /// [`BuildError::InvalidValue`] names the first field that is out of range: a threshold, window or minimum of zero, a
+    /// minimum above the window, a window above [`MAX_WINDOW`](Self::MAX_WINDOW) or of less than a millisecond, a rate
+    /// outside (0, 1], a `slow_call_rate` without a `slow_call_duration` or without a `failure_rate`, a duration of zero
+    /// (but for the isolation), a backoff factor below 1 or not finite, a longest isolation below the first.
     pub fn validate(&self) -> Result<(), BuildError> {
-        const AT_LEAST_1: &str = "must be at least 1";
-        BuildError::check(
-            self.failure_threshold >= 1,
-            "failure_threshold",
-            self.failure_threshold,
-            AT_LEAST_1,
-        )?;
-        BuildError::check(
-            self.success_threshold >= 1,
-            "success_threshold",
-            self.success_threshold,
-            AT_LEAST_1,
-        )?;
-        if let Some(rate) = self.failure_rate {
+        at_least_1("failure_threshold", self.failure_threshold)?;
+        greater_than_zero("max_failure_gap", Some(self.max_failure_gap))?;
+        at_least_1("success_threshold", self.success_threshold)?;
+        if let Some(backoff) = self.isolation_backoff {
             BuildError::check(
-                rate > 0.0 && rate <= 1.0,
-                "failure_rate",
+                backoff.factor >= 1.0 && backoff.factor.is_finite(),
+                "isolation_backoff",
+                format_args!("a factor of {}", backoff.factor),
+                "must have a finite factor of at least 1",
+            )?;
+            BuildError::check(
+                backoff.max >= self.isolation_duration,
+                "isolation_backoff",
+                format_args!("at most {:?}", backoff.max),
+                "must allow at least the isolation_duration",
+            )?;
+        }
+        greater_than_zero("probe_timeout", self.probe_timeout)?;
+        greater_than_zero("slow_call_duration", self.slow_call_duration)?;
+        if self.failure_rate.is_some() {
+            self.validate_window()?;
+        }
+        if let Some(rate) = self.slow_call_rate {
+            check_rate("slow_call_rate", rate)?;
+            BuildError::check(
+                self.slow_call_duration.is_some(),
+                "slow_call_rate",
                 rate,
-                "must be greater than 0 and at most 1",
-            )?;
-            BuildError::check(self.window >= 1, "window", self.window, AT_LEAST_1)?;
-            BuildError::check(
-                self.window <= Self::MAX_WINDOW,
-                "window",
-                self.window,
-                "must be at most 1048576",
+                "must have a slow_call_duration beside it",
             )?;
             BuildError::check(
-                self.minimum_calls >= 1,
-                "minimum_calls",
-                self.minimum_calls,
-                AT_LEAST_1,
-            )?;
-            BuildError::check(
-                self.minimum_calls <= self.window,
-                "minimum_calls",
-                self.minimum_calls,
-                "must be at most the window",
+                self.failure_rate.is_some(),
+                "slow_call_rate",
+                rate,
+                "must have a failure_rate beside it, for its window",
             )?;
         }
         Ok(())
     }
+
+    fn validate_window(&self) -> Result<(), BuildError> {
+        if let Some(rate) = self.failure_rate {
+            check_rate("failure_rate", rate)?;
+        }
+        match self.window {
+            CircuitWindow::Calls(calls) => {
+                at_least_1("window", calls)?;
+                BuildError::check(
+                    calls <= Self::MAX_WINDOW,
+                    "window",
+                    calls,
+                    "must be at most 1048576",
+                )?;
+            }
+            CircuitWindow::Time(period) => BuildError::check(
+                period >= Duration::from_millis(1),
+                "window",
+                format_args!("{period:?}"),
+                "must be at least a millisecond",
+            )?,
+        }
+        let Some(minimum) = self.minimum_calls else {
+            return Ok(());
+        };
+        at_least_1("minimum_calls", minimum)?;
+        match self.window {
+            CircuitWindow::Calls(calls) => BuildError::check(
+                minimum <= calls,
+                "minimum_calls",
+                minimum,
+                "must be at most the window",
+            ),
+            CircuitWindow::Time(_) => Ok(()),
+        }
+    }
+}
+
+fn at_least_1(field: &'static str, value: usize) -> Result<(), BuildError> {
+    BuildError::check(value >= 1, field, value, "must be at least 1")
+}
+
+fn greater_than_zero(field: &'static str, value: Option<Duration>) -> Result<(), BuildError> {
+    BuildError::check(
+        value != Some(Duration::ZERO),
+        field,
+        format_args!("{:?}", Duration::ZERO),
+        "must be greater than zero",
+    )
+}
+
+fn check_rate(field: &'static str, rate: f64) -> Result<(), BuildError> {
+    BuildError::check(
+        rate > 0.0 && rate <= 1.0,
+        field,
+        rate,
+        "must be greater than 0 and at most 1",
+    )
 }

@@ -1,21 +1,19 @@
 //! The machine behind a lock, and a hint in front of the lock.
 //!
-//! The hint is one word, generation and kind, rewritten under the lock after every event. With it the common cases take
-//! no lock: a call through a closed circuit, a success that changes nothing, and every refusal. So a refused caller
-//! never waits for a thread that settles a call.
+//! The hint is one word: generation, mode and kind. It is rewritten under the lock after every event. With it the common
+//! cases take no lock: a call through a closed circuit, a success that changes nothing, and every refusal. So a refused
+//! caller never waits for a thread that settles a call.
 
-use std::num::NonZeroU64;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::config::CircuitBreakerConfig;
+use super::config::{CircuitBreakerConfig, CircuitMode, CircuitWindow};
 use super::machine::{
-    Admit, Adopted, CircuitChange, CircuitState, HalfOpening, Machine, Snapshot, Ticket,
-    Transition, Verdict,
+    Admit, Adopted, CircuitChange, CircuitState, HalfOpening, Machine, Numbers, Snapshot, Ticket,
+    Transition, UNLIMITED_PROBES, Verdict, until_retry,
 };
 use super::signal::Signal;
 use crate::clock::Clock;
-
 use crate::panic::{contain, note};
 use crate::sync::{AtomicU64, Mutex, Ordering};
 
@@ -23,12 +21,17 @@ pub(crate) struct Circuit {
     name: Arc<str>,
     clock: Clock,
     machine: Mutex<Machine>,
-    /// `generation << 3 | kind`.
+    /// `generation << 4 | is observing << 3 | kind`.
     hint: AtomicU64,
-    /// When the last opening ends, in nanoseconds since `epoch`; `u64::MAX`: never. Written before a
-    /// hint that says open.
-    open_until: AtomicU64,
+    /// Until when the state that refuses calls refuses all of them: in nanoseconds since `epoch`, or `FOR_EVER` or
+    /// `UNLIMITED`. Written before a hint that says `OPEN` or `HALF_OPEN_FULL`.
+    refuses_until: AtomicU64,
     epoch: Instant,
+    config: CircuitBreakerConfig,
+    /// A closed circuit wants to know when a success came.
+    is_timed: bool,
+    /// How long an isolation is over before a call may end it.
+    grace: Duration,
     on_change: Vec<ChangeCallback>,
     /// Raised with each new generation that the synchronizer has not made itself.
     signal: Option<Arc<Signal>>,
@@ -38,16 +41,18 @@ pub(crate) struct Circuit {
 
 pub(crate) type ChangeCallback = Box<dyn Fn(&CircuitChange) + Send + Sync>;
 
-/// What can be said without the lock.
-enum Glance {
-    Pass(Ticket),
-    Refuse(Duration),
-    /// The machine decides, at this time.
-    Ask(Instant),
+/// How long a call ran, and when it ended.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Run {
+    pub(crate) time: Duration,
+    pub(crate) ended: Instant,
 }
 
-const KIND_BITS: u32 = 3;
-const KIND: u64 = (1 << KIND_BITS) - 1;
+const GENERATION_SHIFT: u32 = 4;
+const KIND: u64 = 0b0111;
+/// Calls that the circuit would refuse pass all the same.
+const OBSERVING: u64 = 0b1000;
+
 /// Closed, and a success would change nothing.
 const SPOTLESS: u64 = 0;
 const CLOSED: u64 = 1;
@@ -55,12 +60,27 @@ const OPEN: u64 = 2;
 const HALF_OPEN: u64 = 3;
 /// Half-open, and all probes are out.
 const HALF_OPEN_FULL: u64 = 4;
+/// Every call passes, and no outcome counts.
+const DISABLED: u64 = 5;
+
+/// Open until it is reset.
+const FOR_EVER: u64 = u64::MAX;
+/// Half-open, all probes are out, and there is no limit for them.
+const UNLIMITED: u64 = u64::MAX - 1;
+
+/// What the hint says to a call that asks.
+enum Glance {
+    Pass(Ticket),
+    Refuse(Duration),
+    /// Only the machine can say. It is this time now.
+    Ask(Instant),
+}
 
 impl Circuit {
-    /// `rules` must have been validated.
+    /// `config` must have been validated.
     pub(crate) fn new(
         name: Arc<str>,
-        rules: CircuitBreakerConfig,
+        config: CircuitBreakerConfig,
         clock: Clock,
         on_change: Vec<ChangeCallback>,
         signal: Option<Arc<Signal>>,
@@ -70,14 +90,18 @@ impl Circuit {
         } else {
             HalfOpening::ByCall
         };
-        let machine = Machine::new(rules, half_opening);
+        let epoch = clock.now();
+        let machine = Machine::new(config.clone(), half_opening, epoch);
         Self {
             name,
-            epoch: clock.now(),
+            epoch,
             clock,
             hint: AtomicU64::new(hint(&machine)),
+            refuses_until: AtomicU64::new(FOR_EVER),
+            is_timed: matches!(config.window, CircuitWindow::Time(_)),
+            config,
+            grace: half_opening.grace(),
             machine: Mutex::new(machine),
-            open_until: AtomicU64::new(0),
             on_change,
             signal,
             settled: AtomicU64::new(0),
@@ -92,111 +116,164 @@ impl Circuit {
         &self.clock
     }
 
+    pub(crate) fn config(&self) -> &CircuitBreakerConfig {
+        &self.config
+    }
+
+    /// The time now, where the length of a call counts.
+    #[inline]
+    pub(crate) fn time_if_measured(&self) -> Option<Instant> {
+        self.config.slow_call_duration.map(|_| self.clock.now())
+    }
+
+    /// The state by the clock. It moves nothing: callers of this expect no callback.
     pub(crate) fn state(&self) -> CircuitState {
         match self.hint.load(Ordering::Acquire) & KIND {
             SPOTLESS | CLOSED => CircuitState::Closed,
-            OPEN => CircuitState::Open,
-            _ => CircuitState::HalfOpen,
+            _ => {
+                let now = self.clock.now();
+                self.machine.lock().state_at(now)
+            }
+        }
+    }
+
+    /// The state as calls feel it: closed where the breaker never refuses one.
+    pub(crate) fn enforced_state(&self) -> CircuitState {
+        let hint = self.hint.load(Ordering::Acquire);
+        if hint & OBSERVING != 0 || hint & KIND == DISABLED {
+            CircuitState::Closed
+        } else {
+            self.state()
+        }
+    }
+
+    pub(crate) fn mode(&self) -> CircuitMode {
+        self.machine.lock().mode()
+    }
+
+    pub(crate) fn set_mode(&self, mode: CircuitMode) {
+        let now = self.clock.now();
+        self.with_machine(|machine| machine.set_mode(mode, now));
+        // Also without a new generation: what happens by the clock depends on the mode.
+        if let Some(signal) = &self.signal {
+            signal.raise();
         }
     }
 
     pub(crate) fn reset(&self) {
-        self.with_machine(Machine::reset);
-    }
-
-    pub(crate) fn force_open(&self) {
         let now = self.clock.now();
-        self.with_machine(|machine| machine.open(now));
+        self.with_machine(|machine| machine.reset(now));
     }
 
-    /// What the hint says about a call that asks now. Takes nothing.
-    fn glance(&self) -> Glance {
-        // ORDERING: Acquire, pairs with the store in `with_machine`.
+    pub(crate) fn trip(&self) {
+        let now = self.clock.now();
+        self.with_machine(|machine| machine.trip(now));
+    }
+
+    /// The numbers, with the state and the mode of the same moment.
+    pub(crate) fn numbers(&self) -> (CircuitState, CircuitMode, Numbers) {
+        let now = self.clock.now();
+        let machine = self.machine.lock();
+        (machine.state_at(now), machine.mode(), machine.numbers(now))
+    }
+
+    /// A ticket, or how long the caller is to wait.
+    pub(crate) fn admit(&self) -> Result<Ticket, Duration> {
+        // ORDERING: Acquire, pairs with the store in `change`.
         let hint = self.hint.load(Ordering::Acquire);
-        let kind = hint & KIND;
-        match (kind, NonZeroU64::new(hint >> KIND_BITS)) {
-            (SPOTLESS | CLOSED, Some(generation)) => Glance::Pass(Ticket(generation)),
-            (HALF_OPEN_FULL, _) => Glance::Refuse(Duration::ZERO),
-            (OPEN, _) => {
+        let now = match self.glance(hint) {
+            Glance::Pass(ticket) => return Ok(ticket),
+            Glance::Refuse(_) if hint & OBSERVING != 0 => return Ok(Ticket::UNCOUNTED),
+            Glance::Refuse(retry_after) => return Err(retry_after),
+            Glance::Ask(now) => now,
+        };
+        match self.with_machine(|machine| machine.admit(now)) {
+            Admit::Pass(ticket) => Ok(ticket),
+            Admit::Refuse { retry_after } => Err(retry_after),
+        }
+    }
+
+    /// What can be said without the lock.
+    #[inline]
+    fn glance(&self, hint: u64) -> Glance {
+        match hint & KIND {
+            SPOTLESS | CLOSED => Glance::Pass(Ticket::new(hint >> GENERATION_SHIFT)),
+            DISABLED => Glance::Pass(Ticket::UNCOUNTED),
+            kind @ (OPEN | HALF_OPEN_FULL) => {
                 let now = self.clock.now();
-                let until = self.open_until.load(Ordering::Acquire);
+                // ORDERING: Acquire. It is at least as new as the hint; a newer one belongs to a newer refusal.
+                let until = self.refuses_until.load(Ordering::Acquire);
                 let passed = self.nanos(now);
-                if passed >= until {
-                    Glance::Ask(now)
-                } else if until == u64::MAX {
-                    Glance::Refuse(Duration::MAX)
-                } else {
-                    Glance::Refuse(Duration::from_nanos(until - passed))
+                match until.checked_sub(passed) {
+                    None | Some(0) => Glance::Ask(now),
+                    _ if until == FOR_EVER => Glance::Refuse(Duration::MAX),
+                    _ if until == UNLIMITED => Glance::Refuse(UNLIMITED_PROBES),
+                    Some(left) if kind == OPEN => {
+                        Glance::Refuse(until_retry(Duration::from_nanos(left), self.grace))
+                    }
+                    Some(left) => Glance::Refuse(Duration::from_nanos(left)),
                 }
             }
             _ => Glance::Ask(self.clock.now()),
         }
     }
 
-    /// A ticket, or how long the circuit stays open.
-    pub(crate) fn admit(&self) -> Result<Ticket, Duration> {
-        match self.glance() {
-            Glance::Pass(ticket) => Ok(ticket),
-            Glance::Refuse(retry_after) => Err(retry_after),
-            Glance::Ask(now) => match self.with_machine_and(|machine| machine.admit(now)) {
-                Admit::Pass(ticket) => Ok(ticket),
-                Admit::Refuse { retry_after } => Err(retry_after),
-            },
-        }
-    }
-
     /// How long a call that asked now would certainly be refused for. Takes nothing, no lock either.
+    #[inline]
     pub(crate) fn refusal(&self) -> Option<Duration> {
-        match self.glance() {
-            Glance::Refuse(retry_after) => Some(retry_after),
-            Glance::Pass(_) | Glance::Ask(_) => None,
+        // ORDERING: Acquire, as in `admit`.
+        let hint = self.hint.load(Ordering::Acquire);
+        match self.glance(hint) {
+            Glance::Refuse(retry_after) if hint & OBSERVING == 0 => Some(retry_after),
+            _ => None,
         }
     }
 
     /// Whether the circuit is still in the generation of this ticket.
     pub(crate) fn is_current(&self, ticket: Ticket) -> bool {
-        self.generation() == ticket.0.get()
+        self.generation() == ticket.generation()
     }
 
-    /// The end of a call that had a ticket.
-    pub(crate) fn settle(&self, ticket: Ticket, verdict: Verdict) {
+    /// The end of a call that had a ticket. Without a `run` the call is not slow, and the clock is read if need be.
+    pub(crate) fn settle(&self, ticket: Ticket, verdict: Verdict, run: Option<Run>) {
         let hint = self.hint.load(Ordering::Acquire);
-        let changes_nothing = hint >> KIND_BITS != ticket.0.get()
-            || match verdict {
-                Verdict::Success => hint & KIND == SPOTLESS,
-                Verdict::Failure => false,
-                Verdict::None => matches!(hint & KIND, SPOTLESS | CLOSED),
-            };
+        if hint >> GENERATION_SHIFT != ticket.generation() {
+            return;
+        }
+        let slow = match (self.config.slow_call_duration, run) {
+            (Some(limit), Some(run)) => run.time > limit,
+            _ => false,
+        };
+        let changes_nothing = match (verdict, hint & KIND) {
+            (Verdict::Success, SPOTLESS) => !slow,
+            (Verdict::Ignored, SPOTLESS | CLOSED) => true,
+            _ => false,
+        };
         if changes_nothing {
             return;
         }
-        let now = self.now_for(verdict);
-        self.with_machine(|machine| machine.settle(ticket, verdict, now));
+        let now = match run {
+            Some(run) => run.ended,
+            // The machine looks at the generation again, so it is still closed if it counts this.
+            None if (verdict, hint & KIND) == (Verdict::Success, CLOSED) && !self.is_timed => {
+                self.epoch
+            }
+            None => self.clock.now(),
+        };
+        self.with_machine(|machine| machine.settle(ticket, verdict, slow, now));
     }
 
     pub(crate) fn observe(&self, verdict: Verdict) {
-        if verdict == Verdict::Success && self.hint.load(Ordering::Acquire) & KIND == SPOTLESS {
+        if verdict == Verdict::Success && self.is_spotless() {
             return;
         }
-        let now = self.now_for(verdict);
+        let now = self.clock.now();
         self.with_machine(|machine| machine.observe(verdict, now));
-    }
-
-    /// Only a failure needs the time: it may open the circuit.
-    fn now_for(&self, verdict: Verdict) -> Instant {
-        match verdict {
-            Verdict::Failure => self.clock.now(),
-            Verdict::Success | Verdict::None => self.epoch,
-        }
-    }
-
-    fn with_machine(&self, event: impl FnOnce(&mut Machine) -> Option<Transition>) {
-        self.with_machine_and(|machine| ((), event(machine)));
     }
 
     /// Grows with each transition.
     pub(crate) fn generation(&self) -> u64 {
-        self.hint.load(Ordering::Acquire) >> KIND_BITS
+        self.hint.load(Ordering::Acquire) >> GENERATION_SHIFT
     }
 
     pub(crate) fn settled(&self) -> u64 {
@@ -213,9 +290,9 @@ impl Circuit {
         self.settled() == self.generation()
     }
 
-    /// When the synchronizer has to end the isolation; `None`: not open, or open for ever.
-    pub(crate) fn isolated_until(&self) -> Option<Instant> {
-        self.machine.lock().open_until().flatten()
+    /// When the synchronizer has to look by the clock: an isolation is over, or a probe has timed out.
+    pub(crate) fn next_look(&self) -> Option<Instant> {
+        self.machine.lock().next_look()
     }
 
     /// The longest isolation that this circuit gives itself.
@@ -223,9 +300,17 @@ impl Circuit {
         self.machine.lock().longest_isolation()
     }
 
-    /// Open, and the isolation is over.
+    /// Open, and the isolation is over. A probe that has timed out opens the circuit first.
     pub(crate) fn is_due(&self) -> bool {
-        self.state() == CircuitState::Open && self.machine.lock().is_due(self.clock.now())
+        let kind = self.hint.load(Ordering::Acquire) & KIND;
+        if matches!(kind, SPOTLESS | CLOSED | DISABLED) {
+            return false;
+        }
+        let now = self.clock.now();
+        if kind != OPEN {
+            self.with_machine(|machine| machine.time_out_probe(now));
+        }
+        self.machine.lock().is_due(now)
     }
 
     /// Closed, and without an outcome worth telling.
@@ -246,80 +331,82 @@ impl Circuit {
 
     /// The generation after it has gone from open to half-open; `None` if it has moved on since `generation`.
     pub(crate) fn half_open(&self, generation: u64) -> Option<u64> {
-        self.at(generation, Machine::half_open)
+        let now = self.clock.now();
+        self.at(generation, |machine| machine.half_open(now))
     }
 
     /// Goes on with the outcomes of an earlier process, if there are none of this one yet.
     pub(crate) fn restore(&self, outcomes: &[bool], generation: u64) {
+        let now = self.clock.now();
         self.at(generation, |machine| {
             if machine.snapshot().outcomes.is_empty() {
-                machine.restore(outcomes);
+                machine.restore(outcomes, now);
             }
-            None
         });
     }
 
     /// A change that the synchronizer makes.
-    fn at(
-        &self,
-        generation: u64,
-        event: impl FnOnce(&mut Machine) -> Option<Transition>,
-    ) -> Option<u64> {
+    fn at(&self, generation: u64, event: impl FnOnce(&mut Machine)) -> Option<u64> {
         let event = |machine: &mut Machine| {
             if machine.generation() != generation {
-                return (None, None);
+                return None;
             }
-            let transition = event(machine);
-            (Some(machine.generation()), transition)
+            event(machine);
+            Some(machine.generation())
         };
         self.change(event, None)
     }
 
-    fn with_machine_and<R>(
-        &self,
-        event: impl FnOnce(&mut Machine) -> (R, Option<Transition>),
-    ) -> R {
+    fn with_machine<R>(&self, event: impl FnOnce(&mut Machine) -> R) -> R {
         self.change(event, self.signal.as_deref())
     }
 
     /// The one place that changes the machine: event, hint, unlock, then the signal and the callbacks.
-    fn change<R>(
-        &self,
-        event: impl FnOnce(&mut Machine) -> (R, Option<Transition>),
-        signal: Option<&Signal>,
-    ) -> R {
-        let (answer, transition, has_moved) = {
+    fn change<R>(&self, event: impl FnOnce(&mut Machine) -> R, signal: Option<&Signal>) -> R {
+        let (answer, untold, has_moved) = {
             let mut machine = self.machine.lock();
             let before = machine.generation();
-            let (answer, transition) = event(&mut machine);
-            if let Some(until) = machine.open_until() {
-                let nanos = until.map_or(u64::MAX, |until| self.nanos(until));
-                self.open_until.store(nanos, Ordering::Release);
+            let answer = event(&mut machine);
+            if let Some(until) = machine.refuses_until() {
+                let nanos = match (until, machine.state()) {
+                    (Some(until), _) => self.nanos(until),
+                    (None, CircuitState::Open) => FOR_EVER,
+                    (None, _) => UNLIMITED,
+                };
+                self.refuses_until.store(nanos, Ordering::Release);
             }
-            // ORDERING: Release, so that a reader that sees "open" also sees until when.
+            // ORDERING: Release, so that a reader that sees a refusal also sees until when.
             self.hint.store(hint(&machine), Ordering::Release);
-            (answer, transition, machine.generation() != before)
+            let has_moved = machine.generation() != before;
+            (answer, machine.take_untold(), has_moved)
         };
         // Also without a transition: a reset of a closed circuit closes it for peers that have it open.
         if let (true, Some(signal)) = (has_moved, signal) {
             signal.raise();
         }
-        if let Some((from, to, sequence)) = transition {
-            self.tell(from, to, sequence);
+        for transition in untold {
+            self.tell(transition);
         }
         answer
     }
 
-    fn tell(&self, from: CircuitState, to: CircuitState, sequence: u64) {
+    fn tell(&self, transition: Transition) {
+        let Transition {
+            from,
+            to,
+            reason,
+            sequence,
+        } = transition;
         let name = &self.name;
         note(|| match to {
-            CircuitState::Open => log::warn!("circuit `{name}` is open, it was {from}"),
-            _ => log::info!("circuit `{name}` is {to}, it was {from}"),
+            CircuitState::Open => log::warn!("circuit `{name}` is open, it was {from}: {reason}"),
+            _ => log::info!("circuit `{name}` is {to}, it was {from}: {reason}"),
         });
         let change = CircuitChange {
             name: Arc::clone(name),
             from,
             to,
+            reason,
             sequence,
         };
         for callback in &self.on_change {
@@ -329,18 +416,21 @@ impl Circuit {
 
     fn nanos(&self, at: Instant) -> u64 {
         let since = at.saturating_duration_since(self.epoch).as_nanos();
-        u64::try_from(since).unwrap_or(u64::MAX)
+        u64::try_from(since).unwrap_or(FOR_EVER)
     }
 }
 
 /// What may be known of the machine without its lock.
+#[inline]
 fn hint(machine: &Machine) -> u64 {
     let kind = match machine.state() {
+        _ if machine.is_disabled() => DISABLED,
         CircuitState::Closed if machine.is_spotless() => SPOTLESS,
         CircuitState::Closed => CLOSED,
         CircuitState::Open => OPEN,
         CircuitState::HalfOpen if machine.is_probing_at_the_limit() => HALF_OPEN_FULL,
         CircuitState::HalfOpen => HALF_OPEN,
     };
-    machine.generation() << KIND_BITS | kind
+    let observing = if machine.is_observing() { OBSERVING } else { 0 };
+    machine.generation() << GENERATION_SHIFT | observing | kind
 }

@@ -349,7 +349,11 @@ impl Member {
 
     pub(super) fn write_state(&mut self, storage: &dyn CircuitStorage) -> Result<(), StorageError> {
         let snapshot = self.circuit.snapshot();
-        let guard = if snapshot.reset {
+        if snapshot.is_private && !snapshot.by_hand {
+            self.circuit.settle_generation(snapshot.generation);
+            return Ok(());
+        }
+        let guard = if snapshot.by_hand {
             WriteGuard::Always
         } else {
             self.guard()
@@ -402,6 +406,9 @@ impl Member {
             return Ok(());
         }
         let snapshot = self.circuit.snapshot();
+        if snapshot.is_private {
+            return Ok(());
+        }
         // Settled, so that the row, as far as is known, is in the same state.
         if snapshot.generation != self.circuit.settled() || snapshot.outcomes == self.told {
             return Ok(());

@@ -21,7 +21,7 @@ use super::members::CircuitSync;
 /// let config = BulkheadConfig::new("payments").circuit_breaker(CircuitBreakerConfig::default());
 /// let one = Bulkhead::builder(config.clone()).circuit_storage(storage.clone()).build()?;
 /// let two = Bulkhead::builder(config).circuit_storage(storage).build()?;
-/// one.circuit_breaker().unwrap().force_open();
+/// one.circuit_breaker().unwrap().trip();
 /// # one.circuit_breaker().unwrap().flush(std::time::Duration::from_secs(10));
 /// # while !two.circuit_breaker().unwrap().is_open() { std::thread::yield_now(); }
 /// // soon, `two` is open as well
@@ -284,7 +284,8 @@ pub enum WriteGuard {
         /// has waited for the end of that isolation by its monotonic clock, or the row is an older one.
         except: Option<u64>,
     },
-    /// Nothing: the write of a [`reset`](crate::CircuitBreaker::reset) by hand is always applied.
+    /// Nothing: what was done by hand ([`reset`](crate::CircuitBreaker::reset),
+    /// [`force_open`](crate::CircuitBreaker::force_open)) is always applied.
     Always,
 }
 

@@ -184,7 +184,7 @@ impl Synchronizer {
         self.circuits
             .iter()
             .filter_map(|member| {
-                let until = member.circuit().isolated_until()?;
+                let until = member.circuit().next_look()?;
                 let look_at = member.circuit().clock().look_at(until);
                 // The storage was asked just now and has not ended it: asking again at once is of no use.
                 Some(if member.is_over() {

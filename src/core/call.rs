@@ -9,8 +9,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::call_options::CallOptions;
-use super::failure::{EveryError, FailureIf};
+use super::failure::{ClassifyWith, EveryError, FailureIf};
 use super::kind::{Kind, ThreadPoolKind};
+use crate::circuit::Verdict;
 
 /// One call with settings of its own, over the configured ones. From [`Bulkhead::call`](crate::Bulkhead::call) or
 /// [`SemaphoreBulkhead::call`](crate::SemaphoreBulkhead::call).
@@ -56,8 +57,9 @@ impl<'a, K: Kind> Call<'a, K> {
         }
     }
 
-    /// Lets only those errors count against the circuit for which `is_failure` says so. The others count as successes:
-    /// the dependency did answer. A panic is always a failure.
+    /// Lets only those errors count against the circuit for which `is_failure` says so. The others are
+    /// [`Ignored`](Verdict::Ignored): they neither end a run of failures nor close a half-open circuit.
+    /// [`classify`](Self::classify) also lets an error count as a success. A panic is always a failure.
     ///
     /// The ledger is not concerned: each `Err` is a failed execution there. If `is_failure` panics, the error counts as a
     /// failure. For a call that goes to a worker the closure must be `Send + 'static`.
@@ -69,6 +71,35 @@ impl<'a, K: Kind> Call<'a, K> {
             inner: self.inner,
             options: self.options,
             classifier: FailureIf::new(is_failure),
+        }
+    }
+
+    /// Says of each error what it counts as for the circuit. Otherwise as [`failure_if`](Self::failure_if).
+    ///
+    /// ```
+    /// use bulkman::{Bulkhead, BulkheadConfig, Verdict};
+    /// use std::io::{self, ErrorKind};
+    ///
+    /// let bulkhead = Bulkhead::new(BulkheadConfig::new("users"))?;
+    /// let handle = bulkhead
+    ///     .call()
+    ///     .classify(|error: &io::Error| match error.kind() {
+    ///         ErrorKind::NotFound => Verdict::Success,    // the dependency did answer
+    ///         ErrorKind::InvalidInput => Verdict::Ignored, // it was never asked
+    ///         _ => Verdict::Failure,
+    ///     })
+    ///     .execute(|| Ok("Ada"));
+    /// assert_eq!(handle.wait().into_result()?, "Ada");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn classify<E, P>(self, classify: P) -> Call<'a, K, ClassifyWith<P>>
+    where
+        P: Fn(&E) -> Verdict,
+    {
+        Call {
+            inner: self.inner,
+            options: self.options,
+            classifier: ClassifyWith::new(classify),
         }
     }
 }

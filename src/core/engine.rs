@@ -204,7 +204,7 @@ impl Engine {
         if self.permits.is_closed() {
             return BulkheadState::ShutDown;
         }
-        match self.breaker.as_ref().map(CircuitBreaker::state) {
+        match self.breaker.as_ref().map(CircuitBreaker::enforced_state) {
             None | Some(CircuitState::Closed) => BulkheadState::Healthy,
             Some(CircuitState::HalfOpen) => BulkheadState::Degraded,
             Some(CircuitState::Open) => BulkheadState::Isolated,

@@ -19,7 +19,7 @@ use super::failure::JudgedResult;
 use super::outcome::{EndReason, Outcome};
 use super::permit::Permit;
 use super::running_slot::Shown;
-use crate::circuit::{Ticket, Verdict};
+use crate::circuit::{Run, Ticket, Verdict};
 use crate::event::{BulkheadEvent, FinishedOutcome};
 use crate::panic::{Panic, catch, contain};
 
@@ -102,7 +102,11 @@ pub(crate) fn execute<T, E>(
         }
     };
     let is_err = outcome == FinishedOutcome::Failed;
-    engine.judge_end(data, ticket, is_err, verdict, ended);
+    let run = Run {
+        time: execution_time,
+        ended,
+    };
+    engine.judge_end(data, ticket, is_err, verdict, run);
     engine.tell(|| BulkheadEvent::Finished {
         call: info,
         outcome,

@@ -1,4 +1,4 @@
-//! Which of a task's errors count against the circuit.
+//! What a task's errors count as for the circuit.
 
 use std::fmt;
 
@@ -6,12 +6,13 @@ use super::current::ThisBulkhead;
 use crate::circuit::Verdict;
 use crate::panic::contain;
 
-/// Decides which of a task's errors count against the circuit.
+/// Decides what a task's errors count as for the circuit.
 ///
-/// [`EveryError`] is the default; [`Call::failure_if`](crate::Call::failure_if) sets another.
+/// [`EveryError`] is the default. [`Call::failure_if`](crate::Call::failure_if) and
+/// [`Call::classify`](crate::Call::classify) set others. A panic of the task is always a failure.
 pub trait FailureClassifier<E> {
-    /// Whether this error says that the dependency is in trouble.
-    fn is_failure(&self, error: &E) -> bool;
+    /// What this error says about the dependency.
+    fn classify(&self, error: &E) -> Verdict;
 }
 
 /// Each `Err` of a task counts as a failure.
@@ -19,12 +20,13 @@ pub trait FailureClassifier<E> {
 pub struct EveryError;
 
 impl<E> FailureClassifier<E> for EveryError {
-    fn is_failure(&self, _: &E) -> bool {
-        true
+    fn classify(&self, _: &E) -> Verdict {
+        Verdict::Failure
     }
 }
 
-/// An error counts if the closure says so, see [`Call::failure_if`](crate::Call::failure_if).
+/// An error counts as a failure if the closure says so, and is ignored otherwise, see
+/// [`Call::failure_if`](crate::Call::failure_if).
 #[derive(Clone, Copy)]
 pub struct FailureIf<P>(P);
 
@@ -41,7 +43,29 @@ impl<P> fmt::Debug for FailureIf<P> {
 }
 
 impl<E, P: Fn(&E) -> bool> FailureClassifier<E> for FailureIf<P> {
-    fn is_failure(&self, error: &E) -> bool {
+    fn classify(&self, error: &E) -> Verdict {
+        Verdict::failure_if((self.0)(error))
+    }
+}
+
+/// An error counts as what the closure says, see [`Call::classify`](crate::Call::classify).
+#[derive(Clone, Copy)]
+pub struct ClassifyWith<P>(P);
+
+impl<P> ClassifyWith<P> {
+    pub(crate) fn new(classify: P) -> Self {
+        Self(classify)
+    }
+}
+
+impl<P> fmt::Debug for ClassifyWith<P> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("ClassifyWith").finish_non_exhaustive()
+    }
+}
+
+impl<E, P: Fn(&E) -> Verdict> FailureClassifier<E> for ClassifyWith<P> {
+    fn classify(&self, error: &E) -> Verdict {
         (self.0)(error)
     }
 }
@@ -58,14 +82,10 @@ pub(crate) fn judge<T, E>(
     move || {
         let result = f();
         let verdict = match &result {
-            Err(error) if has_breaker => {
-                match contain(ThisBulkhead, "a failure classifier", || {
-                    classifier.is_failure(error)
-                }) {
-                    Some(false) => Verdict::Success,
-                    _ => Verdict::Failure,
-                }
-            }
+            Err(error) if has_breaker => contain(ThisBulkhead, "a failure classifier", || {
+                classifier.classify(error)
+            })
+            .unwrap_or(Verdict::Failure),
             _ => Verdict::Success,
         };
         (result, verdict)

@@ -34,7 +34,7 @@ mod ticket;
 pub use builder::BulkheadBuilder;
 pub use call::Call;
 pub use current::{CancelReason, CurrentExecution, current};
-pub use failure::{EveryError, FailureClassifier, FailureIf};
+pub use failure::{ClassifyWith, EveryError, FailureClassifier, FailureIf};
 pub use kind::{SemaphoreKind, ThreadPoolKind};
 pub use shutdown::{RunningTask, ShutdownReport};
 

@@ -21,12 +21,12 @@
 //! half-open state, so it keeps its turn. Calls do not wait for their turn to hear that the circuit has opened: the
 //! thread that opens it goes through the queue ([`Engine::refusal_in_queue`]). This can be turned off.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::call_data::CallData;
 use super::engine::Engine;
 use super::this_thread::while_holding_permit;
-use crate::circuit::{CircuitBreaker, CircuitBreakerConfig, CircuitState, Ticket, Verdict};
+use crate::circuit::{CircuitBreaker, CircuitBreakerConfig, CircuitState, Run, Ticket, Verdict};
 
 impl Engine {
     fn circuit(&self) -> Option<(&CircuitBreaker, &CircuitBreakerConfig)> {
@@ -67,7 +67,7 @@ impl Engine {
     /// The call never starts.
     pub(crate) fn give_ticket_back(&self, ticket: Option<Ticket>) {
         if let (Some(breaker), Some(ticket)) = (&self.breaker, ticket) {
-            breaker.settle(ticket, Verdict::None);
+            breaker.settle(ticket, Verdict::Ignored);
         }
     }
 
@@ -80,7 +80,7 @@ impl Engine {
         }
     }
 
-    /// The task ended at `at`. `verdict` is what it says for itself.
+    /// The task has ended. `verdict` is what it says for itself.
     #[inline]
     pub(crate) fn judge_end(
         &self,
@@ -88,7 +88,7 @@ impl Engine {
         ticket: Option<Ticket>,
         is_err: bool,
         verdict: Verdict,
-        at: Instant,
+        run: Run,
     ) {
         let (Some((breaker, rules)), Some(ticket)) = (self.circuit(), ticket) else {
             return;
@@ -97,13 +97,13 @@ impl Engine {
         if limit.is_some() && !data.claim_verdict() {
             return;
         }
-        let verdict = if limit.is_some_and(|limit| at >= limit) {
+        let verdict = if limit.is_some_and(|limit| run.ended >= limit) {
             Verdict::Failure
         } else if is_err && rules.cancelled_calls_are_neutral && data.is_cancelled() {
-            Verdict::None
+            Verdict::Ignored
         } else {
             verdict
         };
-        breaker.settle(ticket, verdict);
+        breaker.settle_run(ticket, verdict, run);
     }
 }

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use bulkman::{
     BuildError, Bulkhead, BulkheadConfig, BulkheadError, CircuitBreaker, CircuitBreakerConfig,
+    CircuitWindow,
 };
 
 use crate::support;
@@ -251,9 +252,10 @@ fn a_configuration_can_be_cloned_and_compared() {
 #[test]
 fn a_failure_rate_judges_the_whole_window_unless_told_otherwise() {
     let rules = CircuitBreakerConfig::default().failure_rate(0.25, 8);
-    assert_eq!((rules.failure_rate, rules.window), (Some(0.25), 8));
-    assert_eq!(rules.minimum_calls, 8);
-    assert_eq!(rules.minimum_calls(3).minimum_calls, 3);
+    assert_eq!(rules.failure_rate, Some(0.25));
+    assert_eq!(rules.window, CircuitWindow::Calls(8));
+    assert_eq!(rules.minimum_calls, None, "the whole window");
+    assert_eq!(rules.minimum_calls(3).minimum_calls, Some(3));
 }
 
 #[test]

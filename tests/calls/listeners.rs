@@ -104,7 +104,7 @@ fn a_listener_hears_of_each_kind_of_event_before_its_outcome_can_be_seen() {
     busy.finish();
     assert_eq!(journal.read(), ["Succeeded -"]);
 
-    bulkhead.circuit_breaker().unwrap().force_open();
+    bulkhead.circuit_breaker().unwrap().trip();
     assert!(wait(named("h").run(|| ())).error().is_some());
     assert_eq!(
         journal.read(),

@@ -42,6 +42,9 @@ fn what_is_shared_between_threads() {
     is_send_and_sync::<Distribution>();
     is_send_and_sync::<ShutdownReport>();
     is_send_and_sync::<CircuitBreaker>();
+    is_send_and_sync::<bulkman::CircuitStats>();
+    is_send_and_sync::<bulkman::Verdict>();
+    is_send_and_sync::<bulkman::CircuitMode>();
     is_send_and_sync::<CircuitChange>();
     is_send_and_sync::<CurrentExecution>();
     is_send_and_sync::<Clock>();

@@ -83,7 +83,7 @@ fn a_full_bulkhead_gives_the_closure_back() {
 fn an_open_circuit_gives_the_closure_back() {
     let config = config(1, 1).circuit_breaker(CircuitBreakerConfig::default());
     let bulkhead = Bulkhead::new(config).unwrap();
-    bulkhead.circuit_breaker().unwrap().force_open();
+    bulkhead.circuit_breaker().unwrap().trip();
     assert!(assert_given_back(&bulkhead).is_circuit_open());
     assert_eq!(bulkhead.available_capacity(), 2, "it took no place");
 }

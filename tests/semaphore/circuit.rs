@@ -55,7 +55,7 @@ fn a_probe_that_leaves_the_line_lets_another_probe() {
     thread::scope(|scope| {
         let inside = Inside::new(scope, &bulkhead, 1);
         let breaker = bulkhead.circuit_breaker().unwrap();
-        breaker.force_open();
+        breaker.trip();
         clock.advance(
             bulkhead
                 .config()

@@ -114,7 +114,7 @@ fn a_call_on_its_way_to_a_free_turn_never_starts_after_a_shutdown_that_cancels()
             })
             .build()
             .unwrap();
-        bulkhead.circuit_breaker().unwrap().force_open();
+        bulkhead.circuit_breaker().unwrap().trip();
         clock.advance(isolation);
         thread::scope(|scope| {
             let _opener = OpenOnDrop(gate.clone());

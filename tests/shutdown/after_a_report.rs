@@ -61,7 +61,7 @@ fn a_worker_that_is_held_up_does_not_start_its_call_afterwards() {
     let counter = Arc::clone(&ran);
     let queued = bulkhead.run(move || counter.fetch_add(1, Ordering::SeqCst));
     let breaker = bulkhead.circuit_breaker().unwrap();
-    breaker.force_open();
+    breaker.trip();
     busy.finish();
     gate.wait_for_arrivals(1);
     let report = bulkhead.shutdown_now();
@@ -88,7 +88,7 @@ fn a_caller_that_is_held_up_does_not_run_its_call_afterwards() {
         ends.wait_for_arrivals(1);
         let in_line = scope.spawn(|| bulkhead.run(|| ran.fetch_add(1, Ordering::SeqCst)));
         eventually("it waits in line", || bulkhead.stats().queued_tasks == 1);
-        breaker.force_open();
+        breaker.trip();
         drop(ender);
         gate.wait_for_arrivals(1);
         assert!(busy.join().unwrap().is_success());

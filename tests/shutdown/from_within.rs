@@ -125,7 +125,7 @@ fn ended_by_its_listener(
         })
         .build()
         .unwrap();
-    bulkhead.circuit_breaker().unwrap().force_open();
+    bulkhead.circuit_breaker().unwrap().trip();
     let bulkhead = Arc::new(bulkhead);
     slot.set(Arc::downgrade(&bulkhead)).unwrap();
     bulkhead

@@ -490,7 +490,7 @@ fn deadlines_in_line_lose_no_seat() {
 /// A breaker that needs two successes to close, and has its isolation behind it.
 fn probing_breaker() -> Arc<CircuitBreaker> {
     let breaker = CircuitBreaker::new("storm", rules(2, 2, SECOND)).unwrap();
-    breaker.force_open();
+    breaker.trip();
     bulkman::model::advance(SECOND);
     Arc::new(breaker)
 }

@@ -200,7 +200,7 @@ fn probe_in_line_against_shutdown_now() {
         let breaker = world.bulkhead.circuit_breaker().expect("it has one");
         // Admitted before the circuit opens, so what comes of it is no news.
         let probe = world.bulkhead.run(|| {
-            breaker.force_open();
+            breaker.trip();
             advance(SECOND);
             let probe = world.beside(World::call);
             drop(world.bulkhead.shutdown_now());

@@ -49,7 +49,7 @@ pub fn every_outcome(bulkhead: &Bulkhead, clock: &ManualClock) {
     ));
     busy.finish();
 
-    bulkhead.circuit_breaker().unwrap().force_open();
+    bulkhead.circuit_breaker().unwrap().trip();
     assert!(matches!(
         wait(bulkhead.run(|| ())).error(),
         Some(BulkheadError::CircuitOpen { .. })

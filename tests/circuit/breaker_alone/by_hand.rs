@@ -21,11 +21,11 @@ fn reset_closes_it_and_forgets() {
 }
 
 #[test]
-fn force_open_begins_the_isolation_anew() {
+fn trip_begins_the_isolation_anew() {
     let (breaker, clock) = breaker(rules());
-    breaker.force_open();
+    breaker.trip();
     clock.advance(20 * SECOND);
     assert_eq!(retry_after(&breaker), 10 * SECOND);
-    breaker.force_open();
+    breaker.trip();
     assert_eq!(retry_after(&breaker), ISOLATION);
 }

@@ -32,7 +32,7 @@ fn callbacks_hear_of_each_change_in_order() {
     clock.advance(ISOLATION);
     let _ = breaker.call(|| Ok::<_, ()>(()));
     let _ = breaker.call(|| Ok::<_, ()>(()));
-    breaker.force_open();
+    breaker.trip();
     breaker.reset();
     let heard = heard.lock().unwrap();
     let numbers: Vec<_> = heard.iter().map(|(number, _)| *number).collect();
@@ -65,8 +65,8 @@ fn the_sequence_counts_changes_only() {
         .build()
         .unwrap();
     breaker.reset();
-    breaker.force_open();
-    breaker.force_open();
+    breaker.trip();
+    breaker.trip();
     breaker.reset();
     assert_eq!(*sequence.lock().unwrap(), [1, 2]);
 }
@@ -89,8 +89,8 @@ fn what_changes_nothing_is_told_to_nobody() {
     breaker.record_failure();
     drop(breaker.try_acquire());
     assert_eq!(heard.load(Ordering::Relaxed), 0);
-    breaker.force_open();
-    breaker.force_open();
+    breaker.trip();
+    breaker.trip();
     assert!(breaker.try_acquire().is_err());
     assert_eq!(heard.load(Ordering::Relaxed), 1);
 }
@@ -119,7 +119,7 @@ fn a_callback_may_use_the_breaker() {
         .build()
         .unwrap();
     let breaker = slot.get_or_init(|| Arc::new(breaker));
-    breaker.force_open();
+    breaker.trip();
     assert!(breaker.is_closed());
     assert_eq!(
         *heard.lock().unwrap(),

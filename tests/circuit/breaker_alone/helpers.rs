@@ -17,7 +17,7 @@ pub fn breaker(rules: CircuitBreakerConfig) -> (CircuitBreaker, ManualClock) {
 
 pub fn half_open() -> (CircuitBreaker, ManualClock) {
     let (breaker, clock) = breaker(rules());
-    breaker.force_open();
+    breaker.trip();
     clock.advance(ISOLATION);
     drop(breaker.try_acquire().expect("a probe"));
     assert!(breaker.is_half_open());

@@ -31,14 +31,14 @@ fn failures_in_a_row_open_it() {
 #[test]
 fn retry_after_counts_down() {
     let (breaker, clock) = breaker(rules());
-    breaker.force_open();
+    breaker.trip();
     assert_eq!(retry_after(&breaker), ISOLATION);
     clock.advance(29 * SECOND);
     assert_eq!(retry_after(&breaker), SECOND);
     clock.advance(SECOND - Duration::from_nanos(1));
     assert_eq!(retry_after(&breaker), Duration::from_nanos(1));
     clock.advance(Duration::from_nanos(1));
-    assert!(breaker.is_open(), "until somebody asks");
+    assert!(breaker.is_half_open(), "by the clock");
     let probe = breaker.try_acquire().expect("a probe");
     assert!(breaker.is_half_open());
     drop(probe);
@@ -67,7 +67,7 @@ fn no_more_probes_are_out_than_successes_are_needed() {
     let (breaker, _clock) = half_open();
     let first = breaker.try_acquire().unwrap();
     let second = breaker.try_acquire().unwrap();
-    assert_eq!(retry_after(&breaker), Duration::ZERO);
+    assert_eq!(retry_after(&breaker), ISOLATION, "the limit of a probe");
     first.record_success();
     let third = breaker.try_acquire().expect("a turn is free");
     assert!(breaker.try_acquire().is_err());
@@ -96,7 +96,7 @@ fn a_permit_from_before_a_transition_does_not_count() {
     let (breaker, clock) = breaker(rules());
     let old: Vec<_> = (0..4).map(|_| breaker.try_acquire().unwrap()).collect();
     let [a, b, c, d] = <[_; 4]>::try_from(old).unwrap();
-    breaker.force_open();
+    breaker.trip();
     a.record_success();
     assert!(breaker.is_open());
     clock.advance(ISOLATION);

@@ -17,7 +17,7 @@ fn never_more_probes_are_in_flight_than_allowed() {
     let most = AtomicUsize::new(0);
     for _ in 0..200 {
         let (breaker, clock) = breaker(rules().success_threshold(PROBES));
-        breaker.force_open();
+        breaker.trip();
         clock.advance(ISOLATION);
         thread::scope(|scope| {
             for _ in 0..4 {
@@ -95,7 +95,7 @@ fn it_can_be_shared_and_shown() {
         ]
     };
     assert_eq!(is(&breaker), [true, false, false]);
-    breaker.force_open();
+    breaker.trip();
     assert_eq!(is(&breaker), [false, true, false]);
     assert_eq!(is(&half_open().0), [false, false, true]);
     assert_eq!(CircuitState::HalfOpen.to_string(), "half-open");

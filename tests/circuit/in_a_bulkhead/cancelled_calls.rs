@@ -58,7 +58,7 @@ fn clients_that_disconnect_do_not_open_the_circuit() {
 #[test]
 fn a_cancelled_probe_gives_its_turn_back() {
     let (bulkhead, clock) = build(rules());
-    bulkhead.circuit_breaker().unwrap().force_open();
+    bulkhead.circuit_breaker().unwrap().trip();
     clock.advance(Duration::from_secs(30));
     for _ in 0..2 {
         let gate = Gate::new();

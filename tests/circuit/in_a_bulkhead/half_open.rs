@@ -55,7 +55,7 @@ fn half_open_lets_no_more_probes_out_than_the_success_threshold() {
         assert!(matches!(
             result.error(),
             Some(BulkheadError::CircuitOpen {
-                retry_after: Duration::ZERO,
+                retry_after: ISOLATION, // the limit of a probe
                 ..
             })
         ));

@@ -150,16 +150,14 @@ fn failure_if_says_which_errors_count() {
     }
     assert_eq!(circuit_of(&bulkhead), CircuitState::Closed);
     call(503);
-    call(503);
-    call(404); // the dependency did answer
-    call(503);
+    call(404); // neutral: it does not end the run
     call(503);
     assert_eq!(circuit_of(&bulkhead), CircuitState::Closed);
     call(503);
     assert_eq!(circuit_of(&bulkhead), CircuitState::Open);
     assert_eq!(
         bulkhead.stats().failed_executions,
-        16,
+        14,
         "the ledger counts all"
     );
 }
@@ -194,9 +192,7 @@ fn by_share_of_failures() {
     succeed(&bulkhead);
     assert_eq!(
         circuit_of(&bulkhead),
-        CircuitState::Closed,
-        "a success never opens"
+        CircuitState::Open,
+        "the success fills the window, and three of four have failed"
     );
-    fail(&bulkhead);
-    assert_eq!(circuit_of(&bulkhead), CircuitState::Open);
 }

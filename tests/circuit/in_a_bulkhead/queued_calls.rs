@@ -77,7 +77,7 @@ fn they_are_refused_while_their_worker_is_still_busy() {
     let runs = Runs::default();
     let handles: Vec<_> = (0..10).map(|_| runs.submit(&bulkhead)).collect();
     clock.advance(Duration::from_secs(1));
-    bulkhead.circuit_breaker().unwrap().force_open();
+    bulkhead.circuit_breaker().unwrap().trip();
     assert_eq!(runs.holders(), 0, "their closures are gone");
     assert_eq!(bulkhead.available_capacity(), 10, "their places are free");
     for handle in handles {
@@ -128,7 +128,7 @@ fn a_waiter_is_woken_at_once() {
     let handle = Runs::default().submit(&bulkhead);
     thread::scope(|scope| {
         let waiter = scope.spawn(|| wait(handle));
-        bulkhead.circuit_breaker().unwrap().force_open();
+        bulkhead.circuit_breaker().unwrap().trip();
         assert_refused(&waiter.join().unwrap(), ISOLATION);
     });
     busy.finish();
@@ -162,7 +162,7 @@ fn listeners_are_told_and_the_log_of_events_adds_up() {
     let runs = Runs::default();
     let ids = [0, 0].map(|_| runs.submit(&bulkhead).execution_id());
     clock.advance(Duration::from_secs(3));
-    bulkhead.circuit_breaker().unwrap().force_open();
+    bulkhead.circuit_breaker().unwrap().trip();
     let expected = ids.map(|id| (id, Duration::from_secs(3), ISOLATION));
     assert_eq!(*told.lock().unwrap(), expected);
     busy.finish();
@@ -172,7 +172,7 @@ fn listeners_are_told_and_the_log_of_events_adds_up() {
 fn queued_probes_keep_their_turns() {
     let (bulkhead, clock) = build(with_circuit(1, 3));
     let early = occupy(&bulkhead, 1);
-    bulkhead.circuit_breaker().unwrap().force_open();
+    bulkhead.circuit_breaker().unwrap().trip();
     clock.advance(ISOLATION);
     let runs = Runs::default();
     let probes = [0, 0].map(|_| runs.submit(&bulkhead));
@@ -190,7 +190,7 @@ fn queued_probes_keep_their_turns() {
 #[test]
 fn a_failed_probe_refuses_the_probes_behind_it() {
     let (bulkhead, clock) = build(with_circuit(1, 3));
-    bulkhead.circuit_breaker().unwrap().force_open();
+    bulkhead.circuit_breaker().unwrap().trip();
     clock.advance(ISOLATION);
     let gate = Gate::new();
     let opener = OpenOnDrop(gate.clone());
@@ -247,7 +247,7 @@ fn cancelled_entries_in_between_are_only_cleared_away() {
     for handle in handles.iter().step_by(2) {
         assert!(handle.cancel());
     }
-    bulkhead.circuit_breaker().unwrap().force_open();
+    bulkhead.circuit_breaker().unwrap().trip();
     let stats = bulkhead.stats();
     assert_balanced(&stats);
     assert_eq!(stats.cancelled_executions, 5);
@@ -296,7 +296,7 @@ fn the_drop_of_a_refused_closure_may_shut_the_bulkhead_down_or_panic() {
     let shutting = bulkhead.run(move || drop(shuts_down));
     let after = runs.submit(&bulkhead);
     thread::scope(|scope| {
-        scope.spawn(|| bulkhead.circuit_breaker().unwrap().force_open());
+        scope.spawn(|| bulkhead.circuit_breaker().unwrap().trip());
         // The shutdown waits for the busy one, and for the call behind it in the queue.
         eventually("the drop has shut it down", || {
             !bulkhead.is_healthy() && bulkhead.available_capacity() == 0
@@ -320,7 +320,7 @@ fn a_task_that_waits_for_a_call_on_its_own_bulkhead_hears_it_too() {
     let inside = Arc::clone(&bulkhead);
     let outer = bulkhead.run(move || {
         let inner = inside.run(|| ());
-        inside.circuit_breaker().unwrap().force_open();
+        inside.circuit_breaker().unwrap().trip();
         inner.wait()
     });
     let inner = wait(outer).into_result().unwrap();
@@ -334,7 +334,7 @@ fn it_can_be_turned_off() {
     let busy = occupy(&bulkhead, 1);
     let runs = Runs::default();
     let handles: Vec<_> = (0..10).map(|_| runs.submit(&bulkhead)).collect();
-    bulkhead.circuit_breaker().unwrap().force_open();
+    bulkhead.circuit_breaker().unwrap().trip();
     busy.finish();
     for handle in handles {
         assert!(wait(handle).is_success());
@@ -360,7 +360,7 @@ fn callers_in_line_for_a_turn_are_refused_too() {
             .map(|_| scope.spawn(|| bulkhead.run(|| runs.0.fetch_add(1, Ordering::SeqCst))))
             .collect();
         eventually("all wait in line", || bulkhead.stats().queued_tasks == 3);
-        bulkhead.circuit_breaker().unwrap().force_open();
+        bulkhead.circuit_breaker().unwrap().trip();
         for caller in in_line {
             assert_refused(&caller.join().unwrap(), ISOLATION);
         }
@@ -390,7 +390,7 @@ fn callers_who_come_and_go_while_it_opens_and_closes_lose_nothing() {
         }
         for _ in 0..2_000 {
             for breaker in [bulkhead.circuit_breaker(), semaphore.circuit_breaker()] {
-                breaker.unwrap().force_open();
+                breaker.unwrap().trip();
                 breaker.unwrap().reset();
             }
             assert_balanced(&bulkhead.stats());

@@ -27,7 +27,7 @@ fn an_open_circuit_refuses_before_a_full_bulkhead_does() {
         .build()
         .unwrap();
     let busy = occupy(&bulkhead, 1);
-    bulkhead.circuit_breaker().unwrap().force_open();
+    bulkhead.circuit_breaker().unwrap().trip();
     clock.advance(Duration::from_secs(10));
     let RejectReason::CircuitOpen { retry_after, .. } = refusal(&bulkhead) else {
         panic!("the circuit goes first");
@@ -45,11 +45,11 @@ fn an_open_circuit_refuses_before_a_full_bulkhead_does() {
 #[test]
 fn a_shutdown_goes_before_an_open_circuit() {
     let bulkhead = Bulkhead::new(with_circuit(1, 0)).unwrap();
-    bulkhead.circuit_breaker().unwrap().force_open();
+    bulkhead.circuit_breaker().unwrap().trip();
     bulkhead.shutdown();
     assert!(refusal(&bulkhead).is_shut_down());
     let semaphore = SemaphoreBulkhead::new(with_circuit(1, 0)).unwrap();
-    semaphore.circuit_breaker().unwrap().force_open();
+    semaphore.circuit_breaker().unwrap().trip();
     semaphore.shutdown();
     let rejected = semaphore.try_run(|| ()).expect_err("it is shut down");
     assert!(rejected.reason.is_shut_down());
@@ -59,8 +59,8 @@ fn a_shutdown_goes_before_an_open_circuit() {
 fn of_many_callers_none_hears_full() {
     let bulkhead = Bulkhead::new(with_circuit(1, 0)).unwrap();
     let semaphore = SemaphoreBulkhead::new(with_circuit(1, 0)).unwrap();
-    bulkhead.circuit_breaker().unwrap().force_open();
-    semaphore.circuit_breaker().unwrap().force_open();
+    bulkhead.circuit_breaker().unwrap().trip();
+    semaphore.circuit_breaker().unwrap().trip();
     const CALLS: u64 = 10_000;
     thread::scope(|scope| {
         for _ in 0..4 {

@@ -136,7 +136,7 @@ fn a_task_that_ends_in_time_counts_by_what_it_returns() {
 #[test]
 fn a_probe_that_hangs_opens_the_circuit_again_at_its_limit() {
     let (bulkhead, clock) = build(rules());
-    bulkhead.circuit_breaker().unwrap().force_open();
+    bulkhead.circuit_breaker().unwrap().trip();
     clock.advance(Duration::from_secs(30));
     let gate = Gate::new();
     let opener = OpenOnDrop(gate.clone());

@@ -35,7 +35,7 @@ fn the_breaker_can_be_reset_and_opened_by_hand() {
     let (bulkhead, _clock) = build(config(1, 1));
     let breaker = bulkhead.circuit_breaker().unwrap();
     assert_eq!(breaker.name(), "test");
-    breaker.force_open();
+    breaker.trip();
     assert!(is_refused(&bulkhead));
     breaker.reset();
     assert!(!is_refused(&bulkhead));

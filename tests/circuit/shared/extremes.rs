@@ -49,7 +49,7 @@ fn no_isolation() {
         .build()
         .unwrap();
     for _ in 0..20 {
-        breaker.force_open();
+        breaker.trip();
         soon(&breaker, HalfOpen);
         for _ in 0..2 {
             breaker.try_acquire().unwrap().record_success();
@@ -100,7 +100,7 @@ fn a_thousand_circuits_are_loaded_in_one_go() {
         assert_eq!(loads[loads.len() - 2..], [1_000, 1_000]);
     }
     for breaker in &breakers {
-        breaker.force_open();
+        breaker.trip();
     }
     for breaker in &breakers {
         flushed(breaker);

@@ -67,7 +67,7 @@ fn an_open_circuit_is_found_again() {
     let storage = MemoryStorage::new();
     for _ in 0..20 {
         let first = breaker("c", storage.clone());
-        first.force_open();
+        first.trip();
         drop(first);
         let second = breaker("c", storage.clone());
         assert!(second.is_open());
@@ -83,7 +83,7 @@ fn removed_by_hand() {
     let storage = Arc::new(MemoryStorage::new());
     assert!(!storage.remove("c").unwrap());
     let first = breaker("c", Arc::clone(&storage));
-    first.force_open();
+    first.trip();
     assert!(first.flush(crate::support::PATIENCE));
     drop(first);
     // A breaker that lives would store it again.
@@ -153,7 +153,7 @@ fn a_storage_is_told_of_the_last_breaker_after_its_last_change() {
         let (one, two) = (breaker("c", storage.clone()), breaker("c", storage.clone()));
         let other = breaker("other", storage.clone());
         drop(one);
-        two.force_open();
+        two.trip();
         drop(two);
         eventually("told", || !storage.released.lock().unwrap().is_empty());
         assert_eq!(*storage.released.lock().unwrap(), ["c"]);

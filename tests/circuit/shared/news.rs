@@ -117,7 +117,7 @@ fn a_reset_against_a_trip_ends_in_one_state_for_both() {
     let breaker = world.breaker(&line);
     for _ in 0..300 {
         thread::scope(|scope| {
-            scope.spawn(|| breaker.force_open());
+            scope.spawn(|| breaker.trip());
             scope.spawn(|| breaker.reset());
         });
         flushed(&breaker);

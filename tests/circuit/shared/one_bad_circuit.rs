@@ -64,7 +64,7 @@ fn a_circuit_that_cannot_be_stored_keeps_no_other_from_it() {
             breaker("three"),
         );
         for breaker in [&locked, &one, &two] {
-            breaker.force_open();
+            breaker.trip();
         }
         let state = |name: &str| rows.load(name).unwrap().map(|row| row.record.state);
         eventually("the others are stored", || {

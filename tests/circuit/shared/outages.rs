@@ -76,7 +76,7 @@ fn in_the_pause_of_an_outage_nothing_is_asked() {
     let start = Instant::now();
     // The synchronizer is woken many times, and goes on alone.
     for _ in 0..20 {
-        breaker.force_open();
+        breaker.trip();
         world.clock.advance(ISOLATION);
         soon(&breaker, HalfOpen);
     }

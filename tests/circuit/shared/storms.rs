@@ -63,7 +63,7 @@ fn news_after_a_long_outage_are_not_late() {
     let shelf = shelf(Duration::from_secs(3600));
     let breaker = breaker(&shelf);
     shelf.set_down(true);
-    breaker.force_open();
+    breaker.trip();
     eventually("the outage", || shelf.sync().trouble().is_some());
     eventually("three attempts", || shelf.failed_loads().len() >= 3);
     shelf.set_down(false);

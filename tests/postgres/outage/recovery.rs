@@ -167,7 +167,7 @@ fn calls_go_on_while_the_server_hangs() {
         assert_eq!(result.is_success(), i % 4 != 0);
     }
     let breaker = bulkhead.circuit_breaker().unwrap();
-    breaker.force_open();
+    breaker.trip();
     assert!(bulkhead.try_execute(|| Ok::<_, ()>(())).is_err());
     breaker.reset();
     assert!(wait(bulkhead.run(|| 1)).is_success());

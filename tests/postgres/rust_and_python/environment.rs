@@ -48,6 +48,6 @@ fn child_with_an_environment() {
         .circuit_storage(storage.deadline(PATIENCE).build().unwrap())
         .build()
         .unwrap();
-    bulkhead.circuit_breaker().unwrap().force_open();
+    bulkhead.circuit_breaker().unwrap().trip();
     assert!(bulkhead.circuit_breaker().unwrap().flush(PATIENCE));
 }

@@ -86,7 +86,7 @@ fn the_first_opener_s_end_holds_for_both() {
     trip(&mut python);
     let row = row(server, &namespace);
     assert!(breaker.is_closed());
-    breaker.force_open();
+    breaker.trip();
     assert!(breaker.flush(PATIENCE));
     assert_eq!(server.row(NAME, &namespace), Some(row));
     let retry_after = breaker.try_acquire().expect_err("open").retry_after;

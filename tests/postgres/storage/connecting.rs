@@ -189,7 +189,7 @@ fn in_async_code_too() {
             .storage(own)
             .build()
             .unwrap();
-        breaker.force_open();
+        breaker.trip();
         assert!(breaker.flush(PATIENCE));
         drop(breaker);
         drop(storage);
