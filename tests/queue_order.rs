@@ -9,7 +9,8 @@ use std::thread;
 use bulkman::Bulkhead;
 use support::{bulkhead, occupy, wait};
 
-const Q: usize = 16;
+/// So many that clearing them away takes a while.
+const Q: usize = 2_048;
 
 /// Submits a call that writes its number down when it runs.
 fn submit(bulkhead: &Bulkhead, order: &Arc<Mutex<Vec<usize>>>, number: usize) -> bool {
@@ -22,7 +23,7 @@ fn submit(bulkhead: &Bulkhead, order: &Arc<Mutex<Vec<usize>>>, number: usize) ->
 
 #[test]
 fn nobody_is_overtaken_while_cancelled_calls_are_cleared_away() {
-    for _ in 0..200 {
+    for _ in 0..20 {
         let bulkhead = bulkhead(1, Q);
         let busy = occupy(&bulkhead, 1);
         let order = Arc::new(Mutex::new(Vec::new()));
