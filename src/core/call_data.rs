@@ -152,28 +152,35 @@ sync::thread_local! {
     static IDS: IdSource = IdSource::default();
 }
 
-/// Makes ids: the hashes of 0, 1, 2 and so on.
+/// Makes ids: two sequences of SplitMix64, a half of the id each.
 ///
-/// The hash is SipHash, keyed with 128 bits that the standard library gets from the system for each thread. Without the
-/// keys nobody can tell the next id from those before. Still, an id is there to be written into logs and compared. It is
-/// no secret and no token.
-#[derive(Default)]
-struct IdSource {
-    keys: RandomState,
-    counter: Cell<u64>,
+/// Both begin at a number of 64 bits that the standard library's hasher derives from the system's random numbers, so two
+/// threads or processes do not get the same pair. An id is there to be written into logs and compared. It is no secret
+/// and no token: a reader of some ids can work out the next.
+struct IdSource([Cell<u64>; 2]);
+
+impl Default for IdSource {
+    fn default() -> Self {
+        let random = RandomState::new();
+        Self([0, 1].map(|half| Cell::new(random.hash_one(half))))
+    }
 }
 
 impl IdSource {
-    fn next(&self) -> u64 {
-        let number = self.counter.get();
-        self.counter.set(number.wrapping_add(1));
-        self.keys.hash_one(number)
+    /// Steele, Lea and Flood: Fast splittable pseudorandom number generators (2014).
+    #[inline]
+    fn next(state: &Cell<u64>) -> u64 {
+        let next = state.get().wrapping_add(0x9e37_79b9_7f4a_7c15);
+        state.set(next);
+        let mixed = (next ^ (next >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^ (mixed >> 31)
     }
 }
 
 /// A random (v4) UUID.
 pub(crate) fn new_execution_id() -> Uuid {
-    let (high, low) = IDS.with(|ids| (ids.next(), ids.next()));
+    let [high, low] = IDS.with(|IdSource(halves)| halves.each_ref().map(IdSource::next));
     let bytes = (u128::from(high) << 64 | u128::from(low)).to_ne_bytes();
     uuid::Builder::from_random_bytes(bytes).into_uuid()
 }

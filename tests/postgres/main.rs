@@ -10,7 +10,7 @@ mod support;
 mod encodings;
 mod failover;
 mod harness;
-mod poolers;
+mod pgbouncer;
 mod python_peers;
 
 /// Outages: the server does not answer, and the circuit gets back in step with it later.
