@@ -41,13 +41,14 @@
 //! | what happens | error | did the task start? | counts against the circuit |
 //! |---|---|---|---|
 //! | all N + Q places are taken | [`Full`](BulkheadError::Full) | no | no |
-//! | the circuit is open | [`CircuitOpen`](BulkheadError::CircuitOpen) | no | no |
+//! | the circuit is open, or opens while the call is queued | [`CircuitOpen`](BulkheadError::CircuitOpen) | no | no |
 //! | the bulkhead is shut down | [`ShutDown`](BulkheadError::ShutDown) | no | no |
 //! | it waited too long for a worker | [`QueueTimeout`](BulkheadError::QueueTimeout) | no | no |
 //! | it was cancelled in the queue | [`Cancelled`](BulkheadError::Cancelled) | no | no |
-//! | the caller's limit passed | [`Timeout`](BulkheadError::Timeout) | its `started` says | by what the task does in the end |
+//! | the caller's limit passed | [`Timeout`](BulkheadError::Timeout) | its `started` says | yes, if it started: at that moment, and what the task returns later does not |
 //! | the task panicked | [`Panicked`](BulkheadError::Panicked) | yes | yes |
 //! | the task returned `Err` | [`Failed`](BulkheadError::Failed) | yes | yes, unless [`failure_if`](Call::failure_if) or [`classify`](Call::classify) says otherwise |
+//! | the same, because its handle cancelled it | [`Failed`](BulkheadError::Failed) | yes | no |
 //!
 //! # How do I choose N, Q and the limits?
 //!
@@ -87,10 +88,10 @@
 //!
 //! | target | level | line |
 //! |---|---|---|
-//! | `bulkman` | error | a panic in user code that belongs to no call: a listener, a hook, a drop |
+//! | `bulkman` | error | a panic in user code that belongs to no call: a listener, a hook, a drop; the thread for limits of awaited calls could not start |
 //! | `bulkman` | debug | a bulkhead is shutting down |
-//! | `bulkman::circuit` | warn | a circuit opens; its storage fails |
-//! | `bulkman::circuit` | info | a circuit closes or goes half-open; its storage is back |
+//! | `bulkman::circuit` | warn | a circuit opens; its storage fails, or cannot hold it; the storage's clock is far from this host's |
+//! | `bulkman::circuit` | info | a circuit closes or goes half-open; its storage is back, or holds it again |
 //! | `bulkman::circuit` | error | a setting of the environment is ignored (feature `postgres`) |
 //! | `bulkman::circuit` | debug | a connection to PostgreSQL has ended (feature `postgres`) |
 //!

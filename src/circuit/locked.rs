@@ -399,8 +399,12 @@ impl Circuit {
         } = transition;
         let name = &self.name;
         note(|| match to {
-            CircuitState::Open => log::warn!("circuit `{name}` is open, it was {from}: {reason}"),
-            _ => log::info!("circuit `{name}` is {to}, it was {from}: {reason}"),
+            CircuitState::Open => {
+                log::warn!(target: "bulkman::circuit", "circuit `{name}` is open, it was {from}: {reason}")
+            }
+            _ => {
+                log::info!(target: "bulkman::circuit", "circuit `{name}` is {to}, it was {from}: {reason}")
+            }
         });
         let change = CircuitChange {
             name: Arc::clone(name),

@@ -163,7 +163,7 @@ impl Member {
                 let name = self.name();
                 note(|| {
                     log::warn!(
-                        "circuit `{name}` cannot be stored and goes on with what this process knows: {error}"
+                        target: "bulkman::circuit", "circuit `{name}` cannot be stored and goes on with what this process knows: {error}"
                     );
                 });
                 interval
@@ -187,7 +187,9 @@ impl Member {
     pub(super) fn end_trouble(&mut self) {
         if self.is_writable() && !self.is_unsettled() && self.trouble.take().is_some() {
             let name = self.name();
-            note(|| log::info!("circuit `{name}` is in step with its storage again"));
+            note(
+                || log::info!(target: "bulkman::circuit", "circuit `{name}` is in step with its storage again"),
+            );
         }
     }
 

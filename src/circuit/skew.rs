@@ -64,7 +64,7 @@ impl SkewWatch {
             };
             note(|| {
                 log::warn!(
-                    "the clock of this host is {seconds:.1} s {direction} of the circuit storage's: {host} here, \
+                    target: "bulkman::circuit", "the clock of this host is {seconds:.1} s {direction} of the circuit storage's: {host} here, \
                      {storage} there; isolations of peers may seem too long or too short"
                 );
             });

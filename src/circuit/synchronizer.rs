@@ -374,7 +374,7 @@ impl Synchronizer {
             None => {
                 note(|| {
                     log::warn!(
-                        "the circuit storage fails, circuits go on with what this process knows: {error}"
+                        target: "bulkman::circuit", "the circuit storage fails, circuits go on with what this process knows: {error}"
                     );
                 });
                 shortest
@@ -390,7 +390,9 @@ impl Synchronizer {
 
     fn outage_is_over(&mut self) {
         if self.outage.take().is_some() {
-            note(|| log::info!("the circuit storage is back, circuits are in step with it again"));
+            note(
+                || log::info!(target: "bulkman::circuit", "the circuit storage is back, circuits are in step with it again"),
+            );
         }
     }
 }

@@ -220,7 +220,7 @@ where
                 || -> Cancelling { Box::pin(async move { token.cancel_query(connector).await }) };
             let driver = tokio::spawn(async move {
                 if let Err(error) = connection.await {
-                    log::debug!("the connection to the circuit storage ended: {error}");
+                    log::debug!(target: "bulkman::circuit", "the connection to the circuit storage ended: {error}");
                 }
             });
             Ok(Link {

@@ -79,7 +79,7 @@ impl Conninfo {
         if let Some(text) = variable("RC_DB_DSN")? {
             for (name, _) in TLS {
                 if variable(name)?.is_some() {
-                    log::error!("{name} is ignored, since RC_DB_DSN is set: put it there");
+                    log::error!(target: "bulkman::circuit", "{name} is ignored, since RC_DB_DSN is set: put it there");
                 }
             }
             return Self::parse(&text).map(Some);
