@@ -19,6 +19,11 @@ pub fn spurious_wake_ups(n: usize) {
     sync::spurious_wake_ups(n);
 }
 
+/// Makes a shutdown that cancels wait for no calls that are just being pushed.
+pub fn ignore_late_pushes() {
+    sync::ignore_late_pushes();
+}
+
 /// Waits until the thread of alarms has ended, as the model of a test has to that awaits with a limit.
 pub fn wait_for_alarms() {
     alarm::wait_for_end();

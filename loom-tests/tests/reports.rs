@@ -4,6 +4,7 @@ mod support;
 
 use std::sync::Arc;
 
+use bulkman::model::ignore_late_pushes;
 use bulkman::{SemaphoreBulkhead, ShutdownReport};
 use loom::sync::atomic::{AtomicBool, Ordering};
 use loom::thread;
@@ -41,6 +42,7 @@ impl Witness {
 #[test]
 fn a_worker_that_is_about_to_start_a_call() {
     explore("report against a start", 2, || {
+        ignore_late_pushes();
         let bulkhead = bulkhead(1, 0);
         let witness = Arc::new(Witness::default());
         let handle = bulkhead.run(witness.task());
@@ -56,6 +58,7 @@ fn a_worker_that_is_about_to_start_a_call() {
 #[test]
 fn a_worker_that_is_about_to_start_a_named_call() {
     explore("report against a named start", 2, || {
+        ignore_late_pushes();
         let bulkhead = bulkhead(1, 0);
         let witness = Arc::new(Witness::default());
         let handle = bulkhead.call().operation("named").run(witness.task());
@@ -69,6 +72,7 @@ fn a_worker_that_is_about_to_start_a_named_call() {
 #[test]
 fn a_caller_that_is_about_to_run_its_call() {
     explore("report against a start in its caller", 3, || {
+        ignore_late_pushes();
         let bulkhead = Arc::new(SemaphoreBulkhead::new(config(1, 0)).unwrap());
         let witness = Arc::new(Witness::default());
         let caller = {
