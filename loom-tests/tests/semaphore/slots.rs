@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
-use bulkman::model::Seats;
+use bulkman::model::ModelSlots;
 use loom::thread::{self};
 
 use crate::support::explore;
