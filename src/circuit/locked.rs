@@ -48,6 +48,9 @@ pub(crate) struct Run {
     pub(crate) ended: Instant,
 }
 
+/// The target of log lines about circuits.
+const LOG: &str = "bulkman::circuit";
+
 const GENERATION_SHIFT: u32 = 4;
 const KIND: u64 = 0b0111;
 /// Calls that the circuit would refuse pass all the same.
@@ -400,11 +403,9 @@ impl Circuit {
         let name = &self.name;
         note(|| match to {
             CircuitState::Open => {
-                log::warn!(target: "bulkman::circuit", "circuit `{name}` is open, it was {from}: {reason}")
+                log::warn!(target: LOG, "circuit `{name}` is open, it was {from}: {reason}");
             }
-            _ => {
-                log::info!(target: "bulkman::circuit", "circuit `{name}` is {to}, it was {from}: {reason}")
-            }
+            _ => log::info!(target: LOG, "circuit `{name}` is {to}, it was {from}: {reason}"),
         });
         let change = CircuitChange {
             name: Arc::clone(name),
