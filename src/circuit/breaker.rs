@@ -9,7 +9,8 @@ use thiserror::Error;
 
 use super::config::{CircuitBreakerConfig, CircuitMode};
 use super::locked::{ChangeCallback, Circuit, Run};
-use super::machine::{CircuitChange, CircuitState, Ticket, Verdict};
+use super::probes::Ticket;
+use super::state::{CircuitChange, CircuitState, Verdict};
 use super::stats::CircuitStats;
 use super::storage::CircuitStorage;
 use super::synchronizer::Attachment;

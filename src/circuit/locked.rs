@@ -9,10 +9,12 @@ use std::time::{Duration, Instant};
 
 use super::config::{CircuitBreakerConfig, CircuitMode, CircuitWindow};
 use super::machine::{
-    Admit, Adopted, CircuitChange, CircuitState, HalfOpening, Machine, Numbers, Snapshot, Ticket,
-    Transition, UNLIMITED_PROBES, Verdict, until_retry,
+    Admit, Adopted, HalfOpening, Machine, Numbers, Snapshot, Transition, UNLIMITED_PROBES,
+    until_retry,
 };
+use super::probes::Ticket;
 use super::signal::Signal;
+use super::state::{CircuitChange, CircuitState, Verdict};
 use crate::clock::Clock;
 use crate::panic::{contain, note};
 use crate::sync::{AtomicU64, Mutex, Ordering};

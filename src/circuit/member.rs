@@ -15,8 +15,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use super::locked::Circuit;
-use super::machine::{Adopted, CircuitState, Snapshot};
+use super::machine::{Adopted, Snapshot};
 use super::members::FOR_EVER;
+use super::state::CircuitState;
 use super::storage::{
     CircuitRecord, CircuitStorage, StorageError, StoredCircuit, WriteGuard, WriteOutcome,
 };

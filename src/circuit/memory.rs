@@ -5,8 +5,8 @@ use std::fmt;
 use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::sync::Arc;
 
-use super::machine::CircuitState;
 use super::members::CircuitSync;
+use super::state::CircuitState;
 use super::storage::{
     CircuitRecord, CircuitStorage, StorageError, StoredCircuit, WriteGuard, WriteOutcome,
 };

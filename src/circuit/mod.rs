@@ -1,8 +1,13 @@
 //! The circuit breaker. It knows nothing of bulkheads.
 //!
-//! `machine` decides by what `window` counts, `locked` serves threads, `breaker` is the face. A shared circuit is kept
-//! in a `storage`. The `synchronizer` of the storage alone reads and writes there; `member` decides for each circuit
-//! what a row means.
+//! | file | job |
+//! |---|---|
+//! | `breaker`, `config`, `state`, `stats` | the facade, its settings, and what it tells |
+//! | `machine` | decides; pure, with `window` that counts outcomes and `probes` that gives out tickets |
+//! | `locked` | the machine behind a lock, for threads |
+//! | `storage`, `memory`, `postgres` | where shared circuits are kept: the trait, and the two that come with the crate |
+//! | `synchronizer`, `member` | the thread of a storage, and what a row means for one circuit |
+//! | `members`, `signal`, `jitter`, `skew` | how circuits and that thread meet, when it looks, and the storage's clock |
 
 mod breaker;
 mod config;
@@ -14,8 +19,10 @@ mod members;
 mod memory;
 #[cfg(feature = "postgres")]
 mod postgres;
+mod probes;
 mod signal;
 mod skew;
+mod state;
 mod stats;
 mod storage;
 mod synchronizer;
@@ -25,16 +32,16 @@ pub use breaker::{
     CircuitBreaker, CircuitBreakerBuilder, CircuitError, CircuitOpen, CircuitPermit,
 };
 pub use config::{CircuitBreakerConfig, CircuitMode, CircuitWindow, IsolationBackoff};
-pub use machine::{CircuitChange, CircuitChangeReason, CircuitState, Verdict};
 pub use members::CircuitSync;
 pub use memory::MemoryStorage;
 #[cfg(feature = "postgres")]
 pub use postgres::{PostgresStorage, PostgresStorageBuilder};
 pub use skew::ClockSkew;
+pub use state::{CircuitChange, CircuitChangeReason, CircuitState, Verdict};
 pub use stats::CircuitStats;
 pub use storage::{
     CircuitRecord, CircuitStorage, StorageError, StoredCircuit, WriteGuard, WriteOutcome,
 };
 
 pub(crate) use locked::Run;
-pub(crate) use machine::Ticket;
+pub(crate) use probes::Ticket;

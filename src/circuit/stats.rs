@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::config::CircuitMode;
-use super::machine::CircuitState;
+use super::state::CircuitState;
 
 /// The numbers of a circuit at one moment. From [`CircuitBreaker::stats`](crate::CircuitBreaker::stats).
 #[derive(Clone, Debug, PartialEq)]

@@ -8,8 +8,8 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use super::machine::CircuitState;
 use super::members::CircuitSync;
+use super::state::CircuitState;
 
 /// Keeps the state of circuits where several breakers find it: in this process ([`MemoryStorage`](crate::MemoryStorage)),
 /// in a database that a fleet shares (`PostgresStorage`, feature `postgres`), or wherever you implement it.

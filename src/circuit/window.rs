@@ -10,7 +10,7 @@ use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use super::config::{CircuitBreakerConfig, CircuitWindow};
-use super::machine::CircuitChangeReason;
+use super::state::CircuitChangeReason;
 
 /// One call that the circuit counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

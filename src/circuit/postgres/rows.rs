@@ -10,7 +10,7 @@ use serde_json::Value;
 use tokio_postgres::types::Type;
 use tokio_postgres::{Client, Error, GenericClient, IsolationLevel, Row, Transaction};
 
-use super::super::machine::CircuitState;
+use super::super::state::CircuitState;
 use super::super::storage::{CircuitRecord, StoredCircuit};
 
 /// What the server has answered to a question for several circuits.
