@@ -14,7 +14,7 @@ use bulkman::{
 use support::{eventually, threads_named};
 
 /// The threads that keep circuits in step with their storage. The kernel keeps 15 bytes of `bulkman-circuits`.
-fn keepers() -> usize {
+fn synchronizers() -> usize {
     threads_named("bulkman-circuit")
 }
 
@@ -28,7 +28,7 @@ fn breaker(name: &str, storage: &MemoryStorage) -> CircuitBreaker {
 #[test]
 fn one_thread_for_each_storage_while_it_has_circuits() {
     let storage = MemoryStorage::new();
-    assert_eq!(keepers(), 0);
+    assert_eq!(synchronizers(), 0);
     let mut breakers: Vec<_> = (0..20)
         .map(|number| breaker(&format!("c{}", number % 5), &storage))
         .collect();
@@ -37,18 +37,18 @@ fn one_thread_for_each_storage_while_it_has_circuits() {
         .circuit_storage(storage.clone())
         .build()
         .unwrap();
-    assert_eq!(keepers(), 1);
+    assert_eq!(synchronizers(), 1);
     let other = MemoryStorage::new();
     let elsewhere = breaker("c1", &other);
-    assert_eq!(keepers(), 2);
+    assert_eq!(synchronizers(), 2);
     drop(elsewhere);
-    eventually("one is gone", || keepers() == 1);
+    eventually("one is gone", || synchronizers() == 1);
     let last = breakers.pop();
     drop(breakers);
     drop(bulkhead);
-    assert_eq!(keepers(), 1);
+    assert_eq!(synchronizers(), 1);
     drop(last);
-    eventually("all are gone", || keepers() == 0);
+    eventually("all are gone", || synchronizers() == 0);
 
     // Comings and goings at the same moment: each breaker is served, and nothing is left.
     thread::scope(|scope| {
@@ -64,7 +64,7 @@ fn one_thread_for_each_storage_while_it_has_circuits() {
             });
         }
     });
-    eventually("all are gone again", || keepers() == 0);
+    eventually("all are gone again", || synchronizers() == 0);
     for number in 0..4 {
         // It was closed, so it is forgotten.
         assert_eq!(storage.load(&format!("c{number}")).unwrap(), None);
@@ -78,5 +78,5 @@ fn one_thread_for_each_storage_while_it_has_circuits() {
             .build()
             .is_err()
     );
-    eventually("none", || keepers() == 0);
+    eventually("none", || synchronizers() == 0);
 }

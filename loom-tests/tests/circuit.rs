@@ -231,7 +231,7 @@ fn switched_off_against_the_end_of_a_probe() {
     });
 }
 
-// ---- a circuit in a storage: the keeper's thread against calls and peers
+// ---- a circuit in a storage: the synchronizer's thread against calls and peers
 
 /// A peer of another process writes into the same storage.
 fn peer_writes(storage: &MemoryStorage, state: CircuitState, isolation: u64) {
@@ -243,7 +243,7 @@ fn peer_writes(storage: &MemoryStorage, state: CircuitState, isolation: u64) {
     let _ = storage.store("model", &record, WriteGuard::unless_open(now));
 }
 
-/// A storage whose keeper is waited for: a thread must not outlive its model.
+/// A storage whose synchronizer is waited for: a thread must not outlive its model.
 struct World {
     storage: MemoryStorage,
     handle: Option<Arc<MemoryStorage>>,
@@ -272,8 +272,8 @@ impl World {
 
     /// All breakers are dropped.
     fn end(mut self) {
-        let keepers = Arc::downgrade(&self.handle.take().expect("until the end"));
-        while keepers.strong_count() > 0 {
+        let synchronizers = Arc::downgrade(&self.handle.take().expect("until the end"));
+        while synchronizers.strong_count() > 0 {
             thread::yield_now();
         }
     }

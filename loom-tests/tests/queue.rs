@@ -1,4 +1,4 @@
-//! Places and shells: blocking admission, and the sweep against submitters and workers.
+//! Places and tombstones: blocking admission, and compacting against submitters and workers.
 
 mod support;
 

@@ -1,4 +1,4 @@
-//! Workers that look for work, sleep and are called: no entry is left without a worker that could take it.
+//! Workers that search, sleep and are woken (`thread_pool/sleep.rs`): no entry is left without a worker that could take it.
 //!
 //! The real channel by itself, since two workers of a whole bulkhead are too many interleavings.
 

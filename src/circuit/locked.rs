@@ -1,4 +1,4 @@
-//! The machine behind a lock, and a hint in front of the lock.
+//! A circuit as threads use it: the machine behind a lock, and a hint in front of the lock.
 //!
 //! The hint is one word: generation, mode and kind. It is rewritten under the lock after every event. With it the common
 //! cases take no lock: a call through a closed circuit, a success that changes nothing, and every refusal. So a refused

@@ -3,10 +3,10 @@
 //! | file | job |
 //! |---|---|
 //! | `breaker`, `config`, `state`, `stats` | the facade, its settings, and what it tells |
-//! | `machine` | decides; pure, with `window` that counts outcomes and `probes` that gives out tickets |
+//! | `machine` | decides; pure, with `opening_rule` that counts outcomes and `probes` that gives out tickets |
 //! | `locked` | the machine behind a lock, for threads |
-//! | `storage`, `memory`, `postgres` | where shared circuits are kept: the trait, and the two that come with the crate |
-//! | `synchronizer`, `member` | the thread of a storage, and what a row means for one circuit |
+//! | `storage`, `memory_storage`, `postgres` | where shared circuits are kept: the trait, and the two that come with the crate |
+//! | `synchronizer`, `shared_circuit` | the thread of a storage, and what a row means for one circuit |
 //! | `members`, `signal`, `jitter`, `skew` | how circuits and that thread meet, when it looks, and the storage's clock |
 
 mod breaker;
@@ -14,26 +14,26 @@ mod config;
 mod jitter;
 mod locked;
 mod machine;
-mod member;
 mod members;
-mod memory;
+mod memory_storage;
+mod opening_rule;
 #[cfg(feature = "postgres")]
 mod postgres;
 mod probes;
+mod shared_circuit;
 mod signal;
 mod skew;
 mod state;
 mod stats;
 mod storage;
 mod synchronizer;
-mod window;
 
 pub use breaker::{
     CircuitBreaker, CircuitBreakerBuilder, CircuitError, CircuitOpen, CircuitPermit,
 };
 pub use config::{CircuitBreakerConfig, CircuitMode, CircuitWindow, IsolationBackoff};
 pub use members::CircuitSync;
-pub use memory::MemoryStorage;
+pub use memory_storage::MemoryStorage;
 #[cfg(feature = "postgres")]
 pub use postgres::{PostgresStorage, PostgresStorageBuilder};
 pub use skew::ClockSkew;

@@ -3,7 +3,7 @@
 //! - A change of state made here is *unsettled* until the storage has it, or has answered with a peer's open circuit,
 //!   which then holds here too. Unsettled changes are written first, and at once.
 //! - A circuit takes news from the storage only when it is settled. So a change whose write failed is never undone by
-//!   a row of before; it is written when the storage is back. `member.rs` says what is news.
+//!   a row of before; it is written when the storage is back. `shared_circuit.rs` says what is news.
 //! - An open circuit goes half-open when its time is over: news first, since a peer may have been faster, then one
 //!   guarded write. If that is refused, a peer has opened the circuit again. If there is no answer, it goes half-open
 //!   here; if the storage just hangs, a call moves it in the end.
@@ -25,8 +25,8 @@ use std::time::{Duration, Instant};
 
 use super::jitter::Jitter;
 use super::locked::Circuit;
-use super::member::Member;
 use super::members::{CircuitSync, Report};
+use super::shared_circuit::SharedCircuit;
 use super::skew::SkewWatch;
 use super::storage::{CircuitStorage, StorageError};
 use crate::error::BuildError;
@@ -99,7 +99,7 @@ impl Drop for Attachment {
 struct Synchronizer {
     storage: Arc<dyn CircuitStorage>,
     sync: CircuitSync,
-    circuits: Vec<Member>,
+    circuits: Vec<SharedCircuit>,
     next_refresh: Instant,
     outage: Option<Outage>,
     skew: SkewWatch,
@@ -139,7 +139,7 @@ impl Synchronizer {
             let work = self.sync.wait_for_work(self.next_look());
             let joining = work.joining.into_iter();
             self.circuits
-                .extend(joining.map(|circuit| Member::new(circuit, cap)));
+                .extend(joining.map(|circuit| SharedCircuit::new(circuit, cap)));
             self.look();
             for circuit in work.leaving {
                 self.drop_circuit(circuit);
@@ -253,7 +253,7 @@ impl Synchronizer {
         })?;
         // After an outage a peer that has opened the circuit goes first: the storage may have lost its row.
         if refresh && !asks_first {
-            self.write(Member::write_outcomes)?;
+            self.write(SharedCircuit::write_outcomes)?;
         }
         for member in &mut self.circuits {
             member.end_trouble();
@@ -275,7 +275,7 @@ impl Synchronizer {
     /// time.
     fn write(
         &mut self,
-        mut write: impl FnMut(&mut Member, &dyn CircuitStorage) -> Result<(), StorageError>,
+        mut write: impl FnMut(&mut SharedCircuit, &dyn CircuitStorage) -> Result<(), StorageError>,
     ) -> Result<(), Failure> {
         let interval = self.sync.refresh_interval();
         for i in 0..self.circuits.len() {
@@ -334,7 +334,7 @@ impl Synchronizer {
     }
 
     fn load_together(&mut self) -> Result<(), Fault> {
-        let is_asked_for = |member: &&mut Member| member.trouble().is_none();
+        let is_asked_for = |member: &&mut SharedCircuit| member.trouble().is_none();
         let members = self.circuits.iter_mut().filter(is_asked_for);
         let names: Vec<Arc<str>> = members.map(|member| Arc::clone(member.name())).collect();
         if names.is_empty() {
@@ -364,7 +364,7 @@ impl Synchronizer {
 
     /// Isolations end without the storage's consent.
     fn go_on_alone(&self) {
-        self.circuits.iter().for_each(Member::go_on_alone);
+        self.circuits.iter().for_each(SharedCircuit::go_on_alone);
     }
 
     fn outage_goes_on(&mut self, Failure { error, has_news }: Failure) {

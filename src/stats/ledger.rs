@@ -5,6 +5,8 @@
 //! | of one slot: started, ended | the thread that owns the slot | plain stores, no locked instruction |
 //! | shared: rejected, cancelled, expired, refused in the queue, nested, abandoned | any thread | atomic additions |
 //!
+//! `core/admission.rs` counts refusals, `core/execute.rs` what runs or never starts.
+//!
 //! There is no lock, and no moment at which everything stands still. A snapshot balances all the same:
 //!
 //! 1. Every counter only grows, and a call's later event is never visible without its earlier one: admitted, then started,

@@ -1,4 +1,5 @@
-//! The caller's end of a call: waiting, cancelling, awaiting.
+//! The caller's end of a call: waiting, cancelling, awaiting. A waiter finds out itself that a limit has passed; a future is
+//! woken for it, see `alarm.rs`.
 
 use std::fmt;
 use std::future::Future;

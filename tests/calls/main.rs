@@ -7,7 +7,7 @@ mod support;
 
 mod admission;
 mod config;
-mod context;
+mod context_propagators;
 mod context_vars;
 mod errors;
 mod helpers;

@@ -6,13 +6,13 @@
 mod support;
 
 mod helpers;
+mod opening_rules;
 mod operators;
 mod probe_limit;
 mod settings;
 mod slow_calls;
 mod state_by_the_clock;
 mod verdicts;
-mod windows;
 
 /// A breaker alone, around calls that need no bulkhead.
 mod breaker_alone {

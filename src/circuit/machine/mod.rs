@@ -28,9 +28,9 @@
 use std::time::{Duration, Instant};
 
 use super::config::{CircuitBreakerConfig, CircuitMode};
+use super::opening_rule::{Counts, Outcome, Outcomes};
 use super::probes::{Probes, Ticket};
 use super::state::{CircuitChangeReason, CircuitState, Verdict};
-use super::window::{Counts, Outcome, Outcomes};
 use crate::sync::after;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -38,7 +38,7 @@ fn a_callback_that_drops_the_bulkhead() {
     rows.insert("test".to_owned(), StoredCircuit::new(open, 1));
     drop(rows);
     dropped.pass();
-    // The keeper has ended, and another one serves who comes next.
+    // The synchronizer has ended, and another one serves who comes next.
     let (breaker, _) = world.peer(SOON);
     trip(&breaker);
     flushed(&breaker);

@@ -100,7 +100,7 @@ fn a_storage_that_panics_when_it_is_dropped() {
 }
 
 #[test]
-fn callbacks_of_circuits_that_are_dropped_by_the_keeper() {
+fn callbacks_of_circuits_that_are_dropped_by_the_synchronizer() {
     let world = World::new();
     let line = world.shelf.line(HOUR);
     let bomb = support::Bomb;
@@ -139,7 +139,7 @@ fn who_goes_asks_for_nothing() {
         .unwrap();
     let before = world.shelf.loads();
     drop(going);
-    eventually("the keeper has let it go", || Arc::strong_count(&told) == 1);
+    eventually("the synchronizer has let it go", || Arc::strong_count(&told) == 1);
     assert_eq!(world.shelf.loads(), before);
     assert!(staying.is_closed());
 }

@@ -324,7 +324,7 @@ pub fn flushed(breaker: &CircuitBreaker) {
     eventually("flushed", || breaker.flush(support::PATIENCE));
 }
 
-/// Lets the keeper of a line with a short interval come round twice, so that it has seen all that there is.
+/// Lets the synchronizer of a line with a short interval come round twice, so that it has seen all that there is.
 pub fn let_it_look(line: &Line) {
     let before = line.shelf.loads();
     eventually("two refreshes", || line.shelf.loads() >= before + 2);

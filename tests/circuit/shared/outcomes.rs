@@ -75,7 +75,7 @@ fn outcomes_wait_for_the_refresh() {
         breaker.record_success();
         breaker.record_failure();
     }
-    // Something else makes the keeper look.
+    // Something else makes the synchronizer look.
     let other = CircuitBreaker::builder("another", rules())
         .storage(line)
         .build()

@@ -75,7 +75,7 @@ fn opened_by_hand_for_everybody() {
 }
 
 #[test]
-fn the_keeper_ends_the_isolation_and_probes_close_the_circuit() {
+fn the_synchronizer_ends_the_isolation_and_probes_close_the_circuit() {
     let world = World::new();
     let (one, _, changes) = world.watched(HOUR);
     let (two, _) = world.peer(SOON);
@@ -129,7 +129,7 @@ fn a_failed_probe_opens_it_for_everybody() {
 }
 
 #[test]
-fn calls_are_refused_while_the_keeper_asks_for_the_end_of_the_isolation() {
+fn calls_are_refused_while_the_synchronizer_asks_for_the_end_of_the_isolation() {
     let world = World::new();
     let (one, line) = world.peer(HOUR);
     trip(&one);

@@ -37,7 +37,7 @@ const SHORTEST_CAP: Duration = Duration::from_secs(300);
 const LONGEST_PAUSE_IN_TROUBLE: Duration = Duration::from_secs(60);
 
 /// A circuit with what the synchronizer knows about its row.
-pub(super) struct Member {
+pub(super) struct SharedCircuit {
     circuit: Arc<Circuit>,
     /// See [`CircuitSync::with_max_adopted_isolation`](super::members::CircuitSync::with_max_adopted_isolation).
     max_adopted_isolation: Option<Duration>,
@@ -80,7 +80,7 @@ enum Comparison {
     News,
 }
 
-impl Member {
+impl SharedCircuit {
     pub(super) fn new(circuit: Arc<Circuit>, max_adopted_isolation: Option<Duration>) -> Self {
         Self {
             circuit,
