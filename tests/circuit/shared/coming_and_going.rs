@@ -139,7 +139,9 @@ fn who_goes_asks_for_nothing() {
         .unwrap();
     let before = world.shelf.loads();
     drop(going);
-    eventually("the synchronizer has let it go", || Arc::strong_count(&told) == 1);
+    eventually("the synchronizer has let it go", || {
+        Arc::strong_count(&told) == 1
+    });
     assert_eq!(world.shelf.loads(), before);
     assert!(staying.is_closed());
 }
