@@ -111,11 +111,6 @@ impl Allocations {
         let all: Option<Vec<_>> = lines.lines().map(line).collect();
         all.filter(|all| !all.is_empty()).map(Self)
     }
-
-    fn of(&self, name: &str) -> Option<(f64, u64)> {
-        let found = self.0.iter().find(|entry| entry.0 == name)?;
-        Some((found.1, found.2))
-    }
 }
 
 fn time(nanos: f64) -> String {

@@ -60,8 +60,8 @@ impl Report {
     pub fn short(&self) -> String {
         let sections: Vec<_> = self.sections.iter().filter(|s| s.is_in_short()).collect();
         let titles: Vec<_> = sections.iter().map(|s| s.title()).collect();
-        let mut out = format!("| | {} | blocks a call |\n|---|", titles.join(" | "));
-        out.push_str(&"--:|".repeat(titles.len() + 1));
+        let mut out = format!("| | {} |\n|---|", titles.join(" | "));
+        out.push_str(&"--:|".repeat(titles.len()));
         out.push('\n');
         let mut names = Vec::new();
         for row in sections.iter().flat_map(|section| &section.rows) {
@@ -71,27 +71,16 @@ impl Report {
         }
         for name in names {
             let cells: Vec<_> = sections.iter().map(|s| s.cell(name)).collect();
-            let blocks = self.blocks(name);
-            let _ = writeln!(out, "| {name} | {} | {blocks} |", cells.join(" | "));
+            let _ = writeln!(out, "| {name} | {} |", cells.join(" | "));
         }
         let best = sections.iter().map(|section| {
             let ratio = section.best_peer();
             ratio.map_or(String::new(), |ratio| format!("**{ratio:.2}**"))
         });
         let best: Vec<_> = best.collect();
-        let _ = writeln!(
-            out,
-            "| **best other ÷ bulkman** | {} | |\n",
-            best.join(" | ")
-        );
+        let _ = writeln!(out, "| **best other ÷ bulkman** | {} |\n", best.join(" | "));
         let _ = writeln!(out, "{}", self.legend());
         out
-    }
-
-    fn blocks(&self, name: &str) -> String {
-        let allocations = self.allocations.as_ref().ok();
-        let counted = allocations.and_then(|allocations| allocations.of(name));
-        counted.map_or(String::new(), |(blocks, _)| format!("{blocks:.1}"))
     }
 
     fn legend(&self) -> String {
@@ -146,7 +135,8 @@ fn versions() -> String {
 impl Section {
     fn is_in_short(&self) -> bool {
         match self.work {
-            Work::OneByOne | Work::Batch => self.place != Place::scheduler().name,
+            Work::OneByOne => self.place != Place::scheduler().name,
+            Work::Batch => ![Place::scheduler().name, Place::one_core().name].contains(&self.place),
             Work::NowAndThen => false,
             Work::Refused => true,
         }
