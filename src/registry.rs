@@ -55,7 +55,9 @@ use crate::thread_pool::{Bulkhead, ExecutionHandle};
 /// service can have as many of its own as it likes.
 ///
 /// Looking a bulkhead up takes a read lock for a moment, and never waits for a bulkhead that is being built, connected to
-/// its storage, or shut down.
+/// its storage, or shut down. With one exception: while a method works with a bulkhead it holds a reference to it. If all
+/// others are dropped meanwhile, after [`remove`](Self::remove), then this one is the last, and its drop shuts the bulkhead
+/// down. So end a bulkhead that was removed with a form of its shutdown that has a limit, and drop it then.
 ///
 /// # What dropping it does
 ///

@@ -392,7 +392,7 @@ fn forced_open_against_a_peers_opening() {
         let breaker = world.breaker("model");
         let peers = world.storage.clone();
         let peer = thread::spawn(move || peer_writes(&peers, CircuitState::Open, 99));
-        breaker.trip();
+        breaker.force_open();
         peer.join().unwrap();
         assert!(breaker.flush(Duration::MAX));
         assert_eq!(breaker.mode(), CircuitMode::ForcedOpen);

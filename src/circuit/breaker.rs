@@ -285,7 +285,8 @@ impl CircuitBreaker {
     /// [`force_open`](Self::force_open); to go from there to [`Normal`](CircuitMode::Normal) is [`reset`](Self::reset).
     ///
     /// The other modes are this breaker's own, also with a storage. They leave the state as it is. Calls that began while
-    /// the breaker was [`Disabled`](CircuitMode::Disabled) do not count.
+    /// the breaker was [`Disabled`](CircuitMode::Disabled) do not count. Calls that are queued in a bulkhead when the mode
+    /// changes and the circuit is open already hear of it at their turn.
     ///
     /// ```
     /// use bulkman::{CircuitBreaker, CircuitBreakerConfig, CircuitMode};

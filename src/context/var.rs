@@ -12,7 +12,7 @@ use std::any::Any;
 use std::cell::RefCell;
 use std::fmt;
 use std::marker::PhantomData;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use crate::sync;
 
@@ -51,8 +51,9 @@ sync::thread_local! {
 /// another crate's thread-local, see [`ContextPropagator`](crate::ContextPropagator). Threads that are started by hand
 /// take the values along with a [`ContextSnapshot`].
 pub struct ContextVar<T: 'static> {
-    /// Not without a size: two statics without one may have the same address.
-    _address: u8,
+    /// Never set. It has a size, since two statics without one may have the same address; and Clippy warns of a `const` of
+    /// this type, each use of which could have an address of its own.
+    _address: OnceLock<()>,
     _type: PhantomData<fn() -> T>,
 }
 
@@ -61,7 +62,7 @@ impl<T: Send + Sync + 'static> ContextVar<T> {
     #[must_use]
     pub const fn new() -> Self {
         Self {
-            _address: 0,
+            _address: OnceLock::new(),
             _type: PhantomData,
         }
     }

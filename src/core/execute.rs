@@ -19,6 +19,7 @@ use super::failure::JudgedResult;
 use super::outcome::{EndReason, Outcome};
 use super::permit::Permit;
 use super::running_slot::Shown;
+use super::this_thread::while_holding_permit;
 use crate::circuit::{Run, Ticket, Verdict};
 use crate::event::{BulkheadEvent, FinishedOutcome};
 use crate::panic::{Panic, catch, contain};
@@ -130,7 +131,8 @@ pub(crate) fn release_unstarted<E>(
     ticket: Option<Ticket>,
     reason: &EndReason<E>,
 ) {
-    engine.give_ticket_back(ticket);
+    // A probe that was out too long opens the circuit now. Its listeners run while this thread holds the permit.
+    while_holding_permit(engine.serial, || engine.give_ticket_back(ticket));
     match reason {
         EndReason::Cancelled { by_shutdown } => engine.ledger.shared.cancel(*by_shutdown),
         EndReason::CircuitOpen { .. } => engine.ledger.shared.refuse_in_queue(),

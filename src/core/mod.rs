@@ -53,3 +53,4 @@ pub(crate) use this_thread::{
     ThisThread, become_worker, run_for_caller, run_job, run_nested, slot_of_this_thread,
     while_holding_permit,
 };
+pub(crate) use ticket::RETRY_SOON;

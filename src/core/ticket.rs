@@ -28,6 +28,9 @@ use super::engine::Engine;
 use super::this_thread::while_holding_permit;
 use crate::circuit::{CircuitBreaker, CircuitBreakerConfig, CircuitState, Run, Ticket, Verdict};
 
+/// What a call is told that was refused for a circuit which has changed again meanwhile.
+pub(crate) const RETRY_SOON: Duration = Duration::from_millis(1);
+
 impl Engine {
     fn circuit(&self) -> Option<(&CircuitBreaker, &CircuitBreakerConfig)> {
         Some((

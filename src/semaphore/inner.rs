@@ -8,8 +8,8 @@ use super::slots::{SlotPool, WaitOutcome};
 use crate::circuit::Ticket;
 use crate::core::{
     BulkheadView, CallData, EndReason, Engine, Execution, JudgedResult, Kind, Outcome, Permit,
-    RunningCall, SemaphoreKind, Shown, ShutdownTarget, drop_unstarted, execute, release_unstarted,
-    run_for_caller, run_task, slot_of_this_thread,
+    RETRY_SOON, RunningCall, SemaphoreKind, Shown, ShutdownTarget, drop_unstarted, execute,
+    release_unstarted, run_for_caller, run_task, slot_of_this_thread,
 };
 
 /// An engine, and slots behind it.
@@ -56,7 +56,7 @@ impl Inner {
     /// A slot, or the reason why the call has ended without one: then its place has been given back.
     #[inline(always)]
     fn slot<'a, E>(
-        &'a self,
+        self: &'a Arc<Self>,
         data: &CallData,
         ticket: Option<Ticket>,
         permit: Permit<'a>,
@@ -78,7 +78,7 @@ impl Inner {
 
     #[cold]
     fn wait_for_slot<'a, E>(
-        &'a self,
+        self: &'a Arc<Self>,
         data: &CallData,
         ticket: Option<Ticket>,
         permit: Permit<'a>,
@@ -110,9 +110,8 @@ impl Inner {
                 let slot = self.in_time(slot, data)?;
                 return self.past_circuit(slot);
             }
-            // If the circuit has changed again meanwhile, the caller may retry at once.
             WaitOutcome::GaveUp => {
-                EndReason::circuit_open(engine.refusal_in_queue(ticket).unwrap_or_default())
+                EndReason::circuit_open(engine.refusal_in_queue(ticket).unwrap_or(RETRY_SOON))
             }
             _ => EndReason::too_late(data, now).unwrap_or(cancelled),
         };
@@ -121,8 +120,9 @@ impl Inner {
     }
 
     /// A call that has waited asks the circuit again, if that has changed meanwhile.
-    fn past_circuit<'a, E>(&self, slot: Slot<'a>) -> Result<Slot<'a>, EndReason<E>> {
-        match self.engine.renew_ticket(slot.ticket) {
+    fn past_circuit<'a, E>(self: &Arc<Self>, slot: Slot<'a>) -> Result<Slot<'a>, EndReason<E>> {
+        let renew = || self.engine.renew_ticket(slot.ticket);
+        match run_for_caller(self.engine.serial, self, slot.index, renew) {
             Ok(ticket) => Ok(Slot { ticket, ..slot }),
             Err(retry_after) => Err(self.give_up(slot, EndReason::circuit_open(retry_after))),
         }

@@ -26,7 +26,8 @@ use crate::sync::after;
 ///
 /// The handle is a [`Future`] for any executor; no runtime is needed. Awaited, a call ends at its queue timeout and at its
 /// caller's limit as a waited one does. For that the process has one timer thread, `bulkman-alarms`: the first handle that is
-/// polled with a limit starts it, and it ends when there has been none for ten seconds.
+/// polled with a limit starts it, and it ends when there has been none for ten seconds. That thread calls the executor's
+/// wakers, which should not block: while one does, the others wait.
 ///
 /// # What dropping it does
 ///

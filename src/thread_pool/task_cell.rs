@@ -36,8 +36,8 @@ use super::inner::Inner;
 use crate::circuit::Ticket;
 use crate::context::CapturedContexts;
 use crate::core::{
-    BulkheadView, CallData, CallView, EndReason, Execution, Job, JudgedResult, Outcome, Shown,
-    ThisThread, drop_unstarted, execute, release_unstarted, run_nested, run_task,
+    BulkheadView, CallData, CallView, EndReason, Execution, Job, JudgedResult, Outcome, RETRY_SOON,
+    Shown, ThisThread, drop_unstarted, execute, release_unstarted, run_nested, run_task,
 };
 use crate::panic::contain;
 use crate::result::ExecutionResult;
@@ -522,8 +522,7 @@ where
 
     fn refuse_for_circuit(&self) {
         let engine = &self.inner.engine;
-        // If the circuit has changed again meanwhile, the caller may retry at once.
-        let retry_after = engine.refusal_in_queue(self.ticket).unwrap_or_default();
+        let retry_after = engine.refusal_in_queue(self.ticket).unwrap_or(RETRY_SOON);
         self.leave_entry(EndReason::circuit_open(retry_after), engine.clock.now());
     }
 
@@ -600,7 +599,12 @@ where
             }
             let waiter = std::mem::replace(&mut state.handle, Handle::Parked(this_thread()));
             drop(state);
-            self.forget_waiter(waiter);
+            if matches!(waiter, Handle::Polled(_)) {
+                // The drop of a waker is user code, and may have used up the unpark: look again.
+                self.forget_waiter(waiter);
+                state = self.state.lock();
+                continue;
+            }
             self.inner.engine.clock.park_until(earlier(until, wake_at));
             state = self.state.lock();
         }
