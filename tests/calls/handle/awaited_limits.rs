@@ -9,7 +9,7 @@ use std::task::{Context, Poll, Wake, Waker};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::support::{Gate, OpenOnDrop, PATIENCE, bulkhead, config, eventually, occupy};
+use crate::support::{Gate, OpenOnDrop, PATIENCE, bulkhead, config, eventually, in_time, occupy};
 use bulkman::{Bulkhead, BulkheadError, ExecutionHandle, ManualClock};
 
 const SHORT: Duration = Duration::from_millis(20);
@@ -289,4 +289,38 @@ fn one_thread_serves_all() {
     eventually("the thread runs", || threads() == 1);
     drop(handles);
     busy.into_iter().for_each(crate::support::Busy::finish);
+}
+
+/// Lets the task end when it is dropped, and takes the token with which the worker wakes the thread that drops it.
+struct TakesWakeUp {
+    gate: Gate,
+    bulkhead: Arc<Bulkhead>,
+}
+
+impl Wake for TakesWakeUp {
+    fn wake(self: Arc<Self>) {}
+}
+
+impl Drop for TakesWakeUp {
+    fn drop(&mut self) {
+        self.gate.open();
+        eventually("the task has ended", || {
+            self.bulkhead.stats().in_flight == 0
+        });
+        thread::park_timeout(SHORT);
+    }
+}
+
+#[test]
+fn a_handle_that_was_polled_can_be_waited_for_though_its_waker_blocks_when_dropped() {
+    let bulkhead = Arc::new(bulkhead(1, 1));
+    let gate = Gate::new();
+    let passed = gate.clone();
+    let mut handle = bulkhead.run(move || passed.pass());
+    gate.wait_for_arrivals(1);
+    let bulkhead = Arc::clone(&bulkhead);
+    let waker = Waker::from(Arc::new(TakesWakeUp { gate, bulkhead }));
+    assert!(poll(&mut handle, &waker).is_pending());
+    drop(waker);
+    assert!(in_time(move || handle.wait().is_success()));
 }

@@ -1,14 +1,16 @@
 //! Calls that are queued when the circuit opens: they are refused at once, never start, and are counted apart.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock, Weak};
 use std::thread;
 use std::time::Duration;
 
-use crate::support::{Gate, OpenOnDrop, assert_balanced, config, eventually, occupy, wait};
+use crate::support::{
+    Gate, OpenOnDrop, assert_balanced, config, eventually, in_time, occupy, wait,
+};
 use bulkman::{
-    Bulkhead, BulkheadConfig, BulkheadError, BulkheadEvent, CircuitBreakerConfig, CircuitState,
-    ExecutionHandle, ManualClock, SemaphoreBulkhead,
+    Bulkhead, BulkheadConfig, BulkheadError, BulkheadEvent, CircuitBreakerConfig, CircuitMode,
+    CircuitState, ExecutionHandle, ManualClock, SemaphoreBulkhead,
 };
 
 const ISOLATION: Duration = Duration::from_secs(30);
@@ -403,4 +405,94 @@ fn callers_who_come_and_go_while_it_opens_and_closes_lose_nothing() {
     }
     assert_eq!(bulkhead.available_capacity(), 8);
     assert_eq!(semaphore.available_capacity(), 8);
+}
+
+/// A queued probe is cancelled when the running one is overdue: the circuit opens, and its listener shuts the bulkhead
+/// down while the cancelled call still has its place.
+#[test]
+fn a_listener_may_shut_down_while_a_queued_probe_is_given_back() {
+    let clock = ManualClock::new();
+    let own: Arc<OnceLock<Weak<Bulkhead>>> = Arc::default();
+    let seen = Arc::clone(&own);
+    let opened = Gate::new();
+    let opens = opened.clone();
+    let built = Bulkhead::builder(with_circuit(1, 4))
+        .clock(clock.clone())
+        .listener(move |event: &BulkheadEvent<'_>| {
+            if let BulkheadEvent::CircuitChanged { change, .. } = event
+                && (change.from, change.to) == (CircuitState::HalfOpen, CircuitState::Open)
+                && let Some(bulkhead) = seen.get().and_then(Weak::upgrade)
+            {
+                opens.open();
+                let _ = bulkhead.shutdown();
+            }
+        })
+        .build();
+    let bulkhead = Arc::new(built.unwrap());
+    own.set(Arc::downgrade(&bulkhead)).unwrap();
+    bulkhead.circuit_breaker().unwrap().trip();
+    clock.advance(ISOLATION);
+    let running = occupy(&bulkhead, 1);
+    let queued = bulkhead.run(|| ());
+    clock.advance(ISOLATION);
+    let cancelled = thread::spawn(move || queued.cancel());
+    opened.pass();
+    running.finish();
+    assert!(in_time(|| cancelled.join().unwrap()));
+    assert_eq!(bulkhead.stats().in_flight, 0);
+    assert_balanced(&bulkhead.stats());
+}
+
+/// The caller has its slot already when the circuit lets it through as a probe, and the listener needs another one.
+#[test]
+fn a_listener_may_call_while_a_semaphores_caller_becomes_a_probe() {
+    let clock = ManualClock::new();
+    let own: Arc<OnceLock<Weak<SemaphoreBulkhead>>> = Arc::default();
+    let seen = Arc::clone(&own);
+    let recorded = Runs::default();
+    let runs = recorded.clone();
+    let observing = rules().initial_mode(CircuitMode::ObserveOnly);
+    let built = SemaphoreBulkhead::builder(config(1, 4).circuit_breaker(observing))
+        .clock(clock.clone())
+        .listener(move |event: &BulkheadEvent<'_>| {
+            if let BulkheadEvent::CircuitChanged { change, .. } = event
+                && change.to == CircuitState::HalfOpen
+            {
+                let bulkhead = seen.get().and_then(Weak::upgrade).unwrap();
+                let runs = runs.clone();
+                assert!(
+                    bulkhead
+                        .run(move || runs.0.fetch_add(1, Ordering::Relaxed))
+                        .is_success()
+                );
+            }
+        })
+        .build();
+    let bulkhead = Arc::new(built.unwrap());
+    own.set(Arc::downgrade(&bulkhead)).unwrap();
+    bulkhead.circuit_breaker().unwrap().trip();
+    let gate = Gate::new();
+    let call = |gate: Option<Gate>| {
+        let bulkhead = Arc::clone(&bulkhead);
+        thread::spawn(move || {
+            bulkhead
+                .run(|| gate.iter().for_each(Gate::pass))
+                .is_success()
+        })
+    };
+    let first = call(Some(gate.clone()));
+    gate.wait_for_arrivals(1);
+    let second = call(None);
+    eventually("the second call waits", || {
+        bulkhead.stats().queued_tasks == 1
+    });
+    clock.advance(ISOLATION);
+    bulkhead
+        .circuit_breaker()
+        .unwrap()
+        .set_mode(CircuitMode::Normal);
+    gate.open();
+    assert!(in_time(|| first.join().unwrap() && second.join().unwrap()));
+    assert_eq!(recorded.count(), 1);
+    assert_balanced(&bulkhead.stats());
 }
