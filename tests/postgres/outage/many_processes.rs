@@ -5,16 +5,18 @@ use std::process::{Child, Stdio};
 
 use bulkman::{CircuitBreaker, CircuitState};
 
-use super::helpers::{NAME, NAMESPACE, rules, server, storage};
+use super::helpers::{ISOLATION, NAME, NAMESPACE, rules, server, storage};
 use crate::support::postgres::Server;
-use crate::support::{PATIENCE, child_test};
+use crate::support::{PATIENCE, child_test, seconds};
 
 const CHILDREN: usize = 64;
 
 #[test]
 fn sixty_four_processes_trip_at_once() {
     let server = server();
-    let mut children: Vec<Child> = (0..CHILDREN).map(|_| start_child(&server)).collect();
+    let mut children: Vec<Child> = (0..CHILDREN)
+        .map(|number| start_child(&server, number))
+        .collect();
     let mut outputs: Vec<_> = children
         .iter_mut()
         .map(|child| BufReader::new(child.stdout.take().unwrap()).lines())
@@ -35,7 +37,8 @@ fn sixty_four_processes_trip_at_once() {
         .open_until_epoch
         .unwrap();
     for end in ends {
-        assert!((end - until).abs() < 0.001, "{end} instead of {until}");
+        // The ends of other children are seconds away. A busy machine may come between the reading of two clocks.
+        assert!((end - until).abs() < 1.0, "{end} instead of {until}");
     }
     for mut child in children {
         drop(child.stdin.take());
@@ -43,9 +46,12 @@ fn sixty_four_processes_trip_at_once() {
     }
 }
 
-fn start_child(server: &Server) -> Child {
+/// Each child has an isolation of its own, so that the end tells which child opened the circuit first. The longest is
+/// less than twice the shortest, since a process caps the isolation of a peer at twice its own.
+fn start_child(server: &Server, number: usize) -> Child {
     child_test(module_path!(), "child_that_trips")
         .env("BULKMAN_TEST_DSN", server.dsn())
+        .env("BULKMAN_TEST_NUMBER", number.to_string())
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .spawn()
@@ -64,8 +70,11 @@ fn await_line(
 #[test]
 #[ignore = "started by the test above"]
 fn child_that_trips() {
-    let storage = storage(&std::env::var("BULKMAN_TEST_DSN").unwrap(), PATIENCE);
-    let breaker = CircuitBreaker::builder(NAME, rules())
+    let variable = |name| std::env::var(name).unwrap();
+    let number: u64 = variable("BULKMAN_TEST_NUMBER").parse().unwrap();
+    let isolation = ISOLATION + seconds(9 * number);
+    let storage = storage(&variable("BULKMAN_TEST_DSN"), PATIENCE);
+    let breaker = CircuitBreaker::builder(NAME, rules().isolation_duration(isolation))
         .storage(storage)
         .build()
         .unwrap();
