@@ -103,7 +103,7 @@ pub enum CircuitMode {
     /// The breaker does its work.
     #[default]
     Normal,
-    /// The breaker judges and tells, and never refuses a call. What it decides stays in this process.
+    /// The breaker judges outcomes and announces changes, but refuses no call. Its state stays in this process.
     ObserveOnly,
     /// The breaker lets every call pass and judges none. Its state stays what it was.
     Disabled,

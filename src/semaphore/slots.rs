@@ -179,8 +179,8 @@ impl<P> SlotPool<P> {
     /// Takes a slot, waiting for one until `deadline` (`None`: for ever), or until `gives_up`, which is asked under the lock
     /// and again after each [`look_again`](Self::look_again).
     ///
-    /// `in_list` is called before this thread waits. What it leaves behind, such as a place, then belongs to the thread that
-    /// takes the caller out of the list. With `TakenOut` a thread has; otherwise it is the caller's again.
+    /// `in_list` is called before this thread waits. A place that it gives away then belongs to the thread
+    /// that takes the caller out of the list. With `TakenOut` a thread has; otherwise it is the caller's again.
     pub(crate) fn wait(
         &self,
         clock: &Clock,

@@ -20,7 +20,7 @@
 //!
 //! In a circuit that is shared through a storage the synchronizer does the second ([`half_open`](Machine::half_open))
 //! after it has asked the storage. Calls are refused until then. A call does it after all when the synchronizer is long
-//! overdue, since its storage hangs. What peers have stored comes in through [`adopt`](Machine::adopt).
+//! overdue, since its storage hangs. A peer's record comes in through [`adopt`](Machine::adopt).
 //!
 //! The modes: an observing machine moves like any other, but passes the calls that it would refuse, with a ticket that
 //! does not count. A disabled one passes all calls so, and takes no outcome.
@@ -435,7 +435,7 @@ impl Machine {
         }
     }
 
-    /// Opens by hand, for the isolation duration from now. What is held open until a reset stays so.
+    /// Opens by hand, for the isolation duration from now. A circuit that is held open until a reset stays so.
     pub(crate) fn trip(&mut self, now: Instant) {
         if matches!(self.phase, Phase::Open { until: None, .. }) {
             return;
