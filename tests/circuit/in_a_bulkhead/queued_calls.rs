@@ -419,10 +419,11 @@ fn a_listener_may_shut_down_while_a_queued_probe_is_given_back() {
     let built = Bulkhead::builder(with_circuit(1, 4))
         .clock(clock.clone())
         .listener(move |event: &BulkheadEvent<'_>| {
-            if let BulkheadEvent::CircuitChanged { change, .. } = event
-                && (change.from, change.to) == (CircuitState::HalfOpen, CircuitState::Open)
-                && let Some(bulkhead) = seen.get().and_then(Weak::upgrade)
-            {
+            let BulkheadEvent::CircuitChanged { change, .. } = event else {
+                return;
+            };
+            if (change.from, change.to) == (CircuitState::HalfOpen, CircuitState::Open) {
+                let bulkhead = seen.get().and_then(Weak::upgrade).unwrap();
                 opens.open();
                 let _ = bulkhead.shutdown();
             }
@@ -455,9 +456,10 @@ fn a_listener_may_call_while_a_semaphores_caller_becomes_a_probe() {
     let built = SemaphoreBulkhead::builder(config(1, 4).circuit_breaker(observing))
         .clock(clock.clone())
         .listener(move |event: &BulkheadEvent<'_>| {
-            if let BulkheadEvent::CircuitChanged { change, .. } = event
-                && change.to == CircuitState::HalfOpen
-            {
+            let BulkheadEvent::CircuitChanged { change, .. } = event else {
+                return;
+            };
+            if change.to == CircuitState::HalfOpen {
                 let bulkhead = seen.get().and_then(Weak::upgrade).unwrap();
                 let runs = runs.clone();
                 assert!(
