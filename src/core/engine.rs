@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::call_data::{BulkheadView, CallData, RunningCall};
 use super::permit::Permits;
@@ -13,7 +13,7 @@ use crate::clock::Clock;
 use crate::config::BulkheadConfig;
 use crate::error::BuildError;
 use crate::event::{BulkheadEvent, Listeners};
-use crate::stats::{BulkheadState, BulkheadStats, Ledger, Totals};
+use crate::stats::{BulkheadState, BulkheadStats, Ledger, Moment, Reading, Totals};
 use crate::sync::{AtomicBool, Latch, LazySlots, Ordering, fence};
 
 pub(crate) struct Engine {
@@ -185,19 +185,38 @@ impl Engine {
     }
 
     pub(crate) fn stats(&self) -> BulkheadStats {
-        let numbers = self.ledger.since_reset(|| self.totals());
-        let circuit_state = self.breaker.as_ref().map(CircuitBreaker::state);
-        BulkheadStats::new(
-            Arc::clone(&self.name),
-            self.state(),
-            circuit_state,
-            (self.config.max_concurrent_calls, self.config.max_queue_size),
-            numbers,
-        )
+        let now = self.clock.now();
+        let numbers = self.ledger.since_reset(|| self.reading(now));
+        let moment = Moment {
+            name: Arc::clone(&self.name),
+            state: self.state(),
+            circuit_state: self.breaker.as_ref().map(CircuitBreaker::state),
+            max_concurrent_calls: self.config.max_concurrent_calls,
+            max_queue_size: self.config.max_queue_size,
+            measured_for: now.saturating_duration_since(numbers.since.unwrap_or(self.epoch)),
+            longest_running: self.running_for(now).max(),
+        };
+        BulkheadStats::new(moment, numbers)
     }
 
     pub(crate) fn reset_stats(&self) {
-        self.ledger.reset(|| self.totals());
+        self.ledger.reset(|| self.reading(self.clock.now()));
+    }
+
+    fn reading(&self, now: Instant) -> Reading {
+        Reading {
+            running_for: self.running_for(now).sum(),
+            totals: self.totals(),
+            at: now,
+        }
+    }
+
+    /// For how long each slot has been busy with the call that runs there now.
+    fn running_for(&self, now: Instant) -> impl Iterator<Item = Duration> + '_ {
+        self.slots
+            .iter()
+            .filter_map(RunningSlot::busy_since)
+            .map(move |since| now.saturating_duration_since(since))
     }
 
     pub(crate) fn state(&self) -> BulkheadState {
