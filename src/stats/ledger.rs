@@ -143,8 +143,16 @@ impl SharedCounters {
 pub(crate) struct Ledger {
     slots: LazySlots<Padded<SlotCounters>>,
     pub(crate) shared: Padded<SharedCounters>,
+    base: Mutex<Base>,
+}
+
+/// What snapshots are compared with.
+#[derive(Default)]
+struct Base {
     /// The numbers at the last reset.
-    base: Mutex<Option<(Reading, Times)>>,
+    reset: Option<(Reading, Times)>,
+    /// The busy time in the last snapshot after it.
+    busy_time: Duration,
 }
 
 /// What is read of a bulkhead at one moment, but for the times of its calls.
@@ -217,7 +225,7 @@ impl Ledger {
         Self {
             slots: LazySlots::new(slots),
             shared: Padded::default(),
-            base: Mutex::new(None),
+            base: Mutex::default(),
         }
     }
 
@@ -292,7 +300,7 @@ impl Ledger {
     /// The numbers since the last reset, for users.
     pub(crate) fn since_reset(&self, read: impl FnOnce() -> Reading) -> Numbers {
         // The lock is held while reading, so that a snapshot is never older than the reset that it is compared with.
-        let base = self.base.lock();
+        let mut base = self.base.lock();
         let Reading {
             totals: mut now,
             running_for,
@@ -300,7 +308,7 @@ impl Ledger {
         } = read();
         let mut times = self.times();
         let mut busy_time = times.busy_time().saturating_add(running_for);
-        if let Some((base, base_times)) = &*base {
+        if let Some((base, base_times)) = &base.reset {
             let busy_before = base_times.busy_time().saturating_add(base.running_for);
             busy_time = busy_time.saturating_sub(busy_before);
             let base = &base.totals;
@@ -317,11 +325,13 @@ impl Ledger {
             times.queue_wait.subtract(&base_times.queue_wait);
             times.run_time.subtract(&base_times.run_time);
         }
+        // A call that ended while it was read may have been counted twice. The number does not go back for that.
+        base.busy_time = busy_time.max(base.busy_time);
         Numbers {
             totals: now,
             times,
-            since: base.as_ref().map(|(base, _)| base.at),
-            busy_time,
+            since: base.reset.as_ref().map(|(reset, _)| reset.at),
+            busy_time: base.busy_time,
         }
     }
 
@@ -332,6 +342,9 @@ impl Ledger {
             slot.queue_wait.forget_max();
             slot.run_time.forget_max();
         }
-        *base = Some((read(), self.times()));
+        *base = Base {
+            reset: Some((read(), self.times())),
+            busy_time: Duration::ZERO,
+        };
     }
 }
