@@ -27,7 +27,7 @@ use crate::stats::{BulkheadState, BulkheadStats, Distribution};
 /// ```
 ///
 /// Send the text with the content type [`CONTENT_TYPE`](Self::CONTENT_TYPE). The example `metrics_endpoint` is a whole
-/// server.
+/// server, and the folder `prometheus` beside it has alert rules and a dashboard for Grafana.
 ///
 /// # The metrics
 ///
