@@ -29,6 +29,7 @@ pub(crate) struct Engine {
     /// At zero when the bulkhead has ended.
     pub(crate) latch: Arc<Latch>,
     slots: LazySlots<RunningSlot>,
+    oldest_queued: Box<dyn Fn() -> Option<Instant> + Send + Sync>,
     /// No call starts before it.
     epoch: Instant,
     /// Set by a shutdown that cancels what is queued.
@@ -41,6 +42,16 @@ pub(crate) struct EngineParts {
     pub(crate) clock: Clock,
     pub(crate) listeners: Listeners,
     pub(crate) circuit_storage: Option<Arc<dyn CircuitStorage>>,
+}
+
+/// What an engine asks of the queue or the wait list in front of it.
+pub(crate) struct EngineHooks {
+    /// Called once, after the close, when no call is left.
+    pub(crate) drained: Box<dyn Fn() + Send + Sync>,
+    /// Called when the circuit has opened, in the thread that opened it and under no lock.
+    pub(crate) refuse_queued: Box<dyn Fn() + Send + Sync>,
+    /// When the call was admitted that has been waiting longest.
+    pub(crate) oldest_queued: Box<dyn Fn() -> Option<Instant> + Send + Sync>,
 }
 
 impl EngineParts {
@@ -93,14 +104,17 @@ impl EngineParts {
 }
 
 impl Engine {
-    /// The configuration must have been validated. `drained` is called once, after the close, when no call is left.
-    /// `refuse_queued` is called when the circuit has opened, in the thread that opened it and under no lock.
+    /// The configuration must have been validated.
     pub(crate) fn new(
         mut parts: EngineParts,
         latch: Arc<Latch>,
-        drained: impl Fn() + Send + Sync + 'static,
-        refuse_queued: impl Fn() + Send + Sync + 'static,
+        hooks: EngineHooks,
     ) -> Result<Self, BuildError> {
+        let EngineHooks {
+            drained,
+            refuse_queued,
+            oldest_queued,
+        } = hooks;
         let listeners = Arc::new(std::mem::take(&mut parts.listeners));
         let breaker = parts.breaker(&listeners, refuse_queued)?;
         let EngineParts { config, clock, .. } = parts;
@@ -114,6 +128,7 @@ impl Engine {
             listeners,
             latch,
             slots: LazySlots::new(slots),
+            oldest_queued,
             epoch: clock.now(),
             discard_queued: AtomicBool::new(false),
             clock,
@@ -187,6 +202,10 @@ impl Engine {
     pub(crate) fn stats(&self) -> BulkheadStats {
         let now = self.clock.now();
         let numbers = self.ledger.since_reset(|| self.reading(now));
+        // If nothing waits, the queue is left alone.
+        let oldest = (numbers.waiting() > 0)
+            .then(|| (self.oldest_queued)())
+            .flatten();
         let moment = Moment {
             name: Arc::clone(&self.name),
             state: self.state(),
@@ -195,6 +214,7 @@ impl Engine {
             max_queue_size: self.config.max_queue_size,
             measured_for: now.saturating_duration_since(numbers.since.unwrap_or(self.epoch)),
             longest_running: self.running_for(now).max(),
+            longest_queued: oldest.map(|since| now.saturating_duration_since(since)),
         };
         BulkheadStats::new(moment, numbers)
     }

@@ -193,6 +193,13 @@ pub(crate) struct Totals {
     nested: u64,
 }
 
+impl Numbers {
+    /// Calls admitted that have neither started nor ended.
+    pub(crate) fn waiting(&self) -> u64 {
+        self.totals.waiting()
+    }
+}
+
 /// How long calls waited and ran.
 #[derive(Clone)]
 pub(crate) struct Times {

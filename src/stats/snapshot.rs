@@ -116,6 +116,8 @@ pub struct BulkheadStats {
     pub busy_time: Duration,
     /// How long the task that has been running longest has been running.
     pub longest_running: Option<Duration>,
+    /// How long the call that has been waiting longest has been waiting for a worker, or for a free slot.
+    pub longest_queued: Option<Duration>,
 }
 
 /// What a snapshot says besides the numbers of the ledger.
@@ -127,6 +129,7 @@ pub(crate) struct Moment {
     pub(crate) max_queue_size: usize,
     pub(crate) measured_for: Duration,
     pub(crate) longest_running: Option<Duration>,
+    pub(crate) longest_queued: Option<Duration>,
 }
 
 impl fmt::Display for BulkheadStats {
@@ -207,6 +210,7 @@ impl BulkheadStats {
             max_queue_size,
             measured_for,
             longest_running,
+            longest_queued,
         } = moment;
         let Numbers {
             totals,
@@ -252,6 +256,7 @@ impl BulkheadStats {
             measured_for,
             busy_time,
             longest_running,
+            longest_queued,
         }
     }
 }

@@ -15,7 +15,9 @@
 //! The stop token is sent once, when the last call has ended after the close; each worker passes it on to the next and
 //! ends. Nothing but the token is left then: tombstones are in front of it, and a thread that compacts still has a place.
 
+use std::ops::ControlFlow;
 use std::sync::Arc;
+use std::time::Instant;
 
 use super::sleep::{Sleeper, WorkerChannel};
 use crate::core::Job;
@@ -72,6 +74,24 @@ impl Queue {
             while let Some(entry) = entries.channel.take_first(is_refused) {
                 entry.into_iter().for_each(|job| job.refuse_for_circuit());
             }
+        }
+    }
+
+    /// When the call was admitted that has been in the queue longest.
+    pub(super) fn oldest(&self) -> impl Fn() -> Option<Instant> + Send + Sync + 'static {
+        let entries = Arc::clone(&self.entries);
+        move || {
+            let oldest = entries.channel.look_at_first(|entry| match entry {
+                Some(job) => match job.queued_since() {
+                    Some(since) => ControlFlow::Break(Some(since)),
+                    None => {
+                        entries.tombstone_removed();
+                        ControlFlow::Continue(())
+                    }
+                },
+                None => ControlFlow::Break(None),
+            });
+            oldest.flatten()
         }
     }
 

@@ -1,11 +1,15 @@
 //! How busy the workers are, and rates.
 
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread;
 use std::time::Duration;
 
 use bulkman::{BulkheadStats, ManualClock, SemaphoreBulkhead};
 
-use crate::support::{SECOND, config, occupy, seconds, wait, with_clock};
+use crate::support::{
+    Over, SECOND, assert_balanced, bulkhead, config, occupy, seconds, wait, with_clock,
+};
 
 fn assert_mean(stats: &BulkheadStats, mean: f64) {
     let read = stats.mean_utilization();
@@ -74,6 +78,80 @@ fn the_longest_running_task_is_the_one_that_began_first_named_or_not() {
     gate.open();
     assert!(wait(named).is_success());
     assert_eq!(bulkhead.stats().busy_time, seconds(3));
+}
+
+#[test]
+fn the_call_that_has_been_queued_longest_is_the_oldest_that_still_waits() {
+    let (bulkhead, clock) = with_clock(config(1, 4));
+    assert_eq!(bulkhead.stats().longest_queued, None);
+    let busy = occupy(&bulkhead, 1);
+    assert_eq!(bulkhead.stats().longest_queued, None);
+    let queued: Vec<_> = (0..4)
+        .map(|_| {
+            let handle = bulkhead.run(|| ());
+            clock.advance(SECOND);
+            handle
+        })
+        .collect();
+    for cancelled in 0..2 {
+        assert_eq!(
+            bulkhead.stats().longest_queued,
+            Some(seconds(4 - cancelled))
+        );
+        assert!(queued[cancelled as usize].cancel());
+    }
+    assert_eq!(bulkhead.stats().longest_queued, Some(seconds(2)));
+    // The places of the cancelled ones are free, and the order is as before.
+    let late = [bulkhead.run(|| ()), bulkhead.run(|| ())];
+    assert!(!wait(bulkhead.run(|| ())).is_success());
+    assert_eq!(bulkhead.stats().longest_queued, Some(seconds(2)));
+    busy.finish();
+    for handle in queued.into_iter().chain(late) {
+        let _ = wait(handle);
+    }
+    assert_eq!(bulkhead.stats().longest_queued, None);
+    let _ = bulkhead.shutdown();
+    assert_eq!(bulkhead.stats().longest_queued, None);
+}
+
+#[test]
+fn looking_for_the_oldest_call_loses_and_reorders_none() {
+    let bulkhead = Arc::new(bulkhead(1, 200));
+    let is_over = AtomicBool::new(false);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            while !is_over.load(Ordering::Relaxed) {
+                let _ = bulkhead.stats().longest_queued;
+            }
+        });
+        let over = Over(&is_over);
+        let order = Arc::new(Mutex::new(Vec::new()));
+        for round in 0..50 {
+            let handles: Vec<_> = (0..100)
+                .map(|number| {
+                    let order = Arc::clone(&order);
+                    bulkhead.run(move || order.lock().unwrap().push(number))
+                })
+                .collect();
+            let kept = handles
+                .into_iter()
+                .enumerate()
+                .filter_map(|(i, handle)| (i % 3 != 0 || !handle.cancel()).then_some(handle));
+            for handle in kept.collect::<Vec<_>>() {
+                assert!(wait(handle).is_success());
+            }
+            let order = std::mem::take(&mut *order.lock().unwrap());
+            assert!(order.len() >= 66, "{round}: {order:?}");
+            for (place, number) in order.iter().enumerate() {
+                // The worker may overtake an entry once, while that is on its way into the front.
+                let overtaken_by = order[..place].iter().filter(|other| *other > number);
+                assert!(overtaken_by.count() <= 1, "{round}: {number} in {order:?}");
+            }
+        }
+        drop(over);
+    });
+    assert_eq!(bulkhead.stats().in_flight, 0);
+    assert_balanced(&bulkhead.stats());
 }
 
 #[test]
