@@ -105,6 +105,19 @@ pub enum BulkheadEvent<'a> {
         /// How long the circuit stays open, as in [`RejectReason::CircuitOpen`].
         retry_after: Duration,
     },
+    /// A caller left at its own limit, with [`Timeout`](crate::BulkheadError::Timeout). Told in that caller's thread.
+    ///
+    /// The call is told of besides: as [`Expired`](Self::Expired) before, if it had not started; else as
+    /// [`Finished`](Self::Finished) when its task ends.
+    #[non_exhaustive]
+    CallerTimedOut {
+        /// Which call, of which bulkhead.
+        call: CallInfo<'a>,
+        /// The caller's limit.
+        limit: Duration,
+        /// Whether the task had started. It runs on alone, until it ends.
+        started: bool,
+    },
     /// The circuit breaker changed its state.
     #[non_exhaustive]
     CircuitChanged {

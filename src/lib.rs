@@ -142,6 +142,7 @@ mod registry;
 mod result;
 mod semaphore;
 mod stats;
+mod summary;
 mod sync;
 mod thread_pool;
 
@@ -171,7 +172,8 @@ pub use registry::{AnyBulkhead, BulkheadRegistry, RegistryError, RegistryHealth,
 pub use result::ExecutionResult;
 pub use semaphore::{SemaphoreBulkhead, SemaphoreBulkheadBuilder, SemaphoreCall};
 pub use stats::{BulkheadState, BulkheadStats, Distribution};
-pub use thread_pool::{Bulkhead, CancelOnDrop, ExecutionHandle};
+pub use summary::{CallOutcome, CallSummary};
+pub use thread_pool::{Bulkhead, CancelHandle, CancelOnDrop, ExecutionHandle};
 
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]

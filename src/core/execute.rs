@@ -162,3 +162,15 @@ pub(crate) fn drop_unstarted<E>(
         _ => BulkheadEvent::Expired { call, queued_time },
     });
 }
+
+/// A caller has left at its limit, and this is its thread: counts it, and tells the listeners. The call itself is counted by
+/// its own end.
+#[cold]
+pub(crate) fn caller_timed_out(engine: &Engine, data: &CallData, started: bool) {
+    engine.ledger.shared.caller_timed_out(started);
+    engine.tell(|| BulkheadEvent::CallerTimedOut {
+        call: data.info(&engine.name),
+        limit: data.timeout.duration(),
+        started,
+    });
+}

@@ -41,11 +41,13 @@ pub use shutdown::{RunningTask, ShutdownReport};
 pub(crate) use admission::{Admitted, admit, check_circuit, reject};
 pub(crate) use call_data::{BulkheadView, CallData, CallView, RunningCall, new_execution_id};
 pub(crate) use engine::{Engine, EngineHooks};
-pub(crate) use execute::{Execution, drop_unstarted, execute, release_unstarted, run_task};
+pub(crate) use execute::{
+    Execution, caller_timed_out, drop_unstarted, execute, release_unstarted, run_task,
+};
 pub(crate) use failure::{JudgedResult, judge};
 pub(crate) use job::Job;
 pub(crate) use kind::Kind;
-pub(crate) use outcome::{EndReason, Outcome};
+pub(crate) use outcome::{EndReason, Ending, Outcome};
 pub(crate) use permit::Permit;
 pub(crate) use running_slot::Shown;
 pub(crate) use shutdown::{ShutdownTarget, WaitLimit, begin_shutdown, finish_shutdown, shut_down};

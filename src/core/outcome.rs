@@ -7,6 +7,7 @@ use super::call_data::CallData;
 use crate::error::BulkheadError;
 use crate::panic::Panic;
 use crate::result::ExecutionResult;
+use crate::summary::{CallOutcome, CallSummary};
 use crate::sync::{Limit, nanos};
 
 /// An `ExecutionResult` without what the call's data says anyway.
@@ -31,6 +32,28 @@ pub(crate) enum EndReason<E> {
     CircuitOpen {
         retry_after: Limit,
     },
+}
+
+/// What an outcome tells without its value and its error.
+#[derive(Clone, Copy)]
+pub(crate) struct Ending {
+    outcome: CallOutcome,
+    queued_nanos: u64,
+    execution_nanos: u64,
+}
+
+impl Ending {
+    /// The whole summary, for callbacks.
+    pub(crate) fn into_summary(self, data: &CallData, bulkhead_name: &Arc<str>) -> CallSummary {
+        CallSummary {
+            execution_id: data.execution_id,
+            bulkhead_name: Arc::clone(bulkhead_name),
+            operation: data.operation.clone(),
+            outcome: self.outcome,
+            queued_time: Duration::from_nanos(self.queued_nanos),
+            execution_time: Duration::from_nanos(self.execution_nanos),
+        }
+    }
 }
 
 impl<E> EndReason<E> {
@@ -65,6 +88,28 @@ impl<T, E> Outcome<T, E> {
             result,
             queued_nanos: nanos(queued_time),
             execution_nanos: nanos(execution_time),
+        }
+    }
+
+    /// How the call ended, for callbacks.
+    pub(crate) fn ending(&self) -> Ending {
+        let outcome = match &self.result {
+            Ok(_) => CallOutcome::Succeeded,
+            Err(EndReason::Failed(_)) => CallOutcome::Failed,
+            Err(EndReason::Panicked(_)) => CallOutcome::Panicked,
+            Err(EndReason::QueueTimeout) => CallOutcome::QueueTimeout,
+            Err(EndReason::Timeout { .. }) => CallOutcome::Timeout,
+            Err(EndReason::Cancelled { by_shutdown }) => CallOutcome::Cancelled {
+                by_shutdown: *by_shutdown,
+            },
+            Err(EndReason::CircuitOpen { retry_after }) => CallOutcome::CircuitOpen {
+                retry_after: retry_after.longest(),
+            },
+        };
+        Ending {
+            outcome,
+            queued_nanos: self.queued_nanos,
+            execution_nanos: self.execution_nanos,
         }
     }
 

@@ -8,8 +8,8 @@ use super::slots::{SlotPool, WaitOutcome};
 use crate::circuit::Ticket;
 use crate::core::{
     BulkheadView, CallData, EndReason, Engine, Execution, JudgedResult, Kind, Outcome, Permit,
-    RETRY_SOON, RunningCall, SemaphoreKind, Shown, ShutdownTarget, drop_unstarted, execute,
-    release_unstarted, run_for_caller, run_task, slot_of_this_thread,
+    RETRY_SOON, RunningCall, SemaphoreKind, Shown, ShutdownTarget, caller_timed_out,
+    drop_unstarted, execute, release_unstarted, run_for_caller, run_task, slot_of_this_thread,
 };
 
 /// An engine, and slots behind it.
@@ -48,6 +48,9 @@ impl Inner {
             Err(reason) => {
                 let queued_time = data.queued_for(engine.clock.now());
                 drop_unstarted(engine, task, data, &reason, queued_time);
+                if let EndReason::Timeout { started } = reason {
+                    caller_timed_out(engine, data, started);
+                }
                 Outcome::new(Err(reason), queued_time, Duration::ZERO)
             }
         }

@@ -5,6 +5,8 @@
 //! | `bulkhead` | the facade |
 //! | `submit` | a call goes into the queue, or is refused |
 //! | `handle` | the caller's end of a call: wait, cancel, await |
+//! | `cancel_handle` | the same without the outcome: cancel, from anywhere |
+//! | `finish_callbacks` | what callers want to be called back for at the end of a call |
 //! | `alarm` | wakes awaited handles at their deadlines |
 //! | `task_cell` | one call: its task, its state, its outcome, and the waiter |
 //! | `fifo` | the bounded channel, and how an entry leaves it out of turn |
@@ -16,7 +18,9 @@
 
 pub(crate) mod alarm;
 mod bulkhead;
+mod cancel_handle;
 mod fifo;
+mod finish_callbacks;
 mod handle;
 mod inner;
 mod queue;
@@ -27,4 +31,5 @@ mod thread_name;
 mod worker;
 
 pub use bulkhead::Bulkhead;
+pub use cancel_handle::CancelHandle;
 pub use handle::{CancelOnDrop, ExecutionHandle};
