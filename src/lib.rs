@@ -34,7 +34,9 @@
 //! # What do I get?
 //!
 //! An [`ExecutionHandle`]: [`wait`](ExecutionHandle::wait) for it, wait with a limit,
-//! [`cancel`](ExecutionHandle::cancel) it, `.await` it, or drop it and let the task run. It yields an
+//! [`cancel`](ExecutionHandle::cancel) it, `.await` it, or drop it and let the task run. Somebody else than the one who waits
+//! takes a [`cancel_handle`](ExecutionHandle::cancel_handle), which cancels from anywhere, and
+//! [`on_finish`](ExecutionHandle::on_finish) calls back at the end of a call. The handle yields an
 //! [`ExecutionResult`] with the value or a [`BulkheadError`], an id, and the times in the queue and in the
 //! task. There is exactly one outcome, whatever happens:
 //!
