@@ -14,10 +14,6 @@ const LIMIT: Duration = Duration::from_secs(1);
 
 /// What callbacks have heard. A callback contains its panics, so the assertions are the test's.
 #[derive(Clone, Default)]
-#[expect(
-    clippy::disallowed_types,
-    reason = "it is the test's own, and no model's"
-)]
 struct Heard(Arc<Mutex<Vec<(usize, CallOutcome, bool)>>>);
 
 impl Heard {
