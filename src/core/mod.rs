@@ -48,7 +48,9 @@ pub(crate) use kind::Kind;
 pub(crate) use outcome::{EndReason, Outcome};
 pub(crate) use permit::Permit;
 pub(crate) use running_slot::Shown;
-pub(crate) use shutdown::{ShutdownTarget, WaitLimit, begin_shutdown, finish_shutdown, shut_down};
+pub(crate) use shutdown::{
+    ShutdownTarget, WaitLimit, begin_shutdown, finish_shutdown, shut_down, wait_closed, wait_idle,
+};
 pub(crate) use this_thread::{
     ThisThread, become_worker, run_for_caller, run_job, run_nested, slot_of_this_thread,
     while_holding_permit,

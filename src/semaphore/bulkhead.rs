@@ -12,7 +12,7 @@ use crate::circuit::CircuitBreaker;
 use crate::config::BulkheadConfig;
 use crate::core::{
     BulkheadBuilder, Call, Engine, EngineHooks, EveryError, SemaphoreKind, ShutdownReport,
-    WaitLimit, shut_down,
+    WaitLimit, begin_shutdown, shut_down, wait_closed, wait_idle,
 };
 use crate::error::{BuildError, Rejected};
 use crate::result::ExecutionResult;
@@ -255,6 +255,27 @@ impl SemaphoreBulkhead {
     /// Refuses new calls, cancels those that wait, leaves running what runs, and returns at once.
     pub fn shutdown_now(&self) -> ShutdownReport {
         shut_down(&*self.inner, WaitLimit::NoWait)
+    }
+
+    /// Refuses new calls from here on, and returns at once. Those that run and those that wait for a slot come to their
+    /// end. As [`Bulkhead::close`](crate::Bulkhead::close).
+    pub fn close(&self) {
+        begin_shutdown(&self.inner.engine);
+    }
+
+    /// Waits until the bulkhead has ended: somebody has [closed](Self::close) it or shut it down, and no call is left.
+    /// `false`: it has not within `limit`. It closes nothing and cancels nothing itself, and in one of its own tasks it only
+    /// looks. As [`Bulkhead::wait_closed`](crate::Bulkhead::wait_closed).
+    #[must_use = "it says whether the bulkhead has ended"]
+    pub fn wait_closed(&self, limit: Duration) -> bool {
+        wait_closed(&*self.inner, limit)
+    }
+
+    /// Waits for a moment at which no call runs or waits for a slot, while the bulkhead stays open. `false`: there was none
+    /// within `limit`. In one of its own tasks it only looks. As [`Bulkhead::wait_idle`](crate::Bulkhead::wait_idle).
+    #[must_use = "it says whether there was such a moment"]
+    pub fn wait_idle(&self, limit: Duration) -> bool {
+        wait_idle(&self.inner.engine, limit)
     }
 }
 
