@@ -52,7 +52,7 @@ pub(crate) use shutdown::{
     ShutdownTarget, WaitLimit, begin_shutdown, finish_shutdown, shut_down, wait_closed, wait_idle,
 };
 pub(crate) use this_thread::{
-    ThisThread, become_worker, run_for_caller, run_job, run_nested, slot_of_this_thread,
-    while_holding_permit,
+    ThisThread, become_worker, nested_calls_of_this_thread, run_for_caller, run_job, run_nested,
+    slot_of_this_thread, while_holding_permit,
 };
 pub(crate) use ticket::RETRY_SOON;

@@ -27,6 +27,9 @@ pub(crate) enum EndReason<E> {
     Cancelled {
         by_shutdown: bool,
     },
+    TooDeep {
+        max_nested_calls: usize,
+    },
     /// `Limit::NONE`: until a reset.
     CircuitOpen {
         retry_after: Limit,
@@ -94,6 +97,10 @@ impl<T, E> Outcome<T, E> {
                 EndReason::Cancelled { by_shutdown } => BulkheadError::Cancelled {
                     bulkhead: bulkhead(),
                     by_shutdown,
+                },
+                EndReason::TooDeep { max_nested_calls } => BulkheadError::TooDeep {
+                    bulkhead: bulkhead(),
+                    max_nested_calls,
                 },
                 EndReason::CircuitOpen { retry_after } => BulkheadError::CircuitOpen {
                     bulkhead: bulkhead(),

@@ -48,6 +48,8 @@ struct CallStack {
     top: Cell<CallerFrame>,
     /// All others. It has memory only while there are some, so it needs no destructor.
     others: RefCell<ManuallyDrop<Vec<Frame>>>,
+    /// How many of the others are nested.
+    nested: Cell<usize>,
 }
 
 /// A call that its caller runs, in this slot of this bulkhead. `serial` is `NO_BULKHEAD` if there is none.
@@ -146,11 +148,22 @@ pub(crate) fn run_job(
 /// Runs `body`, which runs `job`, on top of the call that this thread is running. `body` must not panic.
 pub(crate) fn run_nested<R>(job: Arc<dyn Job>, body: impl FnOnce() -> R) -> R {
     with_top(CallerFrame::default(), || {
-        CALLS.with(|calls| calls.push(Frame::Nested(job)));
+        CALLS.with(|calls| {
+            calls.nested.set(calls.nested.get() + 1);
+            calls.push(Frame::Nested(job));
+        });
         let value = body();
-        CALLS.with(CallStack::pop);
+        CALLS.with(|calls| {
+            calls.nested.set(calls.nested.get() - 1);
+            calls.pop();
+        });
         value
     })
+}
+
+/// How many calls this thread, a worker, runs on top of the one that it has taken from the queue.
+pub(crate) fn nested_calls_of_this_thread() -> usize {
+    CALLS.with(|calls| calls.nested.get())
 }
 
 /// Runs `body`, which runs a call of the bulkhead `serial` in its slot `slot` and in its caller's thread. `body` must not

@@ -296,6 +296,7 @@ impl<T> Receiver<T> {
 
 pub(crate) fn spawn(
     name: String,
+    _: Option<usize>,
     body: impl FnOnce() + Send + 'static,
 ) -> io::Result<JoinHandle<()>> {
     checker::thread::Builder::new().name(name).spawn(body)

@@ -13,6 +13,7 @@ mod errors;
 mod helpers;
 mod listeners;
 mod nested;
+mod nested_depth;
 mod operation;
 mod order;
 mod ownership;
