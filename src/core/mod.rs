@@ -10,6 +10,7 @@
 //! | `ticket` | what the circuit hears of a call, and whether a queued call may still start |
 //! | `running_slot` | which call runs in which of the N slots, for reports |
 //! | `this_thread`, `current`, `job` | which call this thread runs, and what a task can ask about it |
+//! | `inherited` | the deadline and the cancel that a call has from the task that makes it |
 //! | `shutdown` | the end |
 //! | `kind`, `builder` | the two kinds of bulkhead, and how one is built |
 
@@ -22,6 +23,7 @@ mod current;
 mod engine;
 mod execute;
 mod failure;
+mod inherited;
 mod job;
 mod kind;
 mod outcome;
