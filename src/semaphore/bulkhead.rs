@@ -72,12 +72,15 @@ pub type SemaphoreCall<'a, C = EveryError> = Call<'a, SemaphoreKind, C>;
 /// A task that makes a call on its own bulkhead would wait for a slot while it has one. So such a call takes a place as
 /// any other, and is refused if there is none, but runs at once in the slot of the task that makes it, which does not run
 /// meanwhile. A call from another thread, for which the task waits, does wait for a slot, and where N is 1 for ever: give such calls
-/// a queue timeout.
+/// a queue timeout. How deep calls are nested is up to the program, as with any function: there is no limit, and each
+/// takes a part of the thread's stack.
 ///
 /// # What dropping it does
 ///
 /// The same as [`shutdown`](Self::shutdown); but once another form of it has given up on something that runs, dropping
-/// does not wait for it again. Nothing can be in it then but calls through a function from [`wrap`](Self::wrap).
+/// does not wait for it again. Nothing can be in it then but calls through a function from [`wrap`](Self::wrap). One in a
+/// `static` is never dropped; what that means at the end of `main` stands at
+/// [`Bulkhead`](crate::Bulkhead#at-the-end-of-the-process).
 ///
 /// # Panics in user code
 ///

@@ -152,6 +152,10 @@ impl<T> DerefMut for MutexGuard<'_, T> {
 pub(crate) struct RwLock<T>(Mutex<T>);
 
 impl<T> RwLock<T> {
+    pub(crate) fn new(value: T) -> Self {
+        Self(Mutex::new(value))
+    }
+
     pub(crate) fn read(&self) -> MutexGuard<'_, T> {
         self.0.lock()
     }

@@ -63,6 +63,35 @@ use crate::sync::{Mutex, Padded};
 /// [`shutdown_now`](Self::shutdown_now), has given up on something that runs, dropping does not wait for it again.
 /// Dropped on one of its own workers it does not wait either. The workers then end by themselves.
 ///
+/// # At the end of the process
+///
+/// When `main` returns, or somebody calls [`std::process::exit`], the system ends all threads, wherever their tasks are.
+///
+/// * A bulkhead that `main` owns is dropped when `main` returns, also by a panic that unwinds. So its queue is worked off
+///   first. `exit` drops nothing.
+/// * A bulkhead in an `Arc` is dropped with the last reference. If another thread holds one, `main` does not wait.
+/// * A bulkhead in a `static` is never dropped. What is queued or runs at the end of `main` is lost, unless `main` shuts the
+///   bulkhead down:
+///
+/// ```
+/// use bulkman::{Bulkhead, BulkheadConfig};
+/// use std::sync::LazyLock;
+/// use std::time::Duration;
+///
+/// static MAIL: LazyLock<Bulkhead> = LazyLock::new(|| {
+///     Bulkhead::new(BulkheadConfig::new("mail")).expect("a valid configuration, and threads")
+/// });
+///
+/// fn main() {
+///     drop(MAIL.run(|| println!("sent")));
+///     // Without this, the mail may never go out.
+///     let report = MAIL.shutdown_timeout(Duration::from_secs(10));
+///     if !report.is_clean() {
+///         eprintln!("not all mail was sent: {report:?}");
+///     }
+/// }
+/// ```
+///
 /// # Panics in user code
 ///
 /// A panic in a task is the call's outcome, [`Panicked`](crate::BulkheadError::Panicked). Panics in what a

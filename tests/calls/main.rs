@@ -11,6 +11,7 @@ mod context_propagators;
 mod context_vars;
 mod errors;
 mod helpers;
+mod inherited;
 mod listeners;
 mod nested;
 mod nested_depth;
