@@ -10,7 +10,8 @@ use crate::sync::{AtomicU64, Limit, Mutex, Ordering, nanos};
 /// The call that runs in a slot, and on top of it the calls that it has made itself and that run in its stead. One thread
 /// at a time owns the slot: a worker for its whole life, or a caller. The owner alone writes here.
 ///
-/// Most calls are not nested, have no name and inherit nothing. A few words hold what is to be seen of them. These words are a *seqlock*:
+/// Most calls are not nested, have no name and inherit nothing. A few words hold what is to be seen of them. These words
+/// are a *seqlock*:
 ///
 /// * The owner makes `version` odd when the words are written and a call runs, and even when it has ended. It writes the
 ///   words while `version` is even, with plain stores.

@@ -335,8 +335,8 @@ impl Bulkhead {
     ///
     /// While nobody has closed the bulkhead, it waits for that too. Any number of threads may wait. A limit of zero only
     /// looks; one beyond what the clock can hold means for ever, and then the threads are joined, as by
-    /// [`shutdown`](Self::shutdown). On one of its own workers it only looks, since it would wait for itself; a task that
-    /// another bulkhead runs may wait, but not for a call that waits for that very task.
+    /// [`shutdown`](Self::shutdown). On one of its own workers it only looks, since it would wait for itself. A task of
+    /// another bulkhead may wait, if no call of this one waits for that task in turn.
     ///
     /// A circuit that is kept in a storage gets what is left of the limit, but at most two seconds, to store its last
     /// change.

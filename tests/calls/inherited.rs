@@ -234,9 +234,9 @@ fn a_cancel_stays_after_the_outer_task_has_ended() {
     let (outer, inner, _) = two();
     let gate = Gate::new();
     let opener = OpenOnDrop(gate.clone());
-    let at_gate = gate.clone();
+    let (at_gate, of_task) = (gate.clone(), Arc::clone(&inner));
     let handle = outer.run(move || {
-        let handle = inner.run(move || {
+        let handle = of_task.run(move || {
             at_gate.pass();
             me().cancel_reason()
         });
@@ -255,10 +255,10 @@ fn after_the_outer_task_has_ended_nothing_more_comes_from_there() {
     let (outer, inner, _) = two();
     let gate = Gate::new();
     let opener = OpenOnDrop(gate.clone());
-    let at_gate = gate.clone();
+    let (at_gate, of_task) = (gate.clone(), Arc::clone(&inner));
     let handle = outer.run(move || {
-        drop(inner.run(move || ()));
-        inner.run(move || {
+        drop(of_task.run(|| ()));
+        of_task.run(move || {
             at_gate.pass();
             me().cancel_reason()
         })
