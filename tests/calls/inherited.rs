@@ -134,7 +134,7 @@ fn clocks_of_their_own_are_translated() {
     let (outer, outers_clock) = with_clock(named("outer", 1, 1));
     let (inner, inners_clock) = with_clock(named("inner", 1, 1));
     outers_clock.advance(seconds(1_000));
-    let of_task = inners_clock.clone();
+    let of_task = inners_clock;
     let seen = outer.call().timeout(seconds(10)).run(move || {
         let handle = inner.run(move || {
             let before = remaining();
@@ -234,7 +234,7 @@ fn a_cancel_stays_after_the_outer_task_has_ended() {
     let (outer, inner, _) = two();
     let gate = Gate::new();
     let opener = OpenOnDrop(gate.clone());
-    let (at_gate, of_task) = (gate.clone(), Arc::clone(&inner));
+    let (at_gate, of_task) = (gate, Arc::clone(&inner));
     let handle = outer.run(move || {
         let handle = of_task.run(move || {
             at_gate.pass();
@@ -255,7 +255,7 @@ fn after_the_outer_task_has_ended_nothing_more_comes_from_there() {
     let (outer, inner, _) = two();
     let gate = Gate::new();
     let opener = OpenOnDrop(gate.clone());
-    let (at_gate, of_task) = (gate.clone(), Arc::clone(&inner));
+    let (at_gate, of_task) = (gate, Arc::clone(&inner));
     let handle = outer.run(move || {
         drop(of_task.run(|| ()));
         of_task.run(move || {

@@ -282,3 +282,19 @@ fn callers_that_wait_for_a_place_are_refused_by_the_close() {
         assert!(wait(running).is_success());
     });
 }
+
+#[test]
+fn errors_tell_what_a_shutdown_has_refused_or_cancelled() {
+    let bulkhead = bulkhead(1, 2);
+    let busy = occupy(&bulkhead, 1);
+    let [by_handle, by_shutdown] = [bulkhead.run(|| ()), bulkhead.run(|| ())];
+    by_handle.cancel();
+    let _ = bulkhead.shutdown_now();
+    let refused = bulkhead.run(|| ());
+    busy.finish();
+    for (handle, expected) in [(by_handle, false), (by_shutdown, true), (refused, true)] {
+        let result = wait(handle);
+        let error = result.error().expect("none of them ran");
+        assert_eq!(error.is_shutting_down(), expected, "{error}");
+    }
+}
