@@ -282,6 +282,17 @@ pub enum BulkheadError<E> {
         /// Whether a shutdown cancelled it, rather than its handle.
         by_shutdown: bool,
     },
+    /// A task waited for this call of its own bulkhead, and so many calls were nested on its worker already that this one was
+    /// not run on top of them; see [`max_nested_calls`](crate::BulkheadConfig::max_nested_calls). The task never started.
+    #[error(
+        "bulkhead `{bulkhead}` did not run a nested call: {max_nested_calls} calls wait for each other on this worker already"
+    )]
+    TooDeep {
+        /// The bulkhead's name.
+        bulkhead: Arc<str>,
+        /// The limit.
+        max_nested_calls: usize,
+    },
     /// The caller's own limit passed. Unless `started` is false, which it always is from a
     /// [`SemaphoreBulkhead`](crate::SemaphoreBulkhead), the task may still be running; it keeps its worker until it ends,
     /// and can read that it is no longer wanted from
@@ -304,12 +315,30 @@ pub enum BulkheadError<E> {
 }
 
 impl<E> BulkheadError<E> {
-    /// Whether the call was refused: full, circuit open or shut down.
+    /// Whether the call was refused: full, circuit open, shut down, or nested too deep.
     #[must_use]
     pub fn is_rejected(&self) -> bool {
         matches!(
             self,
-            Self::Full { .. } | Self::CircuitOpen { .. } | Self::ShutDown { .. }
+            Self::Full { .. }
+                | Self::CircuitOpen { .. }
+                | Self::ShutDown { .. }
+                | Self::TooDeep { .. }
+        )
+    }
+
+    /// Whether the call has no value because the bulkhead was shut down: it was refused on its way in
+    /// ([`ShutDown`](Self::ShutDown)), or cancelled in the queue by the shutdown ([`Cancelled`](Self::Cancelled)). The task
+    /// never started.
+    #[must_use]
+    pub fn is_shutting_down(&self) -> bool {
+        matches!(
+            self,
+            Self::ShutDown { .. }
+                | Self::Cancelled {
+                    by_shutdown: true,
+                    ..
+                }
         )
     }
 
@@ -328,6 +357,7 @@ impl<E> BulkheadError<E> {
             | Self::CircuitOpen { .. }
             | Self::ShutDown { .. }
             | Self::QueueTimeout { .. }
+            | Self::TooDeep { .. }
             | Self::Cancelled { .. } => true,
             Self::Timeout { started, .. } => !started,
             Self::Panicked(_) | Self::Failed(_) => false,
@@ -412,6 +442,13 @@ impl<E> BulkheadError<E> {
                 bulkhead,
                 limit,
                 started,
+            },
+            Self::TooDeep {
+                bulkhead,
+                max_nested_calls,
+            } => BulkheadError::TooDeep {
+                bulkhead,
+                max_nested_calls,
             },
             Self::Panicked(panic) => BulkheadError::Panicked(panic),
             Self::Failed(error) => BulkheadError::Failed(convert(error)),

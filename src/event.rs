@@ -118,6 +118,17 @@ pub enum BulkheadEvent<'a> {
         /// Whether the task had started. It runs on alone, until it ends.
         started: bool,
     },
+    /// A task waited for a call of its own bulkhead, so many calls deep that the call was not run on top of them
+    /// ([`max_nested_calls`](crate::BulkheadConfig::max_nested_calls)). It will never start.
+    #[non_exhaustive]
+    TooDeep {
+        /// Which call, of which bulkhead.
+        call: CallInfo<'a>,
+        /// How long it had waited.
+        queued_time: Duration,
+        /// The limit.
+        max_nested_calls: usize,
+    },
     /// The circuit breaker changed its state.
     #[non_exhaustive]
     CircuitChanged {

@@ -47,6 +47,7 @@
 //! | the bulkhead is shut down | [`ShutDown`](BulkheadError::ShutDown) | no | no |
 //! | it waited too long for a worker | [`QueueTimeout`](BulkheadError::QueueTimeout) | no | no |
 //! | it was cancelled in the queue | [`Cancelled`](BulkheadError::Cancelled) | no | no |
+//! | a task waited for it, with too many calls nested already | [`TooDeep`](BulkheadError::TooDeep) | no | no |
 //! | the caller's limit passed | [`Timeout`](BulkheadError::Timeout) | its `started` says | yes, if it started: at that moment, and what the task returns later does not |
 //! | the task panicked | [`Panicked`](BulkheadError::Panicked) | yes | yes |
 //! | the task returned `Err` | [`Failed`](BulkheadError::Failed) | yes | yes, unless [`failure_if`](Call::failure_if) or [`classify`](Call::classify) says otherwise |
@@ -77,7 +78,8 @@
 //!
 //! # What can a task know about itself?
 //!
-//! [`current()`](current()): whether it is cancelled, its deadline, its id, the operation's name.
+//! [`current()`](current()): whether it is cancelled, its deadline, its id, the operation's name. A call that a task makes
+//! inherits the nearer deadline and the cancel, unless it is [`detached`](Call::detached).
 //! A [`ContextVar`] holds a request id or a tenant: every bulkhead carries its value from the caller to the worker, by itself.
 //! A [`ContextPropagator`] does so for what belongs to another crate, such as a trace.
 //!
@@ -110,8 +112,19 @@
 //!
 //! # How does it end?
 //!
-//! Dropping a [`Bulkhead`] runs what is queued and joins the workers. [`Bulkhead::shutdown_timeout`] does so
-//! within a limit, and its [`ShutdownReport`] says what was finished, what cancelled and what still runs.
+//! | I want to | use |
+//! |---|---|
+//! | run what is queued and wait for it | [`Bulkhead::shutdown`], or drop the bulkhead |
+//! | the same within a limit, and cancel what is left | [`Bulkhead::shutdown_timeout`] |
+//! | cancel what is queued, and not wait | [`Bulkhead::shutdown_now`] |
+//! | run what is queued, and not wait | [`Bulkhead::close`], and later perhaps [`Bulkhead::wait_closed`] |
+//! | wait until there is nothing to do, and go on | [`Bulkhead::wait_idle`] |
+//!
+//! A [`ShutdownReport`] says what was finished, what cancelled and what still runs.
+//!
+//! When `main` returns, the process ends, and with it every thread, wherever its task is. A bulkhead that `main` owns is
+//! dropped before that, so its work is done. A bulkhead in a `static` is never dropped:
+//! [shut it down in `main`](Bulkhead#at-the-end-of-the-process).
 //!
 //! # When is it not what I want?
 //!

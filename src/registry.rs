@@ -122,7 +122,8 @@ pub enum RegistryError {
         /// `a thread pool` or `a semaphore`.
         existing: &'static str,
     },
-    /// [`shutdown_all`](BulkheadRegistry::shutdown_all) was called: nothing new is built.
+    /// [`shutdown_all`](BulkheadRegistry::shutdown_all) or [`close_all`](BulkheadRegistry::close_all) was called: nothing
+    /// new is built.
     #[error("the registry is shut down, and builds no bulkhead `{name}`")]
     ShutDown {
         /// The name.
@@ -415,6 +416,13 @@ impl BulkheadRegistry {
         begun.into_iter().map(finish).collect()
     }
 
+    /// Closes all bulkheads, as [`Bulkhead::close`], and returns at once. As after [`shutdown_all`](Self::shutdown_all), the
+    /// registry builds nothing new, and the bulkheads stay registered.
+    pub fn close_all(&self) {
+        self.building.lock().is_shut_down = true;
+        self.bulkheads().iter().for_each(AnyBulkhead::close);
+    }
+
     fn find_or_build<B: Into<AnyBulkhead> + Clone>(
         &self,
         config: &BulkheadConfig,
@@ -506,7 +514,7 @@ impl Claimed<'_> {
             .insert(Arc::clone(&self.name), any.clone());
         let is_shut_down = registry.building.lock().is_shut_down;
         if is_shut_down {
-            // `shutdown_all` may have looked before it was put in.
+            // `shutdown_all` or `close_all` may have looked before it was put in.
             begin_shutdown(any.engine());
         }
         Ok(bulkhead)
@@ -658,6 +666,29 @@ impl AnyBulkhead {
         match self {
             Self::ThreadPool(bulkhead) => bulkhead.shutdown_now(),
             Self::Semaphore(bulkhead) => bulkhead.shutdown_now(),
+        }
+    }
+
+    /// As [`Bulkhead::close`].
+    pub fn close(&self) {
+        begin_shutdown(self.engine());
+    }
+
+    /// As [`Bulkhead::wait_closed`].
+    #[must_use = "it says whether the bulkhead has ended"]
+    pub fn wait_closed(&self, limit: Duration) -> bool {
+        match self {
+            Self::ThreadPool(bulkhead) => bulkhead.wait_closed(limit),
+            Self::Semaphore(bulkhead) => bulkhead.wait_closed(limit),
+        }
+    }
+
+    /// As [`Bulkhead::wait_idle`].
+    #[must_use = "it says whether there was such a moment"]
+    pub fn wait_idle(&self, limit: Duration) -> bool {
+        match self {
+            Self::ThreadPool(bulkhead) => bulkhead.wait_idle(limit),
+            Self::Semaphore(bulkhead) => bulkhead.wait_idle(limit),
         }
     }
 }

@@ -66,7 +66,7 @@ impl Attachment {
         let sync = storage.sync().clone();
         let start = || {
             let synchronizer = Synchronizer::new(Arc::clone(&storage), sync.clone());
-            sync::spawn("bulkman-circuits".to_owned(), || synchronizer.run()).map(drop)
+            sync::spawn("bulkman-circuits".to_owned(), None, || synchronizer.run()).map(drop)
         };
         sync.join(&circuit, start)
             .map_err(|error| refused(StorageError::new(error)))?;

@@ -143,6 +143,35 @@ impl<K: Kind, C> Call<'_, K, C> {
         self.options.timeout = Some(limit);
         self
     }
+
+    /// Makes the call inherit nothing from the task that makes it: neither its deadline nor its cancel, see
+    /// [`CurrentExecution`](crate::CurrentExecution#calls-that-a-task-makes). For work that is to outlive that task, such
+    /// as a job that submits itself again, and for work that is to be done although the task was cancelled, such as
+    /// cleaning up. Outside of tasks it changes nothing.
+    ///
+    /// ```
+    /// use bulkman::{Bulkhead, BulkheadConfig};
+    /// use std::sync::Arc;
+    /// use std::time::Duration;
+    ///
+    /// let audit = Arc::new(Bulkhead::new(BulkheadConfig::new("audit"))?);
+    /// let orders = Bulkhead::new(BulkheadConfig::new("orders"))?;
+    /// let of_task = Arc::clone(&audit);
+    /// let order = orders.call().timeout(Duration::from_secs(1)).run(move || {
+    ///     let remaining = || bulkman::current().and_then(|call| call.remaining());
+    ///     let inherits = of_task.run(remaining).wait();
+    ///     let detached = of_task.call().detached().run(remaining).wait();
+    ///     (inherits.value().is_some_and(Option::is_some), detached.into_result())
+    /// });
+    /// let (inherits, detached) = order.wait().into_result()?;
+    /// assert!(inherits);
+    /// assert_eq!(detached?, None);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn detached(mut self) -> Self {
+        self.options.detached = true;
+        self
+    }
 }
 
 impl<K: Kind, C> fmt::Debug for Call<'_, K, C> {

@@ -168,10 +168,10 @@ impl Engine {
         slot: usize,
         data: &CallData,
         since: Instant,
-        is_nested: bool,
+        is_listed: bool,
     ) -> Option<Shown> {
         let slot = self.slot(slot);
-        let shown = slot.begin(data, since, is_nested);
+        let shown = slot.begin(data, since, is_listed);
         // ORDERING: SeqCst. Of this fence and the one in `discard_queued` one comes first: either this thread sees the flag,
         // or the shutdown sees the slot.
         fence(Ordering::SeqCst);
@@ -282,8 +282,8 @@ impl BulkheadView for Engine {
         self.permits.is_closed()
     }
 
-    fn now(&self) -> Instant {
-        self.clock.now()
+    fn clock(&self) -> &Clock {
+        &self.clock
     }
 
     fn innermost(&self, slot: usize) -> Option<RunningCall> {

@@ -135,7 +135,9 @@ pub(crate) fn release_unstarted<E>(
     while_holding_permit(engine.serial, || engine.give_ticket_back(ticket));
     match reason {
         EndReason::Cancelled { by_shutdown } => engine.ledger.shared.cancel(*by_shutdown),
-        EndReason::CircuitOpen { .. } => engine.ledger.shared.refuse_in_queue(),
+        EndReason::CircuitOpen { .. } | EndReason::TooDeep { .. } => {
+            engine.ledger.shared.refuse_in_queue();
+        }
         _ => engine.ledger.shared.time_out(),
     }
     drop(permit);
@@ -158,6 +160,11 @@ pub(crate) fn drop_unstarted<E>(
             call,
             queued_time,
             retry_after: retry_after.longest(),
+        },
+        EndReason::TooDeep { max_nested_calls } => BulkheadEvent::TooDeep {
+            call,
+            queued_time,
+            max_nested_calls: *max_nested_calls,
         },
         _ => BulkheadEvent::Expired { call, queued_time },
     });

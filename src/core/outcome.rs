@@ -28,6 +28,9 @@ pub(crate) enum EndReason<E> {
     Cancelled {
         by_shutdown: bool,
     },
+    TooDeep {
+        max_nested_calls: usize,
+    },
     /// `Limit::NONE`: until a reset.
     CircuitOpen {
         retry_after: Limit,
@@ -102,6 +105,7 @@ impl<T, E> Outcome<T, E> {
             Err(EndReason::Cancelled { by_shutdown }) => CallOutcome::Cancelled {
                 by_shutdown: *by_shutdown,
             },
+            Err(EndReason::TooDeep { .. }) => CallOutcome::TooDeep,
             Err(EndReason::CircuitOpen { retry_after }) => CallOutcome::CircuitOpen {
                 retry_after: retry_after.longest(),
             },
@@ -139,6 +143,10 @@ impl<T, E> Outcome<T, E> {
                 EndReason::Cancelled { by_shutdown } => BulkheadError::Cancelled {
                     bulkhead: bulkhead(),
                     by_shutdown,
+                },
+                EndReason::TooDeep { max_nested_calls } => BulkheadError::TooDeep {
+                    bulkhead: bulkhead(),
+                    max_nested_calls,
                 },
                 EndReason::CircuitOpen { retry_after } => BulkheadError::CircuitOpen {
                     bulkhead: bulkhead(),

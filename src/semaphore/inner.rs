@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::slots::{SlotPool, WaitOutcome};
 use crate::circuit::Ticket;
+use crate::clock::Clock;
 use crate::core::{
     BulkheadView, CallData, EndReason, Engine, Execution, JudgedResult, Kind, Outcome, Permit,
     RETRY_SOON, RunningCall, SemaphoreKind, Shown, ShutdownTarget, caller_timed_out,
@@ -146,9 +147,8 @@ impl Inner {
         slot: Slot<'a>,
         data: &CallData,
     ) -> Result<(Slot<'a>, Shown), EndReason<E>> {
-        let shown = self
-            .engine
-            .show(slot.index, data, slot.since, slot.is_nested);
+        let is_listed = slot.is_nested || data.inherits();
+        let shown = self.engine.show(slot.index, data, slot.since, is_listed);
         match shown {
             Some(shown) => Ok((slot, shown)),
             None => Err(self.give_up(slot, EndReason::Cancelled { by_shutdown: true })),
@@ -234,8 +234,8 @@ impl BulkheadView for Inner {
         self.engine.is_closed()
     }
 
-    fn now(&self) -> Instant {
-        self.engine.now()
+    fn clock(&self) -> &Clock {
+        &self.engine.clock
     }
 
     fn innermost(&self, slot: usize) -> Option<RunningCall> {

@@ -16,7 +16,7 @@ use crate::config::BulkheadConfig;
 use crate::context::ContextPropagator;
 use crate::core::{
     BulkheadBuilder, Call, Engine, EngineHooks, ShutdownReport, ThreadPoolKind, WaitLimit,
-    shut_down,
+    begin_shutdown, shut_down, wait_closed, wait_idle,
 };
 use crate::error::{BuildError, Rejected};
 use crate::result::ExecutionResult;
@@ -62,6 +62,35 @@ use crate::sync::{Mutex, Padded};
 /// hang; where that may happen, call [`shutdown_timeout`](Self::shutdown_timeout) first: once that, or
 /// [`shutdown_now`](Self::shutdown_now), has given up on something that runs, dropping does not wait for it again.
 /// Dropped on one of its own workers it does not wait either. The workers then end by themselves.
+///
+/// # At the end of the process
+///
+/// When `main` returns, or somebody calls [`std::process::exit`], the system ends all threads, wherever their tasks are.
+///
+/// * A bulkhead that `main` owns is dropped when `main` returns, also by a panic that unwinds. So its queue is worked off
+///   first. `exit` drops nothing.
+/// * A bulkhead in an `Arc` is dropped with the last reference. If another thread holds one, `main` does not wait.
+/// * A bulkhead in a `static` is never dropped. What is queued or runs at the end of `main` is lost, unless `main` shuts the
+///   bulkhead down:
+///
+/// ```
+/// use bulkman::{Bulkhead, BulkheadConfig};
+/// use std::sync::LazyLock;
+/// use std::time::Duration;
+///
+/// static MAIL: LazyLock<Bulkhead> = LazyLock::new(|| {
+///     Bulkhead::new(BulkheadConfig::new("mail")).expect("a valid configuration, and threads")
+/// });
+///
+/// fn main() {
+///     drop(MAIL.run(|| println!("sent")));
+///     // Without this, the mail may never go out.
+///     let report = MAIL.shutdown_timeout(Duration::from_secs(10));
+///     if !report.is_clean() {
+///         eprintln!("not all mail was sent: {report:?}");
+///     }
+/// }
+/// ```
 ///
 /// # Panics in user code
 ///
@@ -275,6 +304,76 @@ impl Bulkhead {
     /// Refuses new calls, cancels what is queued, leaves running what runs, and returns at once.
     pub fn shutdown_now(&self) -> ShutdownReport {
         shut_down(&*self.inner, WaitLimit::NoWait)
+    }
+
+    /// Refuses new calls from here on, and returns at once. What is queued still runs, and the workers end after the last
+    /// call. Java calls this `shutdown()`, and Python `shutdown(wait=False)`.
+    ///
+    /// Any form of shutdown may follow, and does what it says with the calls that are left; its report counts from then
+    /// on. So does dropping the bulkhead, which waits for them. A second `close` does nothing.
+    ///
+    /// ```
+    /// use bulkman::{Bulkhead, BulkheadConfig};
+    /// use std::time::Duration;
+    ///
+    /// let bulkhead = Bulkhead::new(BulkheadConfig::new("thumbnails"))?;
+    /// let last = bulkhead.run(|| "drawn");
+    /// bulkhead.close();
+    /// assert!(bulkhead.try_run(|| "one more").is_err());
+    /// if !bulkhead.wait_closed(Duration::from_secs(5)) {
+    ///     println!("still drawing; {}", bulkhead.stats());
+    /// }
+    /// assert_eq!(last.wait().into_result()?, "drawn");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn close(&self) {
+        begin_shutdown(&self.inner.engine);
+    }
+
+    /// Waits until the bulkhead has ended: somebody has [closed](Self::close) it or shut it down, no call is left, and the
+    /// workers have ended. `false`: it has not within `limit`. It closes nothing and cancels nothing itself.
+    ///
+    /// While nobody has closed the bulkhead, it waits for that too. Any number of threads may wait. A limit of zero only
+    /// looks; one beyond what the clock can hold means for ever, and then the threads are joined, as by
+    /// [`shutdown`](Self::shutdown). On one of its own workers it only looks, since it would wait for itself. A task of
+    /// another bulkhead may wait, if no call of this one waits for that task in turn.
+    ///
+    /// A circuit that is kept in a storage gets what is left of the limit, but at most two seconds, to store its last
+    /// change.
+    #[must_use = "it says whether the bulkhead has ended"]
+    pub fn wait_closed(&self, limit: Duration) -> bool {
+        wait_closed(&*self.inner, limit)
+    }
+
+    /// Waits for a moment at which no call is queued or running, while the bulkhead stays open: as `join` of the crate
+    /// threadpool. `false`: there was none within `limit`.
+    ///
+    /// When it returns `true`, all calls that were submitted before it have ended, and what their tasks did can be seen.
+    /// Other threads may have submitted more since. If they do so all the time, there may never be such a moment. A caller
+    /// that [waits for a place](Call::wait_for_capacity) has no call yet.
+    ///
+    /// Any number of threads may wait. A limit of zero only looks; one beyond what the clock can hold means for ever. On one
+    /// of its own workers, and in a thread that holds one of its places, it only looks.
+    ///
+    /// ```
+    /// use bulkman::{Bulkhead, BulkheadConfig};
+    /// use std::sync::Arc;
+    /// use std::sync::atomic::{AtomicU32, Ordering};
+    /// use std::time::Duration;
+    ///
+    /// let bulkhead = Bulkhead::new(BulkheadConfig::new("mail"))?;
+    /// let sent = Arc::new(AtomicU32::new(0));
+    /// for _ in 0..3 {
+    ///     let sent = Arc::clone(&sent);
+    ///     drop(bulkhead.run(move || sent.fetch_add(1, Ordering::Relaxed)));
+    /// }
+    /// assert!(bulkhead.wait_idle(Duration::from_secs(5)));
+    /// assert_eq!(sent.load(Ordering::Relaxed), 3);
+    /// # Ok::<(), bulkman::BuildError>(())
+    /// ```
+    #[must_use = "it says whether there was such a moment"]
+    pub fn wait_idle(&self, limit: Duration) -> bool {
+        wait_idle(&self.inner.engine, limit)
     }
 }
 

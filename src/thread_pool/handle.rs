@@ -42,7 +42,8 @@ use crate::sync::after;
 /// A task that waits for a call on its own bulkhead would wait for a worker while it occupies one. So
 /// there the wait, also a timed one and also `.await`, runs the task itself, on top of the waiting one,
 /// if no other worker has begun it. Such a wait ends with the task, not earlier. Each level of such waits takes some
-/// kilobytes of the worker's stack, so thousands of levels overflow it.
+/// kilobytes of the worker's stack. Beyond [`max_nested_calls`](crate::BulkheadConfig::max_nested_calls) levels, by default
+/// 64, the call that is waited for ends with [`TooDeep`](crate::BulkheadError::TooDeep), unless another worker has begun it.
 ///
 /// ```
 /// use bulkman::{Bulkhead, BulkheadConfig};

@@ -45,8 +45,8 @@ use crate::circuit::Ticket;
 use crate::context::CapturedContexts;
 use crate::core::{
     BulkheadView, CallData, CallView, EndReason, Ending, Execution, Job, JudgedResult, Outcome,
-    RETRY_SOON, Shown, ThisThread, caller_timed_out, drop_unstarted, execute, release_unstarted,
-    run_nested, run_task,
+    RETRY_SOON, Shown, ThisThread, caller_timed_out, drop_unstarted, execute,
+    nested_calls_of_this_thread, release_unstarted, run_nested, run_task,
 };
 use crate::panic::contain;
 use crate::result::ExecutionResult;
@@ -758,6 +758,11 @@ where
         if EndReason::<E>::too_late(&self.data, now).is_some() {
             // The wait that follows expires it.
             return;
+        }
+        let max_nested_calls = self.inner.engine.config.max_nested_calls;
+        if nested_calls_of_this_thread() >= max_nested_calls {
+            // Nor may this thread just wait: perhaps no other worker ever comes to the call.
+            return self.leave_queue(EndReason::TooDeep { max_nested_calls }, now);
         }
         let start = match self.prepare(now, worker, true) {
             Ok(start) => start,
