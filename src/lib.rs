@@ -143,6 +143,7 @@ mod result;
 mod semaphore;
 mod stats;
 mod sync;
+mod text;
 mod thread_pool;
 
 pub use circuit::{
@@ -172,6 +173,7 @@ pub use result::ExecutionResult;
 pub use semaphore::{SemaphoreBulkhead, SemaphoreBulkheadBuilder, SemaphoreCall};
 pub use stats::{BulkheadState, BulkheadStats, Distribution};
 pub use thread_pool::{Bulkhead, CancelOnDrop, ExecutionHandle};
+pub use uuid::Uuid;
 
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]

@@ -1,5 +1,6 @@
 //! What a call gives back.
 
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -63,6 +64,77 @@ impl<T, E> ExecutionResult<T, E> {
     /// Whatever kept the call from giving a value.
     pub fn into_result(self) -> Result<T, BulkheadError<E>> {
         self.result
+    }
+
+    /// Only the outcome, with each error as one of the task's own type, for `?` where that has room for all of them.
+    ///
+    /// The task's own error comes out as it went in, with its context, its backtrace and what it can be downcast to. Every
+    /// other reason is converted from a [`BulkheadError<Infallible>`](BulkheadError), whatever the task's type is. So that is
+    /// what to downcast to.
+    ///
+    /// With anyhow:
+    ///
+    /// ```
+    /// use anyhow::Context;
+    /// use bulkman::{Bulkhead, BulkheadConfig, BulkheadError};
+    /// use std::convert::Infallible;
+    ///
+    /// fn port(bulkhead: &Bulkhead, text: &'static str) -> anyhow::Result<u16> {
+    ///     let handle = bulkhead.execute(move || -> anyhow::Result<u16> {
+    ///         text.parse().with_context(|| format!("no port: {text}"))
+    ///     });
+    ///     Ok(handle.wait().flatten()?)
+    /// }
+    ///
+    /// let bulkhead = Bulkhead::new(BulkheadConfig::new("config"))?;
+    /// assert_eq!(port(&bulkhead, "80")?, 80);
+    ///
+    /// let own = port(&bulkhead, "http").unwrap_err();
+    /// assert_eq!(format!("{own:#}"), "no port: http: invalid digit found in string");
+    /// assert!(own.is::<std::num::ParseIntError>());
+    ///
+    /// bulkhead.shutdown();
+    /// let refused = port(&bulkhead, "80").unwrap_err();
+    /// let reason = refused.downcast_ref::<BulkheadError<Infallible>>();
+    /// assert!(reason.is_some_and(|reason| reason.is_shut_down()));
+    /// # Ok::<(), anyhow::Error>(())
+    /// ```
+    ///
+    /// With an enum of your own:
+    ///
+    /// ```
+    /// use bulkman::{Bulkhead, BulkheadConfig, BulkheadError};
+    /// use std::convert::Infallible;
+    ///
+    /// #[derive(Debug, thiserror::Error)]
+    /// enum AppError {
+    ///     #[error("cannot read the settings")]
+    ///     Settings(#[from] std::io::Error),
+    ///     #[error(transparent)]
+    ///     Bulkhead(#[from] BulkheadError<Infallible>),
+    /// }
+    ///
+    /// fn settings(bulkhead: &Bulkhead) -> Result<String, AppError> {
+    ///     let read = || Ok::<_, AppError>(std::fs::read_to_string("/no/such/file")?);
+    ///     let text = bulkhead.execute(read).wait().flatten()?;
+    ///     Ok(text)
+    /// }
+    ///
+    /// let bulkhead = Bulkhead::new(BulkheadConfig::new("files"))?;
+    /// assert!(matches!(settings(&bulkhead), Err(AppError::Settings(_))));
+    /// bulkhead.shutdown();
+    /// assert!(matches!(settings(&bulkhead), Err(AppError::Bulkhead(_))));
+    /// # Ok::<(), bulkman::BuildError>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// Whatever kept the call from giving a value.
+    pub fn flatten(self) -> Result<T, E>
+    where
+        E: From<BulkheadError<Infallible>>,
+    {
+        self.result.map_err(BulkheadError::flatten)
     }
 
     /// The error, if there is one.

@@ -65,7 +65,8 @@ impl EngineParts {
                 "circuit_breaker",
                 "not set",
                 "is needed for a circuit storage",
-            )?;
+            )
+            .map_err(|error| error.of(&self.config.name))?;
             return Ok(None);
         };
         let listeners = Arc::clone(listeners);

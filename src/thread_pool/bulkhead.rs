@@ -328,8 +328,8 @@ impl BulkheadBuilder {
     /// Names the worker threads: `name` gets the worker's index, from 0. The default is described at [`Bulkhead::new`].
     ///
     /// The standard library knows the whole name, for instance in the message of a panic. Linux keeps its first 15 bytes.
-    /// `name` is called N times by [`build`](Self::build), in the calling thread, before a worker starts. A name that is empty
-    /// or contains a NUL is an error, and so is a panic. Called again, the last one holds.
+    /// `name` is called N times by [`build`](Self::build), in the calling thread, before a worker starts. A name that is blank
+    /// or has control characters is an error, and so is a panic. Called again, the last one holds.
     ///
     /// ```
     /// use bulkman::{Bulkhead, BulkheadConfig};

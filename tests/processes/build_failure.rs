@@ -1,4 +1,4 @@
-//! The system refuses a thread: the error names the worker, and nothing is left behind.
+//! The system refuses a thread: the error says how many had started, and nothing is left behind.
 //!
 //! The shell that starts the child process limits its address space. Such a limit holds for every user, and the room
 //! for stacks runs out first.
@@ -47,10 +47,10 @@ fn in_child(test: &str, role: usize, stack_bytes: usize, kib: usize) -> (ExitSta
 }
 
 #[test]
-fn a_refused_thread_is_named_and_no_worker_is_left() {
+fn a_refused_thread_is_an_error_and_no_worker_is_left() {
     if env::var_os(CHILD).is_some() {
         let worker = build_in_vain(WORKERS);
-        assert!(worker > 1 && worker < WORKERS, "worker {worker}");
+        assert!(worker > 0 && worker < WORKERS, "worker {worker}");
 
         // The room is free again, so that a smaller one can be built.
         let smaller = BulkheadConfig::new("smaller").max_concurrent_calls(2);
@@ -61,7 +61,7 @@ fn a_refused_thread_is_named_and_no_worker_is_left() {
         println!("{DONE}");
         return;
     }
-    let test = "a_refused_thread_is_named_and_no_worker_is_left";
+    let test = "a_refused_thread_is_an_error_and_no_worker_is_left";
     let (status, text) = in_child(test, 0, STACK_BYTES, ADDRESS_SPACE_KIB);
     assert!(status.success(), "{status}: {text}");
     assert!(text.contains(DONE), "{text}");
@@ -75,7 +75,7 @@ fn whichever_thread_is_refused_those_before_it_are_ended() {
         let room: usize = room.parse().expect("how many threads fit");
         // The harness may have a thread beside the main one.
         let taken = threads_named("") - 1;
-        assert_eq!(build_in_vain(OF), room - taken + 1);
+        assert_eq!(build_in_vain(OF), room - taken);
         println!("{DONE}");
         return;
     }
@@ -89,7 +89,7 @@ fn whichever_thread_is_refused_those_before_it_are_ended() {
     }
 }
 
-/// Builds a bulkhead for whose workers there is no room, and tells which of them was refused.
+/// Builds a bulkhead for whose workers there is no room, and tells which of them was refused, from 0.
 fn build_in_vain(of: usize) -> usize {
     let started = Arc::new(AtomicUsize::new(0));
     let stopped = Arc::new(AtomicUsize::new(0));
@@ -128,12 +128,12 @@ fn build_in_vain(of: usize) -> usize {
     };
     assert_eq!(
         text,
-        format!("bulkhead `toomany` could not start worker {worker} of {of}")
+        format!("bulkhead `toomany` could start only {worker} of its {of} worker threads")
     );
     assert_eq!(bulkhead, "toomany");
     assert_eq!(workers, of);
-    assert_eq!(started.load(Ordering::SeqCst), worker - 1);
-    assert_eq!(stopped.load(Ordering::SeqCst), worker - 1);
+    assert_eq!(started.load(Ordering::SeqCst), worker);
+    assert_eq!(stopped.load(Ordering::SeqCst), worker);
     assert_eq!(Arc::strong_count(&started), 1, "the hooks are gone");
     eventually_no_worker();
     worker
