@@ -1,5 +1,6 @@
 //! What can go wrong, with the names and numbers that an operator needs.
 
+use std::collections::TryReserveError;
 use std::convert::Infallible;
 use std::error::Error;
 use std::fmt;
@@ -42,6 +43,17 @@ pub enum BuildError {
         /// What the system said.
         #[source]
         source: io::Error,
+    },
+    /// The system refused the memory of the queue, which a bulkhead with threads takes when it is built.
+    #[error("bulkhead `{bulkhead}` has no memory for a queue of {max_queue_size} calls")]
+    QueueMemory {
+        /// The bulkhead's name.
+        bulkhead: String,
+        /// Q.
+        max_queue_size: usize,
+        /// What the allocator said.
+        #[source]
+        source: TryReserveError,
     },
     /// The circuit cannot be kept in its storage: the storage does not take the name, or the thread that was to serve
     /// it could not start. A storage that only fails to answer is no such error.

@@ -82,7 +82,8 @@ impl Bulkhead {
     /// # Errors
     ///
     /// [`BuildError::InvalidValue`] before any thread starts, see [`BulkheadConfig::validate`];
-    /// [`BuildError::ThreadStart`] if the system refuses a thread, after those that had started have ended.
+    /// [`BuildError::QueueMemory`] if the system refuses the memory of the queue;
+    /// [`BuildError::ThreadStart`] if it refuses a thread, after those that had started have ended.
     pub fn new(config: BulkheadConfig) -> Result<Self, BuildError> {
         Self::builder(config).build()
     }
@@ -360,7 +361,7 @@ impl BulkheadBuilder {
         let workers = parts.config.max_concurrent_calls;
         let choose = collaborators.worker_name.take();
         let names = ThreadNames::new(&parts.config.name, workers, choose)?;
-        let queue = Queue::new(workers + parts.config.max_queue_size, workers);
+        let queue = queue(&parts.config)?;
         let engine = Engine::new(parts, Arc::default(), queue.stopper(), queue.refuser())?;
         let inner = Arc::new(Inner {
             engine,
@@ -372,4 +373,13 @@ impl BulkheadBuilder {
         worker::start(&inner, &names)?;
         Ok(Bulkhead { inner })
     }
+}
+
+fn queue(config: &BulkheadConfig) -> Result<Queue, BuildError> {
+    let (workers, waiting) = (config.max_concurrent_calls, config.max_queue_size);
+    Queue::new(workers + waiting, workers).map_err(|source| BuildError::QueueMemory {
+        bulkhead: config.name.clone(),
+        max_queue_size: waiting,
+        source,
+    })
 }

@@ -1,4 +1,4 @@
-//! The system refuses a thread: the error says how many had started, and nothing is left behind.
+//! The system refuses a thread or memory: the error says how many threads had started, and nothing is left behind.
 //!
 //! The shell that starts the child process limits its address space. Such a limit holds for every user, and the room
 //! for stacks runs out first.
@@ -87,6 +87,36 @@ fn whichever_thread_is_refused_those_before_it_are_ended() {
         assert!(status.success(), "room for {room}: {status}: {text}");
         assert!(text.contains(DONE), "room for {room}: {text}");
     }
+}
+
+#[test]
+fn a_queue_for_which_there_is_no_memory_is_an_error_and_no_worker_starts() {
+    const ROOM_KIB: usize = 600 << 10;
+    const STACK: usize = 1 << 20;
+    if env::var_os(CHILD).is_some() {
+        let largest = BulkheadConfig::MAX_CAPACITY - 1;
+        let config = |size| {
+            BulkheadConfig::new("long")
+                .max_concurrent_calls(1)
+                .max_queue_size(size)
+        };
+        let error = Bulkhead::new(config(largest)).expect_err("it needs 800 MB");
+        assert!(error.source().is_some(), "what the allocator said");
+        assert_eq!(
+            error.to_string(),
+            format!("bulkhead `long` has no memory for a queue of {largest} calls")
+        );
+        assert!(matches!(error, BuildError::QueueMemory { .. }));
+        assert_eq!(threads_named("bulkman-"), 0);
+        let bulkhead = Bulkhead::new(config(1_000)).expect("there is room for a thousand");
+        assert_eq!(bulkhead.run(|| 42).wait().value(), Some(&42));
+        println!("{DONE}");
+        return;
+    }
+    let test = "a_queue_for_which_there_is_no_memory_is_an_error_and_no_worker_starts";
+    let (status, text) = in_child(test, 0, STACK, ROOM_KIB);
+    assert!(status.success(), "{status}: {text}");
+    assert!(text.contains(DONE), "{text}");
 }
 
 /// Builds a bulkhead for whose workers there is no room, and tells which of them was refused, from 0.
