@@ -307,7 +307,8 @@ impl fmt::Debug for Bulkhead {
 
 /// A bulkhead with threads has more collaborators.
 impl BulkheadBuilder {
-    /// Adds a propagator. They attach in the order in which they were added, and detach in reverse.
+    /// Adds a propagator, or a closure that is one: see [`ContextPropagator`]. They attach in the order in which they were
+    /// added, and detach in reverse.
     pub fn context_propagator(mut self, propagator: impl ContextPropagator + 'static) -> Self {
         self.collaborators.propagators.push(Box::new(propagator));
         self
