@@ -15,6 +15,12 @@ use crate::panic::contain;
 /// `Fn(&BulkheadEvent<'_>) + Send + Sync` is one, which [`on_event`](crate::BulkheadBuilder::on_event) takes without a type
 /// at the argument, and so is an [`Arc`] of one, which several bulkheads share.
 ///
+/// [`Started`](BulkheadEvent::Started) and [`Finished`](BulkheadEvent::Finished) are told inside the call's own context: what
+/// the call has brought along from its caller, such as a [`ContextVar`](crate::ContextVar) or a trace, is there, so a log line
+/// carries the request. [`Rejected`](BulkheadEvent::Rejected) is told in the caller's own thread, which has that context
+/// anyway. All other events come in whichever thread brings them about: the one that cancels the call, opens the circuit or
+/// shuts down.
+///
 /// It is called in the thread in which the thing happens, under no lock, and before the outcome of the call can be seen; so
 /// it should be quick. A panic in it is contained and logged.
 ///

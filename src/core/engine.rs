@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::call_data::{BulkheadView, CallData, RunningCall};
+use super::failure::Classifiers;
 use super::permit::Permits;
 use super::running_slot::{RunningSlot, Shown};
 use super::this_thread::{ThisThread, next_serial, this_thread};
@@ -26,6 +27,7 @@ pub(crate) struct Engine {
     pub(crate) ledger: Ledger,
     pub(crate) breaker: Option<CircuitBreaker>,
     pub(crate) listeners: Arc<Listeners>,
+    pub(crate) classifiers: Classifiers,
     /// At zero when the bulkhead has ended.
     pub(crate) latch: Arc<Latch>,
     slots: LazySlots<RunningSlot>,
@@ -40,6 +42,7 @@ pub(crate) struct EngineParts {
     pub(crate) config: BulkheadConfig,
     pub(crate) clock: Clock,
     pub(crate) listeners: Listeners,
+    pub(crate) classifiers: Classifiers,
     pub(crate) circuit_storage: Option<Arc<dyn CircuitStorage>>,
 }
 
@@ -49,6 +52,7 @@ impl EngineParts {
             config,
             clock: Clock::system(),
             listeners: Listeners::default(),
+            classifiers: Classifiers::default(),
             circuit_storage: None,
         }
     }
@@ -104,7 +108,12 @@ impl Engine {
     ) -> Result<Self, BuildError> {
         let listeners = Arc::new(std::mem::take(&mut parts.listeners));
         let breaker = parts.breaker(&listeners, refuse_queued)?;
-        let EngineParts { config, clock, .. } = parts;
+        let EngineParts {
+            config,
+            clock,
+            classifiers,
+            ..
+        } = parts;
         let slots = config.max_concurrent_calls;
         Ok(Self {
             serial: next_serial(),
@@ -113,6 +122,7 @@ impl Engine {
             ledger: Ledger::new(slots),
             breaker,
             listeners,
+            classifiers,
             latch,
             slots: LazySlots::new(slots),
             epoch: clock.now(),

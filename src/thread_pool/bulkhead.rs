@@ -11,7 +11,7 @@ use super::inner::Inner;
 use super::queue::Queue;
 use super::thread_name::ThreadNames;
 use super::worker;
-use crate::circuit::CircuitBreaker;
+use crate::circuit::{CircuitBreaker, Verdict};
 use crate::config::BulkheadConfig;
 use crate::context::ContextPropagator;
 use crate::core::{
@@ -164,7 +164,7 @@ impl Bulkhead {
     }
 
     /// The decorator: a reusable closure that sends each call of `f` through the bulkhead and waits for it.
-    /// Several arguments go in as a tuple.
+    /// Several arguments go in as a tuple. With limits or a name of its own it comes from [`Call::wrap`].
     ///
     /// It may outlive the bulkhead, and then gives [`ShutDown`](crate::BulkheadError::ShutDown).
     ///
@@ -190,14 +190,7 @@ impl Bulkhead {
         T: Send + 'static,
         E: Send + 'static,
     {
-        let inner = Arc::clone(&self.inner);
-        let f = Arc::new(f);
-        move |args| {
-            let f = Arc::clone(&f);
-            Call::<ThreadPoolKind>::new(&inner)
-                .execute(move || f(args))
-                .wait()
-        }
+        self.call().wrap(f)
     }
 
     /// The name given in the configuration.
@@ -312,6 +305,45 @@ impl BulkheadBuilder {
     pub fn context_propagator(mut self, propagator: impl ContextPropagator + 'static) -> Self {
         self.collaborators.propagators.push(Box::new(propagator));
         self
+    }
+
+    /// Says what errors of type `E` count as for the circuit, in every call that does not say so itself. Once for each type
+    /// of error; of two for one type the later holds. Otherwise as [`Call::classify`].
+    ///
+    /// The calls of a [`SemaphoreBulkhead`](crate::SemaphoreBulkhead) have errors that may borrow, and Rust can tell no such
+    /// types apart while the program runs. So there each call says it, or a [wrapped](crate::SemaphoreCall::wrap) function,
+    /// or a [`SemaphoreCall`](crate::SemaphoreCall) that is cloned for each call.
+    ///
+    /// ```
+    /// use bulkman::{Bulkhead, BulkheadConfig, CircuitBreakerConfig, Verdict};
+    /// use std::io::{self, ErrorKind};
+    ///
+    /// let circuit = CircuitBreakerConfig::default().failure_threshold(1);
+    /// let bulkhead = Bulkhead::builder(BulkheadConfig::new("files").circuit_breaker(circuit))
+    ///     .classify(|error: &io::Error| match error.kind() {
+    ///         ErrorKind::NotFound => Verdict::Success, // the disk did answer
+    ///         _ => Verdict::Failure,
+    ///     })
+    ///     .build()?;
+    /// let result = bulkhead.execute(|| std::fs::read("/no/such/file")).wait();
+    /// assert!(!result.is_success() && bulkhead.is_healthy());
+    /// # Ok::<(), bulkman::BuildError>(())
+    /// ```
+    pub fn classify<E: 'static>(
+        mut self,
+        classify: impl Fn(&E) -> Verdict + Send + Sync + 'static,
+    ) -> Self {
+        self.parts.classifiers.insert(classify);
+        self
+    }
+
+    /// Lets only those errors of type `E` count against the circuit for which `is_failure` says so. Otherwise as
+    /// [`classify`](Self::classify) and [`Call::failure_if`].
+    pub fn failure_if<E: 'static>(
+        self,
+        is_failure: impl Fn(&E) -> bool + Send + Sync + 'static,
+    ) -> Self {
+        self.classify(move |error: &E| Verdict::failure_if(is_failure(error)))
     }
 
     /// Runs `hook` first on each worker thread, with the worker's index from 0: to set up a thread-local connection, an

@@ -36,8 +36,9 @@ use super::inner::Inner;
 use crate::circuit::Ticket;
 use crate::context::CapturedContexts;
 use crate::core::{
-    BulkheadView, CallData, CallView, EndReason, Execution, Job, JudgedResult, Outcome, RETRY_SOON,
-    Shown, ThisThread, drop_unstarted, execute, release_unstarted, run_nested, run_task,
+    BulkheadView, CallData, CallView, EndReason, Engine, Execution, Job, JudgedResult, Outcome,
+    RETRY_SOON, Shown, ThisThread, drop_unstarted, execute, release_unstarted, run_nested,
+    run_task,
 };
 use crate::panic::contain;
 use crate::result::ExecutionResult;
@@ -438,7 +439,7 @@ impl<F, T, E> TaskCell<F, T, E> {
 
 impl<F, T, E> TaskCell<F, T, E>
 where
-    F: FnOnce() -> JudgedResult<T, E> + Send + 'static,
+    F: FnOnce(&Engine) -> JudgedResult<T, E> + Send + 'static,
     T: Send + 'static,
     E: Send + 'static,
 {
@@ -458,8 +459,8 @@ where
             shown: start.shown,
             is_nested: start.is_nested,
         };
-        let (outcome, ended) = execute(engine, call, || {
-            contexts.run_with(&engine.name, || run_task(engine, task))
+        let (outcome, ended) = execute(engine, call, |call| {
+            contexts.run_with(&engine.name, || run_task(engine, call, task))
         });
         drop(permit);
         let woke_nobody = self.finish(outcome);
@@ -471,7 +472,7 @@ where
 
 impl<F, T, E> Job for TaskCell<F, T, E>
 where
-    F: FnOnce() -> JudgedResult<T, E> + Send + 'static,
+    F: FnOnce(&Engine) -> JudgedResult<T, E> + Send + 'static,
     T: Send + 'static,
     E: Send + 'static,
 {
@@ -556,7 +557,7 @@ where
 
 impl<F, T, E> Pending<T, E> for TaskCell<F, T, E>
 where
-    F: FnOnce() -> JudgedResult<T, E> + Send + 'static,
+    F: FnOnce(&Engine) -> JudgedResult<T, E> + Send + 'static,
     T: Send + 'static,
     E: Send + 'static,
 {
