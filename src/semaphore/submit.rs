@@ -1,5 +1,6 @@
 //! A call on its way into its caller's own thread.
 
+use std::borrow::Cow;
 use std::convert::Infallible;
 use std::sync::Arc;
 
@@ -11,6 +12,9 @@ use crate::core::{
 use crate::error::Rejected;
 use crate::result::ExecutionResult;
 
+/// What the caller named the operation.
+type Operation = Option<Cow<'static, str>>;
+
 /// A call in its caller's own thread.
 impl<C> Call<'_, SemaphoreKind, C> {
     /// Makes the call. As [`SemaphoreBulkhead::execute`](crate::SemaphoreBulkhead::execute).
@@ -19,7 +23,9 @@ impl<C> Call<'_, SemaphoreKind, C> {
         F: FnOnce() -> Result<T, E>,
         C: FailureClassifier<E>,
     {
-        self.try_execute(f).unwrap_or_else(refused)
+        let mut of_refused = None;
+        self.make(f, &mut of_refused)
+            .unwrap_or_else(|rejected| refused(rejected, of_refused))
     }
 
     /// Makes a call that cannot fail by itself. As [`SemaphoreBulkhead::run`](crate::SemaphoreBulkhead::run).
@@ -27,7 +33,9 @@ impl<C> Call<'_, SemaphoreKind, C> {
     where
         F: FnOnce() -> T,
     {
-        self.try_run(f).unwrap_or_else(refused)
+        let mut of_refused = None;
+        self.submit(f, &mut of_refused, |_, f, _| (Ok(f()), Verdict::Success))
+            .unwrap_or_else(|rejected| refused(rejected, of_refused))
     }
 
     /// Makes the call, or gives the closure back if it is refused. As
@@ -42,9 +50,7 @@ impl<C> Call<'_, SemaphoreKind, C> {
         F: FnOnce() -> Result<T, E>,
         C: FailureClassifier<E>,
     {
-        self.submit(f, |engine, f, classifier| {
-            judge(engine, f, |error| classifier.classify(error))
-        })
+        self.make(f, &mut None)
     }
 
     /// Makes a call that cannot fail by itself, or gives the closure back if it is refused. As
@@ -58,7 +64,7 @@ impl<C> Call<'_, SemaphoreKind, C> {
     where
         F: FnOnce() -> T,
     {
-        self.submit(f, |_, f, _| (Ok(f()), Verdict::Success))
+        self.submit(f, &mut None, |_, f, _| (Ok(f()), Verdict::Success))
     }
 
     /// A reusable closure that makes each call of `f` with these settings. Otherwise as
@@ -90,14 +96,35 @@ impl<C> Call<'_, SemaphoreKind, C> {
     }
 
     #[inline]
+    fn make<T, E, F>(
+        self,
+        f: F,
+        of_refused: &mut Operation,
+    ) -> Result<ExecutionResult<T, E>, Rejected<F>>
+    where
+        F: FnOnce() -> Result<T, E>,
+        C: FailureClassifier<E>,
+    {
+        self.submit(f, of_refused, |engine, f, classifier| {
+            judge(engine, f, |error| classifier.classify(error))
+        })
+    }
+
+    /// `of_refused` gets the name of the operation if the call is refused.
+    #[inline]
     fn submit<T, E, F>(
         self,
         f: F,
+        of_refused: &mut Operation,
         run: impl FnOnce(&Engine, F, C) -> JudgedResult<T, E>,
     ) -> Result<ExecutionResult<T, E>, Rejected<F>> {
         match admit(&self.inner.engine, &self.options) {
-            Ok(admitted) => accept(self, admitted, f, run),
-            Err(refusal) => Err(reject(&self.inner.engine, refusal, &self.options, f)),
+            Ok(admitted) => accept(self, admitted, f, of_refused, run),
+            Err(refusal) => {
+                let rejected = reject(&self.inner.engine, refusal, &self.options, f);
+                *of_refused = self.options.operation;
+                Err(rejected)
+            }
         }
     }
 }
@@ -108,6 +135,7 @@ fn accept<T, E, F, C>(
     call: Call<'_, SemaphoreKind, C>,
     Admitted { permit, begun }: Admitted<'_>,
     f: F,
+    of_refused: &mut Operation,
     run: impl FnOnce(&Engine, F, C) -> JudgedResult<T, E>,
 ) -> Result<ExecutionResult<T, E>, Rejected<F>> {
     let Call {
@@ -120,7 +148,9 @@ fn accept<T, E, F, C>(
         Ok(ticket) => ticket,
         Err(refusal) => {
             drop(permit);
-            return Err(reject(engine, refusal, &options, f));
+            let rejected = reject(engine, refusal, &options, f);
+            *of_refused = options.operation;
+            return Err(rejected);
         }
     };
     let data = options.into_data(&engine.clock, begun);
@@ -135,6 +165,6 @@ fn accept<T, E, F, C>(
 }
 
 /// A result in place of the closure that is not wanted back.
-fn refused<T, E, F>(rejected: Rejected<F>) -> ExecutionResult<T, E> {
-    ExecutionResult::refused(rejected.reason, new_execution_id())
+fn refused<T, E, F>(rejected: Rejected<F>, operation: Operation) -> ExecutionResult<T, E> {
+    ExecutionResult::refused(rejected.reason, new_execution_id(), operation)
 }

@@ -1,5 +1,6 @@
 //! A call on its way into the queue of a thread pool.
 
+use std::borrow::Cow;
 use std::convert::Infallible;
 use std::sync::Arc;
 
@@ -15,6 +16,9 @@ use crate::core::{
 use crate::error::Rejected;
 use crate::result::ExecutionResult;
 
+/// What the caller named the operation.
+type Operation = Option<Cow<'static, str>>;
+
 /// A call on a worker thread.
 impl<C> Call<'_, ThreadPoolKind, C> {
     /// Submits the call. As [`Bulkhead::execute`](crate::Bulkhead::execute).
@@ -25,8 +29,9 @@ impl<C> Call<'_, ThreadPoolKind, C> {
         E: Send + 'static,
         C: FailureClassifier<E> + Send + 'static,
     {
-        self.try_execute(f)
-            .unwrap_or_else(|rejected| ExecutionHandle::refused(rejected.reason))
+        let mut of_refused = None;
+        self.make(f, &mut of_refused)
+            .unwrap_or_else(|rejected| ExecutionHandle::refused(rejected.reason, of_refused))
     }
 
     /// Submits a call that cannot fail by itself. As [`Bulkhead::run`](crate::Bulkhead::run).
@@ -35,8 +40,9 @@ impl<C> Call<'_, ThreadPoolKind, C> {
         F: FnOnce() -> T + Send + 'static,
         T: Send + 'static,
     {
-        self.try_run(f)
-            .unwrap_or_else(|rejected| ExecutionHandle::refused(rejected.reason))
+        let mut of_refused = None;
+        self.make_infallible(f, &mut of_refused)
+            .unwrap_or_else(|rejected| ExecutionHandle::refused(rejected.reason, of_refused))
     }
 
     /// Submits the call, or gives the closure back. As
@@ -53,13 +59,7 @@ impl<C> Call<'_, ThreadPoolKind, C> {
         E: Send + 'static,
         C: FailureClassifier<E> + Send + 'static,
     {
-        self.submit(f, |f, classifier| {
-            move |engine: &Engine| {
-                judge(engine, f, |error| {
-                    engine.classifiers.classify(&classifier, error)
-                })
-            }
-        })
+        self.make(f, &mut None)
     }
 
     /// Submits a call that cannot fail by itself, or gives the closure back. As
@@ -74,7 +74,7 @@ impl<C> Call<'_, ThreadPoolKind, C> {
         F: FnOnce() -> T + Send + 'static,
         T: Send + 'static,
     {
-        self.submit(f, |f, _| move |_: &Engine| (Ok(f()), Verdict::Success))
+        self.make_infallible(f, &mut None)
     }
 
     /// A reusable closure that makes each call of `f` with these settings and waits for it. Otherwise as
@@ -121,7 +121,8 @@ impl<C> Call<'_, ThreadPoolKind, C> {
                 classifier: EveryError,
             };
             let wrapped = Arc::clone(&wrapped);
-            let submitted = call.submit(args, |args, _| {
+            let mut of_refused = None;
+            let submitted = call.submit(args, &mut of_refused, |args, _| {
                 move |engine: &Engine| {
                     let (_, classifier, f) = &*wrapped;
                     judge(
@@ -133,17 +134,54 @@ impl<C> Call<'_, ThreadPoolKind, C> {
             });
             match submitted {
                 Ok(handle) => handle.wait(),
-                Err(refused) => ExecutionHandle::refused(refused.reason).wait(),
+                Err(refused) => ExecutionHandle::refused(refused.reason, of_refused).wait(),
             }
         }
     }
 
+    #[inline]
+    fn make<T, E, F>(
+        self,
+        f: F,
+        of_refused: &mut Operation,
+    ) -> Result<ExecutionHandle<T, E>, Rejected<F>>
+    where
+        F: FnOnce() -> Result<T, E> + Send + 'static,
+        T: Send + 'static,
+        E: Send + 'static,
+        C: FailureClassifier<E> + Send + 'static,
+    {
+        self.submit(f, of_refused, |f, classifier| {
+            move |engine: &Engine| {
+                judge(engine, f, |error| {
+                    engine.classifiers.classify(&classifier, error)
+                })
+            }
+        })
+    }
+
+    #[inline]
+    fn make_infallible<T, F>(
+        self,
+        f: F,
+        of_refused: &mut Operation,
+    ) -> Result<ExecutionHandle<T, Infallible>, Rejected<F>>
+    where
+        F: FnOnce() -> T + Send + 'static,
+        T: Send + 'static,
+    {
+        self.submit(f, of_refused, |f, _| {
+            move |_: &Engine| (Ok(f()), Verdict::Success)
+        })
+    }
+
     /// Admission is part of the caller's own code and the rest is not, so that a refused call touches nothing but what
-    /// decides. Nothing is allocated for a refusal.
+    /// decides. Nothing is allocated for a refusal. `of_refused` gets the name of the operation if the call is refused.
     #[inline]
     fn submit<T, E, F, W>(
         self,
         f: F,
+        of_refused: &mut Operation,
         into_task: impl FnOnce(F, C) -> W,
     ) -> Result<ExecutionHandle<T, E>, Rejected<F>>
     where
@@ -152,8 +190,12 @@ impl<C> Call<'_, ThreadPoolKind, C> {
         E: Send + 'static,
     {
         match admit(&self.inner.engine, &self.options) {
-            Ok(admitted) => accept(self, admitted, f, into_task),
-            Err(refusal) => Err(reject(&self.inner.engine, refusal, &self.options, f)),
+            Ok(admitted) => accept(self, admitted, f, of_refused, into_task),
+            Err(refusal) => {
+                let rejected = reject(&self.inner.engine, refusal, &self.options, f);
+                *of_refused = self.options.operation;
+                Err(rejected)
+            }
         }
     }
 }
@@ -164,6 +206,7 @@ fn accept<T, E, F, W, C>(
     call: Call<'_, ThreadPoolKind, C>,
     Admitted { permit, begun }: Admitted<'_>,
     f: F,
+    of_refused: &mut Operation,
     into_task: impl FnOnce(F, C) -> W,
 ) -> Result<ExecutionHandle<T, E>, Rejected<F>>
 where
@@ -181,7 +224,9 @@ where
         Ok(ticket) => ticket,
         Err(refusal) => {
             drop(permit);
-            return Err(reject(engine, refusal, &options, f));
+            let rejected = reject(engine, refusal, &options, f);
+            *of_refused = options.operation;
+            return Err(rejected);
         }
     };
     let contexts = capture(inner);
