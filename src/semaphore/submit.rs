@@ -1,19 +1,15 @@
 //! A call on its way into its caller's own thread.
 
-use std::borrow::Cow;
 use std::convert::Infallible;
 use std::sync::Arc;
 
 use crate::circuit::Verdict;
 use crate::core::{
-    Admitted, Call, Engine, FailureClassifier, JudgedResult, SemaphoreKind, admit, check_circuit,
-    judge, new_execution_id, reject,
+    Admitted, Call, Engine, FailureClassifier, JudgedResult, Operation, RefusedOperation,
+    SemaphoreKind, admit, check_circuit, judge, new_execution_id, reject,
 };
 use crate::error::Rejected;
 use crate::result::ExecutionResult;
-
-/// What the caller named the operation.
-type Operation = Option<Cow<'static, str>>;
 
 /// A call in its caller's own thread.
 impl<C> Call<'_, SemaphoreKind, C> {
@@ -50,7 +46,7 @@ impl<C> Call<'_, SemaphoreKind, C> {
         F: FnOnce() -> Result<T, E>,
         C: FailureClassifier<E>,
     {
-        self.make(f, &mut None)
+        self.make(f, &mut ())
     }
 
     /// Makes a call that cannot fail by itself, or gives the closure back if it is refused. As
@@ -64,7 +60,7 @@ impl<C> Call<'_, SemaphoreKind, C> {
     where
         F: FnOnce() -> T,
     {
-        self.submit(f, &mut None, |_, f, _| (Ok(f()), Verdict::Success))
+        self.submit(f, &mut (), |_, f, _| (Ok(f()), Verdict::Success))
     }
 
     /// A reusable closure that makes each call of `f` with these settings. Otherwise as
@@ -99,7 +95,7 @@ impl<C> Call<'_, SemaphoreKind, C> {
     fn make<T, E, F>(
         self,
         f: F,
-        of_refused: &mut Operation,
+        of_refused: &mut impl RefusedOperation,
     ) -> Result<ExecutionResult<T, E>, Rejected<F>>
     where
         F: FnOnce() -> Result<T, E>,
@@ -115,14 +111,14 @@ impl<C> Call<'_, SemaphoreKind, C> {
     fn submit<T, E, F>(
         self,
         f: F,
-        of_refused: &mut Operation,
+        of_refused: &mut impl RefusedOperation,
         run: impl FnOnce(&Engine, F, C) -> JudgedResult<T, E>,
     ) -> Result<ExecutionResult<T, E>, Rejected<F>> {
         match admit(&self.inner.engine, &self.options) {
             Ok(admitted) => accept(self, admitted, f, of_refused, run),
             Err(refusal) => {
                 let rejected = reject(&self.inner.engine, refusal, &self.options, f);
-                *of_refused = self.options.operation;
+                of_refused.is(self.options.operation);
                 Err(rejected)
             }
         }
@@ -135,7 +131,7 @@ fn accept<T, E, F, C>(
     call: Call<'_, SemaphoreKind, C>,
     Admitted { permit, begun }: Admitted<'_>,
     f: F,
-    of_refused: &mut Operation,
+    of_refused: &mut impl RefusedOperation,
     run: impl FnOnce(&Engine, F, C) -> JudgedResult<T, E>,
 ) -> Result<ExecutionResult<T, E>, Rejected<F>> {
     let Call {
@@ -149,7 +145,7 @@ fn accept<T, E, F, C>(
         Err(refusal) => {
             drop(permit);
             let rejected = reject(engine, refusal, &options, f);
-            *of_refused = options.operation;
+            of_refused.is(options.operation);
             return Err(rejected);
         }
     };
@@ -165,6 +161,6 @@ fn accept<T, E, F, C>(
 }
 
 /// A result in place of the closure that is not wanted back.
-fn refused<T, E, F>(rejected: Rejected<F>, operation: Operation) -> ExecutionResult<T, E> {
+fn refused<T, E, F>(rejected: Rejected<F>, operation: Option<Operation>) -> ExecutionResult<T, E> {
     ExecutionResult::refused(rejected.reason, new_execution_id(), operation)
 }

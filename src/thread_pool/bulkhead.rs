@@ -73,7 +73,7 @@ pub struct Bulkhead {
 }
 
 impl Bulkhead {
-    /// Checks the configuration and starts N worker threads.
+    /// Checks the configuration and starts N worker threads, which stay until the bulkhead ends.
     ///
     /// A worker is called `bulkman-NAME-i`, with i from 0. Linux keeps 15 bytes of a thread's name, so a longer one loses the
     /// prefix, and then the middle of NAME: the workers of `payments-eu-west-1` are called `paymen~west-1-i`. Other names

@@ -1,6 +1,5 @@
 //! A call on its way into the queue of a thread pool.
 
-use std::borrow::Cow;
 use std::convert::Infallible;
 use std::sync::Arc;
 
@@ -10,14 +9,11 @@ use super::task_cell::{Pending, TaskCell, Work};
 use crate::circuit::Verdict;
 use crate::context::CapturedContexts;
 use crate::core::{
-    Admitted, Call, Engine, EveryError, FailureClassifier, Job, JudgedResult, ThreadPoolKind,
-    admit, check_circuit, judge, reject, while_holding_permit,
+    Admitted, Call, Engine, EveryError, FailureClassifier, Job, JudgedResult, RefusedOperation,
+    ThreadPoolKind, admit, check_circuit, judge, reject, while_holding_permit,
 };
 use crate::error::Rejected;
 use crate::result::ExecutionResult;
-
-/// What the caller named the operation.
-type Operation = Option<Cow<'static, str>>;
 
 /// A call on a worker thread.
 impl<C> Call<'_, ThreadPoolKind, C> {
@@ -59,7 +55,7 @@ impl<C> Call<'_, ThreadPoolKind, C> {
         E: Send + 'static,
         C: FailureClassifier<E> + Send + 'static,
     {
-        self.make(f, &mut None)
+        self.make(f, &mut ())
     }
 
     /// Submits a call that cannot fail by itself, or gives the closure back. As
@@ -74,7 +70,7 @@ impl<C> Call<'_, ThreadPoolKind, C> {
         F: FnOnce() -> T + Send + 'static,
         T: Send + 'static,
     {
-        self.make_infallible(f, &mut None)
+        self.make_infallible(f, &mut ())
     }
 
     /// A reusable closure that makes each call of `f` with these settings and waits for it. Otherwise as
@@ -143,7 +139,7 @@ impl<C> Call<'_, ThreadPoolKind, C> {
     fn make<T, E, F>(
         self,
         f: F,
-        of_refused: &mut Operation,
+        of_refused: &mut impl RefusedOperation,
     ) -> Result<ExecutionHandle<T, E>, Rejected<F>>
     where
         F: FnOnce() -> Result<T, E> + Send + 'static,
@@ -164,7 +160,7 @@ impl<C> Call<'_, ThreadPoolKind, C> {
     fn make_infallible<T, F>(
         self,
         f: F,
-        of_refused: &mut Operation,
+        of_refused: &mut impl RefusedOperation,
     ) -> Result<ExecutionHandle<T, Infallible>, Rejected<F>>
     where
         F: FnOnce() -> T + Send + 'static,
@@ -181,7 +177,7 @@ impl<C> Call<'_, ThreadPoolKind, C> {
     fn submit<T, E, F, W>(
         self,
         f: F,
-        of_refused: &mut Operation,
+        of_refused: &mut impl RefusedOperation,
         into_task: impl FnOnce(F, C) -> W,
     ) -> Result<ExecutionHandle<T, E>, Rejected<F>>
     where
@@ -193,7 +189,7 @@ impl<C> Call<'_, ThreadPoolKind, C> {
             Ok(admitted) => accept(self, admitted, f, of_refused, into_task),
             Err(refusal) => {
                 let rejected = reject(&self.inner.engine, refusal, &self.options, f);
-                *of_refused = self.options.operation;
+                of_refused.is(self.options.operation);
                 Err(rejected)
             }
         }
@@ -206,7 +202,7 @@ fn accept<T, E, F, W, C>(
     call: Call<'_, ThreadPoolKind, C>,
     Admitted { permit, begun }: Admitted<'_>,
     f: F,
-    of_refused: &mut Operation,
+    of_refused: &mut impl RefusedOperation,
     into_task: impl FnOnce(F, C) -> W,
 ) -> Result<ExecutionHandle<T, E>, Rejected<F>>
 where
@@ -225,7 +221,7 @@ where
         Err(refusal) => {
             drop(permit);
             let rejected = reject(engine, refusal, &options, f);
-            *of_refused = options.operation;
+            of_refused.is(options.operation);
             return Err(rejected);
         }
     };
