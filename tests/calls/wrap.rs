@@ -104,7 +104,7 @@ fn a_wrapped_function_keeps_the_settings_of_its_call() {
 #[test]
 fn a_wrapped_function_that_is_refused_drops_its_arguments_and_says_so() {
     let bulkhead = bulkhead(1, 0);
-    let wrapped = bulkhead.wrap(|argument: Arc<()>| Ok::<_, ()>(drop(argument)));
+    let wrapped = bulkhead.wrap(|argument: Arc<()>| Ok::<_, ()>(Arc::strong_count(&argument)));
     let busy = occupy(&bulkhead, 1);
     let argument = Arc::new(());
     let refused = wrapped(Arc::clone(&argument));
