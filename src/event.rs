@@ -82,7 +82,7 @@ pub enum BulkheadEvent<'a> {
         /// How long it had waited for a worker, or for a free slot.
         queued_time: Duration,
     },
-    /// A task has ended, in this thread.
+    /// A task has ended, in this thread. The circuit hears after this how the call went.
     #[non_exhaustive]
     Finished {
         /// Which call, of which bulkhead.

@@ -29,7 +29,7 @@
 //! | wait at the longest so long, for queue and run together | [`Bulkhead::execute_with_timeout`] |
 //! | wait for a place instead of being refused | [`Call::wait_for_capacity`] |
 //! | give one call its own limits, name or idea of failure | [`Bulkhead::call`] |
-//! | have a function that always goes through the bulkhead | [`Bulkhead::wrap`] |
+//! | have a function that always goes through the bulkhead | [`Bulkhead::wrap`], with a name and limits [`Call::wrap`] |
 //!
 //! # What do I get?
 //!

@@ -34,8 +34,7 @@ impl<K: Kind> BulkheadBuilder<K> {
         self
     }
 
-    /// Adds a listener that is a plain closure: [`listener`](Self::listener), of which the compiler knows what the argument
-    /// is.
+    /// Adds a plain closure as a [`listener`](Self::listener), without a type at its argument.
     ///
     /// ```
     /// use bulkman::{Bulkhead, BulkheadConfig, BulkheadEvent};
