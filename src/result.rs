@@ -35,7 +35,8 @@ pub struct ExecutionResult<T, E> {
     pub execution_id: Uuid,
     /// The bulkhead's name.
     pub bulkhead_name: Arc<str>,
-    /// What the caller named the operation, with [`Call::operation`](crate::Call::operation).
+    /// What the caller named the operation, with [`Call::operation`](crate::Call::operation). `None` also for a call that was
+    /// refused, of which nothing is kept.
     pub operation: Option<Cow<'static, str>>,
     /// From admission until a worker took the call, or it got a slot, or until it was given up. Zero for a refused call.
     pub queued_time: Duration,
@@ -46,15 +47,11 @@ pub struct ExecutionResult<T, E> {
 }
 
 impl<T, E> ExecutionResult<T, E> {
-    pub(crate) fn refused(
-        reason: RejectReason,
-        execution_id: Uuid,
-        operation: Option<Cow<'static, str>>,
-    ) -> Self {
+    pub(crate) fn refused(reason: RejectReason, execution_id: Uuid) -> Self {
         Self {
             execution_id,
             bulkhead_name: Arc::clone(reason.bulkhead()),
-            operation,
+            operation: None,
             result: Err(reason.into()),
             queued_time: Duration::ZERO,
             execution_time: Duration::ZERO,

@@ -9,31 +9,9 @@ use crate::clock::Clock;
 use crate::config::BulkheadConfig;
 use crate::sync::{Limit, after, earlier};
 
-/// What the caller named the operation.
-pub(crate) type Operation = Cow<'static, str>;
-
-/// Where the name of a refused call goes.
-pub(crate) trait RefusedOperation {
-    fn is(&mut self, operation: Option<Operation>);
-}
-
-/// The result has it.
-impl RefusedOperation for Option<Operation> {
-    #[inline(always)]
-    fn is(&mut self, operation: Option<Operation>) {
-        *self = operation;
-    }
-}
-
-/// Nobody wants it.
-impl RefusedOperation for () {
-    #[inline(always)]
-    fn is(&mut self, _: Option<Operation>) {}
-}
-
 #[derive(Clone)]
 pub(crate) struct CallOptions {
-    pub(crate) operation: Option<Operation>,
+    pub(crate) operation: Option<Cow<'static, str>>,
     pub(crate) queue_timeout: Option<Duration>,
     pub(crate) wait_for_capacity: Option<Duration>,
     pub(crate) timeout: Option<Duration>,

@@ -40,7 +40,6 @@ pub use shutdown::{RunningTask, ShutdownReport};
 
 pub(crate) use admission::{Admitted, admit, check_circuit, reject};
 pub(crate) use call_data::{BulkheadView, CallData, CallView, RunningCall, new_execution_id};
-pub(crate) use call_options::{Operation, RefusedOperation};
 pub(crate) use engine::Engine;
 pub(crate) use execute::{Execution, drop_unstarted, execute, release_unstarted, run_task};
 pub(crate) use failure::{JudgedResult, judge};

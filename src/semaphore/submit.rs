@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use crate::circuit::Verdict;
 use crate::core::{
-    Admitted, Call, Engine, FailureClassifier, JudgedResult, Operation, RefusedOperation,
-    SemaphoreKind, admit, check_circuit, judge, new_execution_id, reject,
+    Admitted, Call, Engine, FailureClassifier, JudgedResult, SemaphoreKind, admit, check_circuit,
+    judge, new_execution_id, reject,
 };
 use crate::error::Rejected;
 use crate::result::ExecutionResult;
@@ -19,9 +19,7 @@ impl<C> Call<'_, SemaphoreKind, C> {
         F: FnOnce() -> Result<T, E>,
         C: FailureClassifier<E>,
     {
-        let mut of_refused = None;
-        self.make(f, &mut of_refused)
-            .unwrap_or_else(|rejected| refused(rejected, of_refused))
+        self.try_execute(f).unwrap_or_else(refused)
     }
 
     /// Makes a call that cannot fail by itself. As [`SemaphoreBulkhead::run`](crate::SemaphoreBulkhead::run).
@@ -29,9 +27,7 @@ impl<C> Call<'_, SemaphoreKind, C> {
     where
         F: FnOnce() -> T,
     {
-        let mut of_refused = None;
-        self.submit(f, &mut of_refused, |_, f, _| (Ok(f()), Verdict::Success))
-            .unwrap_or_else(|rejected| refused(rejected, of_refused))
+        self.try_run(f).unwrap_or_else(refused)
     }
 
     /// Makes the call, or gives the closure back if it is refused. As
@@ -46,7 +42,9 @@ impl<C> Call<'_, SemaphoreKind, C> {
         F: FnOnce() -> Result<T, E>,
         C: FailureClassifier<E>,
     {
-        self.make(f, &mut ())
+        self.submit(f, |engine, f, classifier| {
+            judge(engine, f, |error| classifier.classify(error))
+        })
     }
 
     /// Makes a call that cannot fail by itself, or gives the closure back if it is refused. As
@@ -60,7 +58,7 @@ impl<C> Call<'_, SemaphoreKind, C> {
     where
         F: FnOnce() -> T,
     {
-        self.submit(f, &mut (), |_, f, _| (Ok(f()), Verdict::Success))
+        self.submit(f, |_, f, _| (Ok(f()), Verdict::Success))
     }
 
     /// A reusable closure that makes each call of `f` with these settings. Otherwise as
@@ -92,35 +90,14 @@ impl<C> Call<'_, SemaphoreKind, C> {
     }
 
     #[inline]
-    fn make<T, E, F>(
-        self,
-        f: F,
-        of_refused: &mut impl RefusedOperation,
-    ) -> Result<ExecutionResult<T, E>, Rejected<F>>
-    where
-        F: FnOnce() -> Result<T, E>,
-        C: FailureClassifier<E>,
-    {
-        self.submit(f, of_refused, |engine, f, classifier| {
-            judge(engine, f, |error| classifier.classify(error))
-        })
-    }
-
-    /// `of_refused` gets the name of the operation if the call is refused.
-    #[inline]
     fn submit<T, E, F>(
         self,
         f: F,
-        of_refused: &mut impl RefusedOperation,
         run: impl FnOnce(&Engine, F, C) -> JudgedResult<T, E>,
     ) -> Result<ExecutionResult<T, E>, Rejected<F>> {
         match admit(&self.inner.engine, &self.options) {
-            Ok(admitted) => accept(self, admitted, f, of_refused, run),
-            Err(refusal) => {
-                let rejected = reject(&self.inner.engine, refusal, &self.options, f);
-                of_refused.is(self.options.operation);
-                Err(rejected)
-            }
+            Ok(admitted) => accept(self, admitted, f, run),
+            Err(refusal) => Err(reject(&self.inner.engine, refusal, &self.options, f)),
         }
     }
 }
@@ -131,7 +108,6 @@ fn accept<T, E, F, C>(
     call: Call<'_, SemaphoreKind, C>,
     Admitted { permit, begun }: Admitted<'_>,
     f: F,
-    of_refused: &mut impl RefusedOperation,
     run: impl FnOnce(&Engine, F, C) -> JudgedResult<T, E>,
 ) -> Result<ExecutionResult<T, E>, Rejected<F>> {
     let Call {
@@ -144,9 +120,7 @@ fn accept<T, E, F, C>(
         Ok(ticket) => ticket,
         Err(refusal) => {
             drop(permit);
-            let rejected = reject(engine, refusal, &options, f);
-            of_refused.is(options.operation);
-            return Err(rejected);
+            return Err(reject(engine, refusal, &options, f));
         }
     };
     let data = options.into_data(&engine.clock, begun);
@@ -161,6 +135,6 @@ fn accept<T, E, F, C>(
 }
 
 /// A result in place of the closure that is not wanted back.
-fn refused<T, E, F>(rejected: Rejected<F>, operation: Option<Operation>) -> ExecutionResult<T, E> {
-    ExecutionResult::refused(rejected.reason, new_execution_id(), operation)
+fn refused<T, E, F>(rejected: Rejected<F>) -> ExecutionResult<T, E> {
+    ExecutionResult::refused(rejected.reason, new_execution_id())
 }

@@ -1,7 +1,6 @@
 //! The caller's end of a call: waiting, cancelling, awaiting. A waiter finds out itself that a limit has passed; a future is
 //! woken for it, see `alarm.rs`.
 
-use std::borrow::Cow;
 use std::fmt;
 use std::future::Future;
 use std::panic::{RefUnwindSafe, UnwindSafe};
@@ -82,12 +81,11 @@ enum State<T, E> {
 struct Refused {
     reason: RejectReason,
     execution_id: Uuid,
-    operation: Option<Cow<'static, str>>,
 }
 
 impl Refused {
     fn result<T, E>(self) -> ExecutionResult<T, E> {
-        ExecutionResult::refused(self.reason, self.execution_id, self.operation)
+        ExecutionResult::refused(self.reason, self.execution_id)
     }
 }
 
@@ -105,12 +103,11 @@ impl<T, E> ExecutionHandle<T, E> {
         }
     }
 
-    pub(super) fn refused(reason: RejectReason, operation: Option<Cow<'static, str>>) -> Self {
+    pub(super) fn refused(reason: RejectReason) -> Self {
         Self {
             state: State::Refused(Refused {
                 reason,
                 execution_id: new_execution_id(),
-                operation,
             }),
         }
     }

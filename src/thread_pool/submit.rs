@@ -9,8 +9,8 @@ use super::task_cell::{Pending, TaskCell, Work};
 use crate::circuit::Verdict;
 use crate::context::CapturedContexts;
 use crate::core::{
-    Admitted, Call, Engine, EveryError, FailureClassifier, Job, JudgedResult, RefusedOperation,
-    ThreadPoolKind, admit, check_circuit, judge, reject, while_holding_permit,
+    Admitted, Call, Engine, EveryError, FailureClassifier, Job, JudgedResult, ThreadPoolKind,
+    admit, check_circuit, judge, reject, while_holding_permit,
 };
 use crate::error::Rejected;
 use crate::result::ExecutionResult;
@@ -25,9 +25,8 @@ impl<C> Call<'_, ThreadPoolKind, C> {
         E: Send + 'static,
         C: FailureClassifier<E> + Send + 'static,
     {
-        let mut of_refused = None;
-        self.make(f, &mut of_refused)
-            .unwrap_or_else(|rejected| ExecutionHandle::refused(rejected.reason, of_refused))
+        self.try_execute(f)
+            .unwrap_or_else(|rejected| ExecutionHandle::refused(rejected.reason))
     }
 
     /// Submits a call that cannot fail by itself. As [`Bulkhead::run`](crate::Bulkhead::run).
@@ -36,9 +35,8 @@ impl<C> Call<'_, ThreadPoolKind, C> {
         F: FnOnce() -> T + Send + 'static,
         T: Send + 'static,
     {
-        let mut of_refused = None;
-        self.make_infallible(f, &mut of_refused)
-            .unwrap_or_else(|rejected| ExecutionHandle::refused(rejected.reason, of_refused))
+        self.try_run(f)
+            .unwrap_or_else(|rejected| ExecutionHandle::refused(rejected.reason))
     }
 
     /// Submits the call, or gives the closure back. As
@@ -55,7 +53,13 @@ impl<C> Call<'_, ThreadPoolKind, C> {
         E: Send + 'static,
         C: FailureClassifier<E> + Send + 'static,
     {
-        self.make(f, &mut ())
+        self.submit(f, |f, classifier| {
+            move |engine: &Engine| {
+                judge(engine, f, |error| {
+                    engine.classifiers.classify(&classifier, error)
+                })
+            }
+        })
     }
 
     /// Submits a call that cannot fail by itself, or gives the closure back. As
@@ -70,7 +74,7 @@ impl<C> Call<'_, ThreadPoolKind, C> {
         F: FnOnce() -> T + Send + 'static,
         T: Send + 'static,
     {
-        self.make_infallible(f, &mut ())
+        self.submit(f, |f, _| move |_: &Engine| (Ok(f()), Verdict::Success))
     }
 
     /// A reusable closure that makes each call of `f` with these settings and waits for it. Otherwise as
@@ -117,8 +121,7 @@ impl<C> Call<'_, ThreadPoolKind, C> {
                 classifier: EveryError,
             };
             let wrapped = Arc::clone(&wrapped);
-            let mut of_refused = None;
-            let submitted = call.submit(args, &mut of_refused, |args, _| {
+            let submitted = call.submit(args, |args, _| {
                 move |engine: &Engine| {
                     let (_, classifier, f) = &*wrapped;
                     judge(
@@ -130,54 +133,17 @@ impl<C> Call<'_, ThreadPoolKind, C> {
             });
             match submitted {
                 Ok(handle) => handle.wait(),
-                Err(refused) => ExecutionHandle::refused(refused.reason, of_refused).wait(),
+                Err(refused) => ExecutionHandle::refused(refused.reason).wait(),
             }
         }
     }
 
-    #[inline]
-    fn make<T, E, F>(
-        self,
-        f: F,
-        of_refused: &mut impl RefusedOperation,
-    ) -> Result<ExecutionHandle<T, E>, Rejected<F>>
-    where
-        F: FnOnce() -> Result<T, E> + Send + 'static,
-        T: Send + 'static,
-        E: Send + 'static,
-        C: FailureClassifier<E> + Send + 'static,
-    {
-        self.submit(f, of_refused, |f, classifier| {
-            move |engine: &Engine| {
-                judge(engine, f, |error| {
-                    engine.classifiers.classify(&classifier, error)
-                })
-            }
-        })
-    }
-
-    #[inline]
-    fn make_infallible<T, F>(
-        self,
-        f: F,
-        of_refused: &mut impl RefusedOperation,
-    ) -> Result<ExecutionHandle<T, Infallible>, Rejected<F>>
-    where
-        F: FnOnce() -> T + Send + 'static,
-        T: Send + 'static,
-    {
-        self.submit(f, of_refused, |f, _| {
-            move |_: &Engine| (Ok(f()), Verdict::Success)
-        })
-    }
-
     /// Admission is part of the caller's own code and the rest is not, so that a refused call touches nothing but what
-    /// decides. Nothing is allocated for a refusal. `of_refused` gets the name of the operation if the call is refused.
+    /// decides. Nothing is allocated for a refusal.
     #[inline]
     fn submit<T, E, F, W>(
         self,
         f: F,
-        of_refused: &mut impl RefusedOperation,
         into_task: impl FnOnce(F, C) -> W,
     ) -> Result<ExecutionHandle<T, E>, Rejected<F>>
     where
@@ -186,12 +152,8 @@ impl<C> Call<'_, ThreadPoolKind, C> {
         E: Send + 'static,
     {
         match admit(&self.inner.engine, &self.options) {
-            Ok(admitted) => accept(self, admitted, f, of_refused, into_task),
-            Err(refusal) => {
-                let rejected = reject(&self.inner.engine, refusal, &self.options, f);
-                of_refused.is(self.options.operation);
-                Err(rejected)
-            }
+            Ok(admitted) => accept(self, admitted, f, into_task),
+            Err(refusal) => Err(reject(&self.inner.engine, refusal, &self.options, f)),
         }
     }
 }
@@ -202,7 +164,6 @@ fn accept<T, E, F, W, C>(
     call: Call<'_, ThreadPoolKind, C>,
     Admitted { permit, begun }: Admitted<'_>,
     f: F,
-    of_refused: &mut impl RefusedOperation,
     into_task: impl FnOnce(F, C) -> W,
 ) -> Result<ExecutionHandle<T, E>, Rejected<F>>
 where
@@ -220,9 +181,7 @@ where
         Ok(ticket) => ticket,
         Err(refusal) => {
             drop(permit);
-            let rejected = reject(engine, refusal, &options, f);
-            of_refused.is(options.operation);
-            return Err(rejected);
+            return Err(reject(engine, refusal, &options, f));
         }
     };
     let contexts = capture(inner);
