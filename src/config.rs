@@ -25,7 +25,7 @@ use crate::error::BuildError;
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct BulkheadConfig {
-    /// Appears in errors, logs, results and thread names. Not empty, no NUL.
+    /// Appears in errors, logs, results and thread names. Not blank, no control characters.
     pub name: String,
     /// N: how many calls run at the same time. A `Bulkhead` has as many worker threads. At least 1.
     pub max_concurrent_calls: usize,
@@ -159,12 +159,16 @@ impl BulkheadConfig {
     ///
     /// # Errors
     ///
-    /// [`BuildError::InvalidValue`] names the first field that is out of range: an empty name or one
-    /// with a NUL, no concurrent calls or more than [`MAX_WORKERS`](Self::MAX_WORKERS), more than
+    /// [`BuildError::InvalidValue`] names the first field that is out of range: a blank name or one
+    /// with control characters, no concurrent calls or more than [`MAX_WORKERS`](Self::MAX_WORKERS), more than
     /// [`MAX_CAPACITY`](Self::MAX_CAPACITY) calls in all,
     /// a timeout of zero, a stack that is too small or too large, or a breaker setting (see [`CircuitBreakerConfig::validate`]).
     pub fn validate(&self) -> Result<(), BuildError> {
         BuildError::check_name("name", &self.name)?;
+        self.validate_values().map_err(|error| error.of(&self.name))
+    }
+
+    fn validate_values(&self) -> Result<(), BuildError> {
         BuildError::check(
             self.max_concurrent_calls >= 1,
             "max_concurrent_calls",

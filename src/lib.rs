@@ -13,7 +13,7 @@
 //! )?;
 //!
 //! // `execute` never blocks; `wait` waits for the outcome.
-//! let rows = database.execute(|| query("select 1")).wait().into_result()?;
+//! let rows = database.execute(|| query("select 1")).wait().into_result()?; // or `.result()?`
 //! assert_eq!(rows, 1);
 //! # fn query(_: &str) -> Result<usize, std::io::Error> { Ok(1) }
 //! # Ok::<(), Box<dyn std::error::Error>>(())
@@ -29,7 +29,7 @@
 //! | wait at the longest so long, for queue and run together | [`Bulkhead::execute_with_timeout`] |
 //! | wait for a place instead of being refused | [`Call::wait_for_capacity`] |
 //! | give one call its own limits, name or idea of failure | [`Bulkhead::call`] |
-//! | have a function that always goes through the bulkhead | [`Bulkhead::wrap`] |
+//! | have a function that always goes through the bulkhead | [`Bulkhead::wrap`], with a name and limits [`Call::wrap`] |
 //!
 //! # What do I get?
 //!
@@ -52,6 +52,9 @@
 //! | the task panicked | [`Panicked`](BulkheadError::Panicked) | yes | yes |
 //! | the task returned `Err` | [`Failed`](BulkheadError::Failed) | yes | yes, unless [`failure_if`](Call::failure_if) or [`classify`](Call::classify) says otherwise |
 //! | the same, because its handle cancelled it | [`Failed`](BulkheadError::Failed) | yes | no |
+//!
+//! For `?` there are [`result`](ExecutionHandle::result) and [`flatten`](ExecutionResult::flatten); a
+//! [table](BulkheadError#in-a-function-that-returns-another-error) says which of them fits `anyhow`, boxed errors and enums.
 //!
 //! # How do I choose N, Q and the limits?
 //!
@@ -126,6 +129,23 @@
 //! dropped before that, so its work is done. A bulkhead in a `static` is never dropped:
 //! [shut it down in `main`](Bulkhead#at-the-end-of-the-process).
 //!
+//! # Is there code to copy?
+//!
+//! The [`recipes`]: an async service, tracing, a client with a timeout, an HTTP answer with `Retry-After`, retries, anyhow.
+//!
+//! # What surprises people?
+//!
+//! | | |
+//! |---|---|
+//! | `drop(bulkhead.run(job))` on a full bulkhead | drops the job: the refusal is in the handle. [`try_run`](Bulkhead::try_run) gives it back, [`wait_for_capacity`](Call::wait_for_capacity) waits for a place. |
+//! | two reasons to refuse a call | shut down comes first, then the open circuit, then full. A call that is refused as full uses up no probe. |
+//! | the circuit opens while calls are queued | they end as `CircuitOpen` at once and never start ([`refuse_queued_when_open`](CircuitBreakerConfig::refuse_queued_when_open)). Those that run go on. |
+//! | a second [`cancel`](ExecutionHandle::cancel) | returns `false` and changes nothing. |
+//! | a bulkhead that nobody uses yet | has its N threads already, and keeps them: they start with it. |
+//! | [`reset_stats`](Bulkhead::reset_stats) while calls run | they count as submitted anew, and their ends count. The circuit does not change. |
+//! | after a shutdown | it is [`ShutDown`](BulkheadState::ShutDown) for good, whatever its circuit says: unhealthy, without capacity. Its numbers can still be read. |
+//! | a task that panics | its text is in [`Panic::message`] and in the log of the panic hook, not in the error's own text, which services send to clients. |
+//!
 //! # When is it not what I want?
 //!
 //! * For async I/O: tasks occupy a thread while they run. Limit futures with a semaphore instead.
@@ -153,12 +173,16 @@ pub mod export;
 )]
 pub mod model;
 mod panic;
+#[cfg(any(doc, doctest))]
+#[doc = include_str!("recipes.md")]
+pub mod recipes {}
 mod registry;
 mod result;
 mod semaphore;
 mod stats;
 mod summary;
 mod sync;
+mod text;
 mod thread_pool;
 
 pub use circuit::{
@@ -189,6 +213,7 @@ pub use semaphore::{SemaphoreBulkhead, SemaphoreBulkheadBuilder, SemaphoreCall};
 pub use stats::{BulkheadState, BulkheadStats, Distribution};
 pub use summary::{CallOutcome, CallSummary};
 pub use thread_pool::{Bulkhead, CancelHandle, CancelOnDrop, ExecutionHandle};
+pub use uuid::Uuid;
 
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]

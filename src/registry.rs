@@ -28,6 +28,7 @@ use crate::error::BuildError;
 use crate::semaphore::{SemaphoreBulkhead, SemaphoreBulkheadBuilder};
 use crate::stats::{BulkheadState, BulkheadStats};
 use crate::sync::{self, Condvar, Mutex, RwLock};
+use crate::text::OneLine;
 use crate::thread_pool::{Bulkhead, ExecutionHandle};
 
 /// The bulkheads of a service, by name: one for each dependency, made in one place, looked up in others.
@@ -124,7 +125,7 @@ pub enum RegistryError {
     },
     /// [`shutdown_all`](BulkheadRegistry::shutdown_all) or [`close_all`](BulkheadRegistry::close_all) was called: nothing
     /// new is built.
-    #[error("the registry is shut down, and builds no bulkhead `{name}`")]
+    #[error("the registry is shut down, and builds no bulkhead `{}`", OneLine(.name))]
     ShutDown {
         /// The name.
         name: Arc<str>,
@@ -152,7 +153,8 @@ impl<F> fmt::Debug for UnknownBulkhead<F> {
 
 impl<F> fmt::Display for UnknownBulkhead<F> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "the registry has no bulkhead `{}`", self.name)
+        let name = OneLine(&self.name);
+        write!(f, "the registry has no bulkhead `{name}`")
     }
 }
 

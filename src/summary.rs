@@ -51,7 +51,7 @@ impl CallSummary {
         Self {
             execution_id: result.execution_id,
             bulkhead_name: Arc::clone(&result.bulkhead_name),
-            operation: None,
+            operation: result.operation.clone(),
             outcome: CallOutcome::of_result(&result.result),
             queued_time: result.queued_time,
             execution_time: result.execution_time,

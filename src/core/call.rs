@@ -41,7 +41,7 @@ use crate::circuit::Verdict;
 /// assert_eq!(name, "Ada");
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-#[must_use = "a call does nothing until `execute`, `run` or `try_execute`"]
+#[must_use = "a call does nothing until `execute`, `run`, `try_execute` or `wrap`"]
 pub struct Call<'a, K: Kind = ThreadPoolKind, C = EveryError> {
     pub(crate) inner: &'a Arc<K::Inner>,
     pub(crate) options: CallOptions,
@@ -171,6 +171,28 @@ impl<K: Kind, C> Call<'_, K, C> {
     pub fn detached(mut self) -> Self {
         self.options.detached = true;
         self
+    }
+}
+
+/// The same settings for one more call: a call is used up when it is made.
+///
+/// ```
+/// use bulkman::{Bulkhead, BulkheadConfig};
+/// use std::time::Duration;
+///
+/// let bulkhead = Bulkhead::new(BulkheadConfig::new("prices"))?;
+/// let patient = bulkhead.call().wait_for_capacity(Duration::from_secs(1));
+/// let handles = [1, 2, 3].map(|item| patient.clone().run(move || 10 * item));
+/// assert_eq!(handles.map(|handle| handle.result().unwrap()), [10, 20, 30]);
+/// # Ok::<(), bulkman::BuildError>(())
+/// ```
+impl<K: Kind, C: Clone> Clone for Call<'_, K, C> {
+    fn clone(&self) -> Self {
+        Self {
+            inner: self.inner,
+            options: self.options.clone(),
+            classifier: self.classifier.clone(),
+        }
     }
 }
 

@@ -34,19 +34,6 @@ pub fn current() -> Option<CurrentExecution> {
     innermost().map(|call| CurrentExecution { call })
 }
 
-/// The name of the bulkhead whose task this thread runs, looked up when it is written.
-pub(crate) struct ThisBulkhead;
-
-impl fmt::Display for ThisBulkhead {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(
-            current()
-                .as_ref()
-                .map_or("", CurrentExecution::bulkhead_name),
-        )
-    }
-}
-
 /// Why the result of a running task is no longer wanted, from [`CurrentExecution::cancel_reason`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]

@@ -155,6 +155,7 @@ impl<T, E> Outcome<T, E> {
             }),
             execution_id: data.execution_id,
             bulkhead_name: bulkhead(),
+            operation: data.operation.clone(),
             queued_time,
             execution_time: Duration::from_nanos(self.execution_nanos),
         }

@@ -166,7 +166,7 @@ impl SemaphoreBulkhead {
     }
 
     /// The decorator: a reusable closure that sends each call of `f` through the bulkhead.
-    /// Several arguments go in as a tuple.
+    /// Several arguments go in as a tuple. With limits or a name of its own it comes from [`SemaphoreCall::wrap`].
     ///
     /// It may outlive the bulkhead, and then gives [`ShutDown`](crate::BulkheadError::ShutDown).
     ///
@@ -187,9 +187,7 @@ impl SemaphoreBulkhead {
     where
         F: Fn(A) -> Result<T, E>,
     {
-        let inner = Arc::clone(&self.inner);
-        let f = Arc::new(f);
-        move |args| SemaphoreCall::new(&inner).execute(|| f(args))
+        self.call().wrap(f)
     }
 
     /// The name given in the configuration.

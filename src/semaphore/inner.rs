@@ -40,12 +40,12 @@ impl Inner {
         ticket: Option<Ticket>,
         permit: Permit<'_>,
         task: F,
-        run: impl FnOnce(F) -> JudgedResult<T, E>,
+        run: impl FnOnce(&Engine, F) -> JudgedResult<T, E>,
     ) -> Outcome<T, E> {
         let engine = &self.engine;
         let slot = self.slot(data, ticket, permit);
         match slot.and_then(|slot| self.show(slot, data)) {
-            Ok((slot, shown)) => self.run(slot, shown, data, || run(task)),
+            Ok((slot, shown)) => self.run(slot, shown, data, |engine| run(engine, task)),
             Err(reason) => {
                 let queued_time = data.queued_for(engine.clock.now());
                 drop_unstarted(engine, task, data, &reason, queued_time);
@@ -179,7 +179,7 @@ impl Inner {
         slot: Slot<'_>,
         shown: Shown,
         data: &CallData,
-        task: impl FnOnce() -> JudgedResult<T, E>,
+        task: impl FnOnce(&Engine) -> JudgedResult<T, E>,
     ) -> Outcome<T, E> {
         let engine = &self.engine;
         let call = Execution {
@@ -191,7 +191,7 @@ impl Inner {
             shown,
             is_nested: slot.is_nested,
         };
-        let body = || execute(engine, call, || run_task(engine, task));
+        let body = || execute(engine, call, |call| run_task(engine, call, task));
         let (outcome, _) = run_for_caller(engine.serial, self, slot.index, body);
         drop(self.give_back(slot));
         outcome

@@ -11,7 +11,7 @@ use super::inner::Inner;
 use super::queue::Queue;
 use super::thread_name::ThreadNames;
 use super::worker;
-use crate::circuit::CircuitBreaker;
+use crate::circuit::{CircuitBreaker, Verdict};
 use crate::config::BulkheadConfig;
 use crate::context::ContextPropagator;
 use crate::core::{
@@ -103,7 +103,7 @@ pub struct Bulkhead {
 }
 
 impl Bulkhead {
-    /// Checks the configuration and starts N worker threads.
+    /// Checks the configuration and starts N worker threads, which stay until the bulkhead ends.
     ///
     /// A worker is called `bulkman-NAME-i`, with i from 0. Linux keeps 15 bytes of a thread's name, so a longer one loses the
     /// prefix, and then the middle of NAME: the workers of `payments-eu-west-1` are called `paymen~west-1-i`. Other names
@@ -112,7 +112,8 @@ impl Bulkhead {
     /// # Errors
     ///
     /// [`BuildError::InvalidValue`] before any thread starts, see [`BulkheadConfig::validate`];
-    /// [`BuildError::ThreadStart`] if the system refuses a thread, after those that had started have ended.
+    /// [`BuildError::QueueMemory`] if the system refuses the memory of the queue;
+    /// [`BuildError::ThreadStart`] if it refuses a thread, after those that had started have ended.
     pub fn new(config: BulkheadConfig) -> Result<Self, BuildError> {
         Self::builder(config).build()
     }
@@ -193,7 +194,7 @@ impl Bulkhead {
     }
 
     /// The decorator: a reusable closure that sends each call of `f` through the bulkhead and waits for it.
-    /// Several arguments go in as a tuple.
+    /// Several arguments go in as a tuple. With limits or a name of its own it comes from [`Call::wrap`].
     ///
     /// It may outlive the bulkhead, and then gives [`ShutDown`](crate::BulkheadError::ShutDown).
     ///
@@ -219,14 +220,7 @@ impl Bulkhead {
         T: Send + 'static,
         E: Send + 'static,
     {
-        let inner = Arc::clone(&self.inner);
-        let f = Arc::new(f);
-        move |args| {
-            let f = Arc::clone(&f);
-            Call::<ThreadPoolKind>::new(&inner)
-                .execute(move || f(args))
-                .wait()
-        }
+        self.call().wrap(f)
     }
 
     /// The name given in the configuration.
@@ -406,10 +400,50 @@ impl fmt::Debug for Bulkhead {
 
 /// A bulkhead with threads has more collaborators.
 impl BulkheadBuilder {
-    /// Adds a propagator. They attach in the order in which they were added, and detach in reverse.
+    /// Adds a propagator, or a closure that is one: see [`ContextPropagator`]. They attach in the order in which they were
+    /// added, and detach in reverse.
     pub fn context_propagator(mut self, propagator: impl ContextPropagator + 'static) -> Self {
         self.collaborators.propagators.push(Box::new(propagator));
         self
+    }
+
+    /// Says what errors of type `E` count as for the circuit, in every call that does not say so itself. Once for each type
+    /// of error; of two for one type the later holds. Otherwise as [`Call::classify`].
+    ///
+    /// The calls of a [`SemaphoreBulkhead`](crate::SemaphoreBulkhead) have errors that may borrow, and Rust can tell no such
+    /// types apart while the program runs. So there each call says it, or a [wrapped](crate::SemaphoreCall::wrap) function,
+    /// or a [`SemaphoreCall`](crate::SemaphoreCall) that is cloned for each call.
+    ///
+    /// ```
+    /// use bulkman::{Bulkhead, BulkheadConfig, CircuitBreakerConfig, Verdict};
+    /// use std::io::{self, ErrorKind};
+    ///
+    /// let circuit = CircuitBreakerConfig::default().failure_threshold(1);
+    /// let bulkhead = Bulkhead::builder(BulkheadConfig::new("files").circuit_breaker(circuit))
+    ///     .classify(|error: &io::Error| match error.kind() {
+    ///         ErrorKind::NotFound => Verdict::Success, // the disk did answer
+    ///         _ => Verdict::Failure,
+    ///     })
+    ///     .build()?;
+    /// let result = bulkhead.execute(|| std::fs::read("/no/such/file")).wait();
+    /// assert!(!result.is_success() && bulkhead.is_healthy());
+    /// # Ok::<(), bulkman::BuildError>(())
+    /// ```
+    pub fn classify<E: 'static>(
+        mut self,
+        classify: impl Fn(&E) -> Verdict + Send + Sync + 'static,
+    ) -> Self {
+        self.parts.classifiers.insert(classify);
+        self
+    }
+
+    /// Lets only those errors of type `E` count against the circuit for which `is_failure` says so. Otherwise as
+    /// [`classify`](Self::classify) and [`Call::failure_if`].
+    pub fn failure_if<E: 'static>(
+        self,
+        is_failure: impl Fn(&E) -> bool + Send + Sync + 'static,
+    ) -> Self {
+        self.classify(move |error: &E| Verdict::failure_if(is_failure(error)))
     }
 
     /// Runs `hook` first on each worker thread, with the worker's index from 0: to set up a thread-local connection, an
@@ -428,8 +462,8 @@ impl BulkheadBuilder {
     /// Names the worker threads: `name` gets the worker's index, from 0. The default is described at [`Bulkhead::new`].
     ///
     /// The standard library knows the whole name, for instance in the message of a panic. Linux keeps its first 15 bytes.
-    /// `name` is called N times by [`build`](Self::build), in the calling thread, before a worker starts. A name that is empty
-    /// or contains a NUL is an error, and so is a panic. Called again, the last one holds.
+    /// `name` is called N times by [`build`](Self::build), in the calling thread, before a worker starts. A name that is blank
+    /// or has control characters is an error, and so is a panic. Called again, the last one holds.
     ///
     /// ```
     /// use bulkman::{Bulkhead, BulkheadConfig};
@@ -460,7 +494,7 @@ impl BulkheadBuilder {
         let workers = parts.config.max_concurrent_calls;
         let choose = collaborators.worker_name.take();
         let names = ThreadNames::new(&parts.config.name, workers, choose)?;
-        let queue = Queue::new(workers + parts.config.max_queue_size, workers);
+        let queue = queue(&parts.config)?;
         let hooks = EngineHooks {
             drained: Box::new(queue.stopper()),
             refuse_queued: Box::new(queue.refuser()),
@@ -477,4 +511,13 @@ impl BulkheadBuilder {
         worker::start(&inner, &names)?;
         Ok(Bulkhead { inner })
     }
+}
+
+fn queue(config: &BulkheadConfig) -> Result<Queue, BuildError> {
+    let (workers, waiting) = (config.max_concurrent_calls, config.max_queue_size);
+    Queue::new(workers + waiting, workers).map_err(|source| BuildError::QueueMemory {
+        bulkhead: config.name.clone(),
+        max_queue_size: waiting,
+        source,
+    })
 }

@@ -139,6 +139,37 @@ impl<T, E> ExecutionHandle<T, E> {
         }
     }
 
+    /// Waits, and gives only the outcome, for `?`: short for `wait().into_result()`.
+    ///
+    /// Into a `Box<dyn Error + Send + Sync>` or an `anyhow::Error` it goes by itself. For other types see
+    /// [`BulkheadError`](crate::BulkheadError#in-a-function-that-returns-another-error).
+    ///
+    /// ```
+    /// use bulkman::{Bulkhead, BulkheadConfig};
+    /// use std::error::Error;
+    ///
+    /// fn boxed(bulkhead: &Bulkhead) -> Result<u16, Box<dyn Error + Send + Sync>> {
+    ///     let port = bulkhead.execute(|| "80".parse::<u16>()).result()?;
+    ///     Ok(port)
+    /// }
+    ///
+    /// fn with_anyhow(bulkhead: &Bulkhead) -> anyhow::Result<u16> {
+    ///     let port = bulkhead.execute(|| "80".parse::<u16>()).result()?;
+    ///     Ok(port)
+    /// }
+    ///
+    /// let bulkhead = Bulkhead::new(BulkheadConfig::new("config"))?;
+    /// assert_eq!(boxed(&bulkhead).unwrap(), with_anyhow(&bulkhead).unwrap());
+    /// # Ok::<(), bulkman::BuildError>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// Whatever kept the call from giving a value.
+    pub fn result(self) -> Result<T, BulkheadError<E>> {
+        self.wait().into_result()
+    }
+
     /// Waits for the outcome, at the longest for `limit`; a limit beyond what the clock can hold means
     /// for ever.
     ///
@@ -430,6 +461,15 @@ impl<T, E> CancelOnDrop<T, E> {
     /// If it was polled as a future to its end.
     pub fn wait(mut self) -> ExecutionResult<T, E> {
         self.take().wait()
+    }
+
+    /// As [`ExecutionHandle::result`].
+    ///
+    /// # Errors
+    ///
+    /// Whatever kept the call from giving a value.
+    pub fn result(self) -> Result<T, BulkheadError<E>> {
+        self.wait().into_result()
     }
 
     /// As [`ExecutionHandle::wait_timeout`].

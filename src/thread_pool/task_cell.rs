@@ -44,8 +44,8 @@ use super::inner::Inner;
 use crate::circuit::Ticket;
 use crate::context::CapturedContexts;
 use crate::core::{
-    BulkheadView, CallData, CallView, EndReason, Ending, Execution, Job, JudgedResult, Outcome,
-    RETRY_SOON, Shown, ThisThread, caller_timed_out, drop_unstarted, execute,
+    BulkheadView, CallData, CallView, EndReason, Ending, Engine, Execution, Job, JudgedResult,
+    Outcome, RETRY_SOON, Shown, ThisThread, caller_timed_out, drop_unstarted, execute,
     nested_calls_of_this_thread, release_unstarted, run_nested, run_task,
 };
 use crate::panic::contain;
@@ -499,7 +499,7 @@ impl<F, T, E> TaskCell<F, T, E> {
 
 impl<F, T, E> TaskCell<F, T, E>
 where
-    F: FnOnce() -> JudgedResult<T, E> + Send + 'static,
+    F: FnOnce(&Engine) -> JudgedResult<T, E> + Send + 'static,
     T: Send + 'static,
     E: Send + 'static,
 {
@@ -519,8 +519,8 @@ where
             shown: start.shown,
             is_nested: start.is_nested,
         };
-        let (outcome, ended) = execute(engine, call, || {
-            contexts.run_with(&engine.name, || run_task(engine, task))
+        let (outcome, ended) = execute(engine, call, |call| {
+            contexts.run_with(&engine.name, || run_task(engine, call, task))
         });
         drop(permit);
         let woke_nobody = self.finish(outcome);
@@ -532,7 +532,7 @@ where
 
 impl<F, T, E> Job for TaskCell<F, T, E>
 where
-    F: FnOnce() -> JudgedResult<T, E> + Send + 'static,
+    F: FnOnce(&Engine) -> JudgedResult<T, E> + Send + 'static,
     T: Send + 'static,
     E: Send + 'static,
 {
@@ -648,7 +648,7 @@ where
 
 impl<F, T, E> Pending<T, E> for TaskCell<F, T, E>
 where
-    F: FnOnce() -> JudgedResult<T, E> + Send + 'static,
+    F: FnOnce(&Engine) -> JudgedResult<T, E> + Send + 'static,
     T: Send + 'static,
     E: Send + 'static,
 {

@@ -31,7 +31,7 @@ pub(super) fn start(inner: &Arc<Inner>, names: &ThreadNames) -> Result<(), Build
                 let _nothing_ran = shut_down(&**inner, WaitLimit::UNLIMITED);
                 return Err(BuildError::ThreadStart {
                     bulkhead: engine.name.to_string(),
-                    worker: index + 1,
+                    worker: index,
                     workers,
                     source,
                 });
