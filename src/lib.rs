@@ -171,7 +171,11 @@ pub use registry::{AnyBulkhead, BulkheadRegistry, RegistryError, RegistryHealth,
 pub use result::ExecutionResult;
 pub use semaphore::{SemaphoreBulkhead, SemaphoreBulkheadBuilder, SemaphoreCall};
 pub use stats::{BulkheadState, BulkheadStats, Distribution};
-pub use thread_pool::{Bulkhead, CancelOnDrop, ExecutionHandle};
+pub use thread_pool::{
+    AsCompleted, Bulkhead, CancelOnDrop, ExecuteMap, ExecutionHandle, ExecutionStream, HandleSet,
+    StreamResults, StreamSendError, StreamSink, Waitable, as_completed, wait_all, wait_all_timeout,
+    wait_any, wait_any_timeout,
+};
 
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]

@@ -65,6 +65,24 @@ pub(crate) fn admit<'a>(
     }
 }
 
+/// As [`admit`], without waiting. `None`: the bulkhead is full, and nothing is decided or counted.
+pub(crate) fn admit_if_room(engine: &Engine) -> Option<Result<Admitted<'_>, Refusal>> {
+    if let Some(retry_after) = engine.breaker.as_ref().and_then(CircuitBreaker::refusal) {
+        return Some(Err(refuse_unseen(engine, retry_after)));
+    }
+    match engine.permits.try_acquire() {
+        Ok(permit) => Some(Ok(Admitted {
+            permit,
+            begun: None,
+        })),
+        Err(Denied::Full) => None,
+        Err(Denied::Closed) => {
+            engine.ledger.shared.reject_shut_down();
+            Some(Err(Refusal::ShutDown))
+        }
+    }
+}
+
 /// Refuses a call that has taken nothing, because the circuit is open.
 fn refuse_unseen(engine: &Engine, retry_after: Duration) -> Refusal {
     if engine.permits.is_closed() {

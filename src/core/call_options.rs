@@ -9,6 +9,7 @@ use crate::clock::Clock;
 use crate::config::BulkheadConfig;
 use crate::sync::{Limit, after, earlier};
 
+#[derive(Clone)]
 pub(crate) struct CallOptions {
     pub(crate) operation: Option<Cow<'static, str>>,
     pub(crate) queue_timeout: Option<Duration>,

@@ -109,6 +109,11 @@ impl CurrentExecution {
         )
     }
 
+    /// The caller's limit over queue and run.
+    pub(crate) fn limit(&self) -> Duration {
+        self.call.data().timeout.longest()
+    }
+
     /// The id that the call's result will carry.
     #[must_use]
     pub fn execution_id(&self) -> Uuid {

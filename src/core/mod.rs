@@ -38,7 +38,7 @@ pub use failure::{ClassifyWith, EveryError, FailureClassifier, FailureIf};
 pub use kind::{SemaphoreKind, ThreadPoolKind};
 pub use shutdown::{RunningTask, ShutdownReport};
 
-pub(crate) use admission::{Admitted, admit, check_circuit, reject};
+pub(crate) use admission::{Admitted, admit, admit_if_room, check_circuit, reject};
 pub(crate) use call_data::{BulkheadView, CallData, CallView, RunningCall, new_execution_id};
 pub(crate) use engine::Engine;
 pub(crate) use execute::{Execution, drop_unstarted, execute, release_unstarted, run_task};
@@ -51,6 +51,6 @@ pub(crate) use running_slot::Shown;
 pub(crate) use shutdown::{ShutdownTarget, WaitLimit, begin_shutdown, finish_shutdown, shut_down};
 pub(crate) use this_thread::{
     ThisThread, become_worker, run_for_caller, run_job, run_nested, slot_of_this_thread,
-    while_holding_permit,
+    this_worker, while_holding_permit,
 };
 pub(crate) use ticket::RETRY_SOON;

@@ -238,6 +238,12 @@ pub(crate) fn become_worker(serial: u64, index: usize) {
     WORKER_OF.with(|worker| worker.set((serial, index)));
 }
 
+/// The bulkhead, by serial number, of which this thread is a worker, and which one it is.
+pub(crate) fn this_worker() -> Option<(u64, usize)> {
+    let worker = WORKER_OF.with(Cell::get);
+    (worker.0 != NO_BULKHEAD).then_some(worker)
+}
+
 /// This thread, as one bulkhead sees it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ThisThread {

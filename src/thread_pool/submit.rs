@@ -9,8 +9,8 @@ use super::task_cell::{Pending, TaskCell, Work};
 use crate::circuit::Verdict;
 use crate::context::CapturedContexts;
 use crate::core::{
-    Admitted, Call, FailureClassifier, Job, JudgedResult, ThreadPoolKind, admit, check_circuit,
-    judge, reject, while_holding_permit,
+    Admitted, Call, FailureClassifier, Job, JudgedResult, ThreadPoolKind, admit, admit_if_room,
+    check_circuit, judge, reject, while_holding_permit,
 };
 use crate::error::Rejected;
 
@@ -69,6 +69,36 @@ impl<C> Call<'_, ThreadPoolKind, C> {
         T: Send + 'static,
     {
         self.submit(f, |f, _| move || (Ok(f()), Verdict::Success))
+    }
+
+    /// As [`execute`](Self::execute) for a task that gets `item`, but a full bulkhead gives the item back, and that
+    /// counts as no call.
+    pub(super) fn execute_if_room<A, T, E, F>(
+        self,
+        item: A,
+        f: F,
+    ) -> Result<ExecutionHandle<T, E>, A>
+    where
+        A: Send + 'static,
+        F: FnOnce(A) -> Result<T, E> + Send + 'static,
+        T: Send + 'static,
+        E: Send + 'static,
+        C: FailureClassifier<E> + Send + 'static,
+    {
+        let engine = &self.inner.engine;
+        let has_breaker = engine.breaker.is_some();
+        let admitted = match admit_if_room(engine) {
+            None => return Err(item),
+            Some(Ok(admitted)) => admitted,
+            Some(Err(refusal)) => {
+                let rejected = reject(engine, refusal, &self.options, (f, item));
+                return Ok(ExecutionHandle::refused(rejected.reason));
+            }
+        };
+        let task = move || f(item);
+        let into_task = |f, classifier| judge(f, classifier, has_breaker);
+        Ok(accept(self, admitted, task, into_task)
+            .unwrap_or_else(|rejected| ExecutionHandle::refused(rejected.reason)))
     }
 
     /// Admission is part of the caller's own code and the rest is not, so that a refused call touches nothing but what
