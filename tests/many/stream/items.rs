@@ -70,7 +70,7 @@ fn in_a_loop_with_a_question_mark_an_error_comes_last() {
             Err::<(), _>("the connection broke")
         });
         let mut items = Vec::new();
-        let mut read = || -> Result<(), BulkheadError<&str>> {
+        let read = || -> Result<(), BulkheadError<&str>> {
             for item in stream {
                 items.push(item?);
             }
