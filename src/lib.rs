@@ -30,11 +30,15 @@
 //! | wait for a place instead of being refused | [`Call::wait_for_capacity`] |
 //! | give one call its own limits, name or idea of failure | [`Bulkhead::call`] |
 //! | have a function that always goes through the bulkhead | [`Bulkhead::wrap`] |
+//! | call a function for each item of a list or an endless input, so many at a time | [`Bulkhead::execute_map`] |
+//! | take rows or chunks while the task is still producing them | [`Bulkhead::execute_stream`] |
 //!
 //! # What do I get?
 //!
 //! An [`ExecutionHandle`]: [`wait`](ExecutionHandle::wait) for it, wait with a limit,
-//! [`cancel`](ExecutionHandle::cancel) it, `.await` it, or drop it and let the task run. It yields an
+//! [`cancel`](ExecutionHandle::cancel) it, `.await` it, or drop it and let the task run. Of many handles,
+//! [`as_completed`] and a [`HandleSet`] give the results as they come; [`wait_any`] and [`wait_all`] wait for handles of
+//! different types. A handle yields an
 //! [`ExecutionResult`] with the value or a [`BulkheadError`], an id, and the times in the queue and in the
 //! task. There is exactly one outcome, whatever happens:
 //!

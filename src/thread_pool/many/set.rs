@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::task::Waker;
 use std::time::{Duration, Instant};
 
@@ -89,6 +90,9 @@ impl<K, T, E> HandleSet<K, T, E> {
     }
 
     /// Adds a call. Never blocks.
+    ///
+    /// A handle that was polled as a future to its end has given its result away. In a set it makes the set panic when its
+    /// turn comes, as its own [`wait`](ExecutionHandle::wait) would.
     pub fn insert(&mut self, key: K, mut handle: ExecutionHandle<T, E>) {
         let number = self.next_number;
         self.next_number += 1;
@@ -229,6 +233,10 @@ impl<K, T, E> HandleSet<K, T, E> {
         self.watch.has_rung()
     }
 }
+
+// As for a handle.
+impl<K: UnwindSafe, T, E> UnwindSafe for HandleSet<K, T, E> {}
+impl<K: RefUnwindSafe, T, E> RefUnwindSafe for HandleSet<K, T, E> {}
 
 impl<K, T, E> Default for HandleSet<K, T, E> {
     fn default() -> Self {

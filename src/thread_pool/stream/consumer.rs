@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::iter::{FusedIterator, from_fn};
+use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::sync::Arc;
 use std::task::Waker;
 use std::time::{Duration, Instant};
@@ -43,6 +44,13 @@ use crate::thread_pool::handle::{ExecutionHandle, Watched};
 /// worker has begun the producer, it is run by the waiting task itself, to its end, before the first item is given. Nobody can
 /// take items meanwhile, so the channel then holds any number of them. A producer without an end would run until its
 /// caller's limit: give such a call one, or a bulkhead of its own.
+///
+/// # Calls of the same bulkhead while reading
+///
+/// A producer keeps its worker while it waits for its consumer. So a consumer that waits for another call of the same
+/// bulkhead, between two items, needs a second worker. If all N workers are kept by producers whose consumers wait for one,
+/// they wait for each other, as with any task that waits for another thread which calls the same bulkhead. Give such calls a
+/// queue timeout, or a bulkhead of their own.
 ///
 /// # Shutdown
 ///
@@ -222,6 +230,10 @@ impl<I, T, E> ExecutionStream<I, T, E> {
         }
     }
 }
+
+// As for a handle.
+impl<I, T, E> UnwindSafe for ExecutionStream<I, T, E> {}
+impl<I, T, E> RefUnwindSafe for ExecutionStream<I, T, E> {}
 
 impl<I, T, E> Drop for ExecutionStream<I, T, E> {
     fn drop(&mut self) {

@@ -2,6 +2,7 @@
 
 use std::error::Error;
 use std::fmt;
+use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::sync::Arc;
 
 use super::channel::Channel;
@@ -141,6 +142,10 @@ impl<I> StreamSink<I> {
             .map_err(|(item, reason)| StreamSendError { item, reason })
     }
 }
+
+// As for a handle.
+impl<I> UnwindSafe for StreamSink<I> {}
+impl<I> RefUnwindSafe for StreamSink<I> {}
 
 impl<I> fmt::Debug for StreamSink<I> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
