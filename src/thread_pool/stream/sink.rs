@@ -33,7 +33,7 @@ impl Bulkhead {
     ///             break; // nobody wants the rest
     ///         }
     ///     }
-    ///     Ok(())
+    ///     Ok::<_, std::io::Error>(())
     /// });
     /// for row in rows {
     ///     println!("{}", row?); // the item, or at last why there are no more
@@ -89,7 +89,11 @@ impl<C> Call<'_, ThreadPoolKind, C> {
     ///             }
     ///         }
     ///     });
-    /// let bytes = chunks.into_iter().map(|chunk| Ok(chunk?.len())).sum::<Result<usize, io::Error>>();
+    /// let mut bytes = 0;
+    /// for chunk in chunks {
+    ///     bytes += chunk?.len();
+    /// }
+    /// println!("{bytes} bytes");
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn execute_stream_with_capacity<I, T, E, F>(
