@@ -30,13 +30,17 @@
 //! | wait for a place instead of being refused | [`Call::wait_for_capacity`] |
 //! | give one call its own limits, name or idea of failure | [`Bulkhead::call`] |
 //! | have a function that always goes through the bulkhead | [`Bulkhead::wrap`], with a name and limits [`Call::wrap`] |
+//! | call a function for each item of a list or an endless input, so many at a time | [`Bulkhead::execute_map`] |
+//! | take rows or chunks while the task is still producing them | [`Bulkhead::execute_stream`] |
 //!
 //! # What do I get?
 //!
 //! An [`ExecutionHandle`]: [`wait`](ExecutionHandle::wait) for it, wait with a limit,
 //! [`cancel`](ExecutionHandle::cancel) it, `.await` it, or drop it and let the task run. Somebody else than the one who waits
 //! takes a [`cancel_handle`](ExecutionHandle::cancel_handle), which cancels from anywhere, and
-//! [`on_finish`](ExecutionHandle::on_finish) calls back at the end of a call. The handle yields an
+//! [`on_finish`](ExecutionHandle::on_finish) calls back at the end of a call. Of many handles, [`as_completed`] and a
+//! [`HandleSet`] give the results as they come; [`wait_any`] and [`wait_all`] wait for handles of different types. A handle
+//! yields an
 //! [`ExecutionResult`] with the value or a [`BulkheadError`], an id, and the times in the queue and in the
 //! task. There is exactly one outcome, whatever happens:
 //!
@@ -212,7 +216,11 @@ pub use result::ExecutionResult;
 pub use semaphore::{SemaphoreBulkhead, SemaphoreBulkheadBuilder, SemaphoreCall};
 pub use stats::{BulkheadState, BulkheadStats, Distribution};
 pub use summary::{CallOutcome, CallSummary};
-pub use thread_pool::{Bulkhead, CancelHandle, CancelOnDrop, ExecutionHandle};
+pub use thread_pool::{
+    AsCompleted, Bulkhead, CancelHandle, CancelOnDrop, ExecuteMap, ExecutionHandle,
+    ExecutionStream, HandleSet, StreamResults, StreamSendError, StreamSink, Waitable, as_completed,
+    wait_all, wait_all_timeout, wait_any, wait_any_timeout,
+};
 pub use uuid::Uuid;
 
 #[cfg(doctest)]

@@ -131,6 +131,11 @@ impl CurrentExecution {
         Some(self.deadline()?.saturating_duration_since(now))
     }
 
+    /// The caller's limit over queue and run.
+    pub(crate) fn limit(&self) -> Duration {
+        self.call.data().timeout.longest()
+    }
+
     /// The id that the call's result will carry.
     #[must_use]
     pub fn execution_id(&self) -> Uuid {

@@ -40,7 +40,7 @@ pub use failure::{ClassifyWith, EveryError, FailureClassifier, FailureIf};
 pub use kind::{SemaphoreKind, ThreadPoolKind};
 pub use shutdown::{RunningTask, ShutdownReport};
 
-pub(crate) use admission::{Admitted, admit, check_circuit, reject};
+pub(crate) use admission::{Admitted, admit, admit_if_room, check_circuit, reject};
 pub(crate) use call_data::{BulkheadView, CallData, CallView, RunningCall, new_execution_id};
 pub(crate) use engine::{Engine, EngineHooks};
 pub(crate) use execute::{
@@ -57,6 +57,6 @@ pub(crate) use shutdown::{
 };
 pub(crate) use this_thread::{
     ThisThread, become_worker, nested_calls_of_this_thread, run_for_caller, run_job, run_nested,
-    slot_of_this_thread, while_holding_permit,
+    slot_of_this_thread, this_worker, while_holding_permit,
 };
 pub(crate) use ticket::RETRY_SOON;

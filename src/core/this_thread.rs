@@ -324,6 +324,12 @@ pub(crate) fn become_worker(serial: u64, index: usize) {
     CALLS.with(|calls| calls.is_worker.set(true));
 }
 
+/// The bulkhead, by serial number, of which this thread is a worker, and which one it is.
+pub(crate) fn this_worker() -> Option<(u64, usize)> {
+    let worker = WORKER_OF.with(Cell::get);
+    (worker.0 != NO_BULKHEAD).then_some(worker)
+}
+
 /// This thread, as one bulkhead sees it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ThisThread {

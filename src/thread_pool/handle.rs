@@ -358,6 +358,47 @@ fn cancel_handle_of<T, E>(result: &ExecutionResult<T, E>) -> CancelHandle {
     CancelHandle::ended(result.execution_id, is_started(result))
 }
 
+/// What a thread finds that waits for several handles.
+#[must_use]
+pub(super) enum Watched {
+    /// The handle has its result, and waiting for it does not block.
+    Ready,
+    /// As [`Polled::Pending`].
+    Pending { look_at: Option<Instant> },
+}
+
+/// For a thread that waits for several handles, or for something else too: see `many/` and `stream/`.
+impl<T, E> ExecutionHandle<T, E> {
+    /// As a poll, by a thread that sleeps until `look_at` itself. It sets no alarm and does not help.
+    pub(super) fn watch(&mut self, waker: &Waker) -> Watched {
+        let State::Live { cell, alarm } = &mut self.state else {
+            return Watched::Ready;
+        };
+        match cell.poll(waker) {
+            Polled::Ready(result) => {
+                self.state = State::Finished(Box::new(result));
+                Watched::Ready
+            }
+            Polled::Pending { look_at } => {
+                *alarm = None;
+                Watched::Pending { look_at }
+            }
+        }
+    }
+
+    /// Whether this thread is a worker that had better run the task than wait for it.
+    pub(super) fn wants_help(&self) -> bool {
+        matches!(&self.state, State::Live { cell, .. } if cell.wants_help())
+    }
+
+    /// Runs the task here, if no other thread has begun it.
+    pub(super) fn help(&self) {
+        if let State::Live { cell, .. } = &self.state {
+            help(cell);
+        }
+    }
+}
+
 /// On a worker of the same bulkhead: see "On a worker of the same bulkhead" above.
 fn help<T, E>(cell: &Arc<dyn Pending<T, E>>) {
     if cell.wants_help() {
@@ -545,7 +586,14 @@ impl<T, E> CancelOnDrop<T, E> {
         self.take()
     }
 
-    fn inner(&self) -> &ExecutionHandle<T, E> {
+    pub(super) fn inner_mut(&mut self) -> &mut ExecutionHandle<T, E> {
+        match &mut self.handle {
+            Some(handle) => handle,
+            None => unreachable!("only methods that consume it take the handle"),
+        }
+    }
+
+    pub(super) fn inner(&self) -> &ExecutionHandle<T, E> {
         match &self.handle {
             Some(handle) => handle,
             None => unreachable!("only methods that consume it take the handle"),

@@ -10,7 +10,7 @@ use crate::circuit::Verdict;
 use crate::context::CapturedContexts;
 use crate::core::{
     Admitted, Call, Engine, EveryError, FailureClassifier, Job, JudgedResult, ThreadPoolKind,
-    admit, check_circuit, judge, reject, while_holding_permit,
+    admit, admit_if_room, check_circuit, judge, reject, while_holding_permit,
 };
 use crate::error::Rejected;
 use crate::result::ExecutionResult;
@@ -136,6 +136,41 @@ impl<C> Call<'_, ThreadPoolKind, C> {
                 Err(refused) => ExecutionHandle::refused(refused.reason).wait(),
             }
         }
+    }
+
+    /// As [`execute`](Self::execute) for a task that gets `item`, but a full bulkhead gives the item back, and that
+    /// counts as no call.
+    pub(super) fn execute_if_room<A, T, E, F>(
+        self,
+        item: A,
+        f: F,
+    ) -> Result<ExecutionHandle<T, E>, A>
+    where
+        A: Send + 'static,
+        F: FnOnce(A) -> Result<T, E> + Send + 'static,
+        T: Send + 'static,
+        E: Send + 'static,
+        C: FailureClassifier<E> + Send + 'static,
+    {
+        let engine = &self.inner.engine;
+        let admitted = match admit_if_room(engine) {
+            None => return Err(item),
+            Some(Ok(admitted)) => admitted,
+            Some(Err(refusal)) => {
+                let rejected = reject(engine, refusal, &self.options, (f, item));
+                return Ok(ExecutionHandle::refused(rejected.reason));
+            }
+        };
+        let accepted = accept(self, admitted, (f, item), |(f, item), classifier| {
+            move |engine: &Engine| {
+                judge(
+                    engine,
+                    || f(item),
+                    |error| engine.classifiers.classify(&classifier, error),
+                )
+            }
+        });
+        Ok(accepted.unwrap_or_else(|rejected| ExecutionHandle::refused(rejected.reason)))
     }
 
     /// Admission is part of the caller's own code and the rest is not, so that a refused call touches nothing but what
