@@ -100,7 +100,8 @@
 //!
 //! [`Dependencies`] has them by name, each with the bulkhead and the limits that suit its [kind](DependencyKind): a
 //! database, an API, a cache. Limits can be set for all, for a kind, for a dependency, for an operation and for a call;
-//! [`Dependencies::explain`] shows which of them decides.
+//! [`Dependencies::explain`] shows which of them decides. With the feature `config` all of it comes from a file and the
+//! environment, see the module `settings`.
 //!
 //! A [`BulkheadRegistry`], on which it stands, has bulkheads by name without such knowledge: made in one place, looked up in
 //! others, watched and shut down together.
@@ -131,6 +132,8 @@ mod config;
 mod context;
 mod core;
 mod dependency;
+#[cfg(feature = "config")]
+mod duration_text;
 mod error;
 mod event;
 pub mod export;
@@ -146,6 +149,8 @@ mod panic;
 mod registry;
 mod result;
 mod semaphore;
+#[cfg(feature = "config")]
+pub mod settings;
 mod stats;
 mod sync;
 mod thread_pool;

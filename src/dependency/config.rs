@@ -21,6 +21,11 @@ use super::overrides::{CircuitBreakerOverrides, DependencyOverrides, TimeoutSett
 /// # Ok::<(), bulkman::DependencyError>(())
 /// ```
 #[derive(Clone, Debug, PartialEq)]
+#[cfg_attr(feature = "config", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(
+    feature = "config",
+    serde(from = "text::Section", into = "text::Section")
+)]
 #[non_exhaustive]
 pub struct DependencyConfig {
     /// What it is.
@@ -34,11 +39,15 @@ pub struct DependencyConfig {
 /// What is special about one operation of a dependency: its limits in time. All else belongs to the bulkhead, which the
 /// operations of a dependency share.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "config", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "config", serde(default, deny_unknown_fields))]
 #[non_exhaustive]
 pub struct OperationOverrides {
     /// How long a caller waits in all, over queue and run.
+    #[cfg_attr(feature = "config", serde(skip_serializing_if = "Option::is_none"))]
     pub timeout: Option<TimeoutSetting>,
     /// How long the call may wait for a worker, or for a slot.
+    #[cfg_attr(feature = "config", serde(skip_serializing_if = "Option::is_none"))]
     pub queue_timeout: Option<TimeoutSetting>,
 }
 
@@ -129,5 +138,78 @@ impl DependencyConfig {
 impl From<DependencyKind> for DependencyConfig {
     fn from(kind: DependencyKind) -> Self {
         Self::new(kind)
+    }
+}
+
+/// What settings say: kind and overrides in one section.
+#[cfg(feature = "config")]
+mod text {
+    use std::collections::BTreeMap;
+
+    use serde::{Deserialize, Serialize};
+
+    use super::{DependencyConfig, OperationOverrides};
+    use crate::dependency::{
+        BulkheadKind, CircuitBreakerOverrides, DependencyKind, DependencyOverrides, TimeoutSetting,
+    };
+
+    #[derive(Serialize, Deserialize)]
+    #[serde(deny_unknown_fields)]
+    pub(super) struct Section {
+        kind: DependencyKind,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        bulkhead: Option<BulkheadKind>,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        max_concurrent_calls: Option<usize>,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        max_queue_size: Option<usize>,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        timeout: Option<TimeoutSetting>,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        queue_timeout: Option<TimeoutSetting>,
+        #[serde(default, skip_serializing_if = "CircuitBreakerOverrides::is_empty")]
+        circuit_breaker: CircuitBreakerOverrides,
+        #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+        operations: BTreeMap<String, OperationOverrides>,
+    }
+
+    impl From<Section> for DependencyConfig {
+        fn from(section: Section) -> Self {
+            Self {
+                kind: section.kind,
+                overrides: DependencyOverrides {
+                    bulkhead: section.bulkhead,
+                    max_concurrent_calls: section.max_concurrent_calls,
+                    max_queue_size: section.max_queue_size,
+                    timeout: section.timeout,
+                    queue_timeout: section.queue_timeout,
+                    circuit_breaker: section.circuit_breaker,
+                },
+                operations: section.operations,
+            }
+        }
+    }
+
+    impl From<DependencyConfig> for Section {
+        fn from(config: DependencyConfig) -> Self {
+            let DependencyOverrides {
+                bulkhead,
+                max_concurrent_calls,
+                max_queue_size,
+                timeout,
+                queue_timeout,
+                circuit_breaker,
+            } = config.overrides;
+            Self {
+                kind: config.kind,
+                bulkhead,
+                max_concurrent_calls,
+                max_queue_size,
+                timeout,
+                queue_timeout,
+                circuit_breaker,
+                operations: config.operations,
+            }
+        }
     }
 }

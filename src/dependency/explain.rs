@@ -16,10 +16,15 @@ use crate::circuit::CircuitBreakerConfig;
 ///
 /// ```text
 /// dependency `user_db`, kind `database`, operation `get_user`
-///   timeout               2s           operation         settings.yaml:31
+///   timeout               2s           operation         settings.yaml:31:7
 ///   queue timeout         2s           preset
-///   concurrent calls      4            dependency        settings.yaml:28
-///   ...
+///   concurrent calls      4            dependency        settings.yaml:28:5
+///   places in the queue   20           preset
+///   bulkhead              thread_pool  preset
+///   circuit breaker       on           preset
+///     failure_threshold   5            built-in default
+///     isolation_duration  30s          built-in default
+///     success_threshold   2            global default    settings.yaml:9:5
 /// ```
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
@@ -135,20 +140,49 @@ const ALWAYS_SHOWN: [&str; 3] = [
     "isolation_duration",
 ];
 
+/// A line of the table: the setting, its value, its level, and where it stands.
+type Row = [String; 4];
+
+fn row(name: &str, value: impl fmt::Display, decided: &Decided<impl Sized>) -> Row {
+    let origin = decided.origin.as_deref().unwrap_or_default();
+    [
+        name.to_owned(),
+        value.to_string(),
+        decided.level.to_string(),
+        origin.to_owned(),
+    ]
+}
+
 impl fmt::Display for Explanation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fn row<T: fmt::Display>(
-            f: &mut fmt::Formatter<'_>,
-            name: &str,
-            decided: &Decided<T>,
-        ) -> fmt::Result {
-            let value = decided.value.to_string();
-            match &decided.origin {
-                Some(origin) => {
-                    let level = decided.level;
-                    write!(f, "\n  {name:22}{value:13}{level:18}{origin}")
-                }
-                None => write!(f, "\n  {name:22}{value:13}{}", decided.level),
+        let breaker = if self.circuit_breaker.value {
+            "on"
+        } else {
+            "off"
+        };
+        let mut rows = vec![
+            row("timeout", self.timeout.value, &self.timeout),
+            row(
+                "queue timeout",
+                self.queue_timeout.value,
+                &self.queue_timeout,
+            ),
+            row(
+                "concurrent calls",
+                self.max_concurrent_calls.value,
+                &self.max_concurrent_calls,
+            ),
+            row(
+                "places in the queue",
+                self.max_queue_size.value,
+                &self.max_queue_size,
+            ),
+            row("bulkhead", self.bulkhead.value, &self.bulkhead),
+            row("circuit breaker", breaker, &self.circuit_breaker),
+        ];
+        for (rule, decided) in &self.circuit_breaker_rules {
+            if decided.level != ConfigLevel::BuiltIn || ALWAYS_SHOWN.contains(rule) {
+                rows.push(row(&format!("  {rule}"), &decided.value, decided));
             }
         }
         write!(
@@ -156,25 +190,13 @@ impl fmt::Display for Explanation {
             "dependency `{}`, kind `{}`, operation `{}`",
             self.dependency, self.kind, self.operation
         )?;
-        row(f, "timeout", &self.timeout)?;
-        row(f, "queue timeout", &self.queue_timeout)?;
-        row(f, "concurrent calls", &self.max_concurrent_calls)?;
-        row(f, "places in the queue", &self.max_queue_size)?;
-        row(f, "bulkhead", &self.bulkhead)?;
-        let breaker = Decided {
-            value: if self.circuit_breaker.value {
-                "on"
-            } else {
-                "off"
-            },
-            level: self.circuit_breaker.level,
-            origin: self.circuit_breaker.origin.clone(),
-        };
-        row(f, "circuit breaker", &breaker)?;
-        for (rule, decided) in &self.circuit_breaker_rules {
-            if decided.level != ConfigLevel::BuiltIn || ALWAYS_SHOWN.contains(rule) {
-                row(f, &format!("  {rule}"), decided)?;
-            }
+        let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max();
+        let [name_width, value_width, level_width] = [0, 1, 2].map(|c| width(c).unwrap_or(0));
+        for [name, value, level, origin] in &rows {
+            let line = format!(
+                "  {name:name_width$}  {value:value_width$}  {level:level_width$}  {origin}"
+            );
+            write!(f, "\n{}", line.trim_end())?;
         }
         Ok(())
     }

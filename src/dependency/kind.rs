@@ -49,6 +49,8 @@ use super::overrides::{CircuitBreakerOverrides, DependencyOverrides};
 /// # Ok::<(), bulkman::UnknownKind>(())
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "config", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "config", serde(rename_all = "snake_case"))]
 #[non_exhaustive]
 pub enum DependencyKind {
     /// A database. 10 calls, as many as a usual connection pool has: more would only wait there. After 10 s the user of a
@@ -75,6 +77,8 @@ pub enum DependencyKind {
 
 /// Which bulkhead a dependency has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "config", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "config", serde(rename_all = "snake_case"))]
 #[non_exhaustive]
 pub enum BulkheadKind {
     /// A [`Bulkhead`](crate::Bulkhead), with worker threads of its own.

@@ -16,7 +16,7 @@ mod error;
 mod explain;
 mod hierarchy;
 mod kind;
-mod near;
+pub(crate) mod near;
 mod overrides;
 
 pub use call::DependencyCall;
@@ -29,3 +29,8 @@ pub use kind::{BulkheadKind, DependencyKind, UnknownKind};
 pub use overrides::{
     CircuitBreakerOverrides, DependencyDefaults, DependencyOverrides, TimeoutSetting,
 };
+
+#[cfg(feature = "config")]
+pub(crate) use explain::Place;
+#[cfg(feature = "config")]
+pub(crate) use hierarchy::Resolved;

@@ -22,19 +22,30 @@ use crate::circuit::{CircuitBreakerConfig, CircuitMode, CircuitWindow, Isolation
 /// assert_eq!(databases.max_queue_size, None); // left to the next level
 /// ```
 #[derive(Clone, Debug, Default, PartialEq)]
+#[cfg_attr(feature = "config", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "config", serde(default, deny_unknown_fields))]
 #[non_exhaustive]
 pub struct DependencyOverrides {
     /// Thread pool or semaphore.
+    #[cfg_attr(feature = "config", serde(skip_serializing_if = "Option::is_none"))]
     pub bulkhead: Option<BulkheadKind>,
     /// N, see [`BulkheadConfig::max_concurrent_calls`](crate::BulkheadConfig::max_concurrent_calls).
+    #[cfg_attr(feature = "config", serde(skip_serializing_if = "Option::is_none"))]
     pub max_concurrent_calls: Option<usize>,
     /// Q, see [`BulkheadConfig::max_queue_size`](crate::BulkheadConfig::max_queue_size).
+    #[cfg_attr(feature = "config", serde(skip_serializing_if = "Option::is_none"))]
     pub max_queue_size: Option<usize>,
     /// How long a caller waits in all, over queue and run.
+    #[cfg_attr(feature = "config", serde(skip_serializing_if = "Option::is_none"))]
     pub timeout: Option<TimeoutSetting>,
     /// How long a call may wait for a worker, or for a slot.
+    #[cfg_attr(feature = "config", serde(skip_serializing_if = "Option::is_none"))]
     pub queue_timeout: Option<TimeoutSetting>,
     /// The circuit breaker.
+    #[cfg_attr(
+        feature = "config",
+        serde(skip_serializing_if = "CircuitBreakerOverrides::is_empty")
+    )]
     pub circuit_breaker: CircuitBreakerOverrides,
 }
 
@@ -147,6 +158,8 @@ impl fmt::Display for TimeoutSetting {
 /// # Ok::<(), bulkman::DependencyError>(())
 /// ```
 #[derive(Clone, Debug, Default, PartialEq)]
+#[cfg_attr(feature = "config", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "config", serde(default, deny_unknown_fields))]
 #[non_exhaustive]
 pub struct DependencyDefaults {
     /// Hold for all dependencies, where neither their kind nor its preset says anything.
@@ -193,39 +206,84 @@ impl DependencyDefaults {
 /// # let _ = config;
 /// ```
 #[derive(Clone, Debug, Default, PartialEq)]
+#[cfg_attr(feature = "config", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(
+    feature = "config",
+    serde(remote = "Self", default, deny_unknown_fields)
+)]
 #[non_exhaustive]
 pub struct CircuitBreakerOverrides {
     /// Whether there is one.
+    #[cfg_attr(feature = "config", serde(skip_serializing_if = "Option::is_none"))]
     pub enabled: Option<bool>,
     /// See [`CircuitBreakerConfig::failure_threshold`].
+    #[cfg_attr(feature = "config", serde(skip_serializing_if = "Option::is_none"))]
     pub failure_threshold: Option<usize>,
     /// See [`CircuitBreakerConfig::max_failure_gap`].
+    #[cfg_attr(
+        feature = "config",
+        serde(
+            with = "crate::duration_text::option",
+            skip_serializing_if = "Option::is_none"
+        )
+    )]
     pub max_failure_gap: Option<Duration>,
     /// See [`CircuitBreakerConfig::success_threshold`].
+    #[cfg_attr(feature = "config", serde(skip_serializing_if = "Option::is_none"))]
     pub success_threshold: Option<usize>,
     /// See [`CircuitBreakerConfig::isolation_duration`].
+    #[cfg_attr(
+        feature = "config",
+        serde(
+            with = "crate::duration_text::option",
+            skip_serializing_if = "Option::is_none"
+        )
+    )]
     pub isolation_duration: Option<Duration>,
     /// See [`CircuitBreakerConfig::isolation_backoff`].
+    #[cfg_attr(feature = "config", serde(skip_serializing_if = "Option::is_none"))]
     pub isolation_backoff: Option<IsolationBackoff>,
     /// See [`CircuitBreakerConfig::probe_timeout`].
+    #[cfg_attr(
+        feature = "config",
+        serde(
+            with = "crate::duration_text::option",
+            skip_serializing_if = "Option::is_none"
+        )
+    )]
     pub probe_timeout: Option<Duration>,
     /// See [`CircuitBreakerConfig::failure_rate`].
+    #[cfg_attr(feature = "config", serde(skip_serializing_if = "Option::is_none"))]
     pub failure_rate: Option<f64>,
     /// Which calls the rates look at.
+    #[cfg_attr(feature = "config", serde(skip_serializing_if = "Option::is_none"))]
     pub window: Option<CircuitWindow>,
     /// See [`CircuitBreakerConfig::minimum_calls`].
+    #[cfg_attr(feature = "config", serde(skip_serializing_if = "Option::is_none"))]
     pub minimum_calls: Option<usize>,
     /// See [`CircuitBreakerConfig::slow_call_duration`].
+    #[cfg_attr(
+        feature = "config",
+        serde(
+            with = "crate::duration_text::option",
+            skip_serializing_if = "Option::is_none"
+        )
+    )]
     pub slow_call_duration: Option<Duration>,
     /// See [`CircuitBreakerConfig::slow_call_rate`].
+    #[cfg_attr(feature = "config", serde(skip_serializing_if = "Option::is_none"))]
     pub slow_call_rate: Option<f64>,
     /// See [`CircuitBreakerConfig::timeouts_are_failures`].
+    #[cfg_attr(feature = "config", serde(skip_serializing_if = "Option::is_none"))]
     pub timeouts_are_failures: Option<bool>,
     /// See [`CircuitBreakerConfig::cancelled_calls_are_neutral`].
+    #[cfg_attr(feature = "config", serde(skip_serializing_if = "Option::is_none"))]
     pub cancelled_calls_are_neutral: Option<bool>,
     /// See [`CircuitBreakerConfig::refuse_queued_when_open`].
+    #[cfg_attr(feature = "config", serde(skip_serializing_if = "Option::is_none"))]
     pub refuse_queued_when_open: Option<bool>,
     /// See [`CircuitBreakerConfig::initial_mode`].
+    #[cfg_attr(feature = "config", serde(skip_serializing_if = "Option::is_none"))]
     pub initial_mode: Option<CircuitMode>,
 }
 
@@ -328,6 +386,12 @@ impl CircuitBreakerOverrides {
         self
     }
 
+    /// Whether everything is left to the next level.
+    #[cfg(feature = "config")]
+    pub(super) fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+
     /// Whether this level wants a circuit breaker: it says so, or sets a rule.
     pub(super) fn wanted(&self) -> Option<bool> {
         let sets_a_rule = *self
@@ -379,6 +443,103 @@ impl From<CircuitBreakerConfig> for CircuitBreakerOverrides {
     }
 }
 
+/// What settings say: `true`, `false`, or rules.
+#[cfg(feature = "config")]
+mod text {
+    use std::fmt;
+
+    use serde::de::value::MapAccessDeserializer;
+    use serde::de::{Error, MapAccess, Visitor};
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    use super::{CircuitBreakerOverrides, TimeoutSetting};
+    use crate::duration_text::{self, DurationVisitor};
+
+    impl Serialize for CircuitBreakerOverrides {
+        fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+            Self::serialize(self, serializer)
+        }
+    }
+
+    struct RulesVisitor;
+
+    impl<'de> Visitor<'de> for RulesVisitor {
+        type Value = CircuitBreakerOverrides;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("true, false, or a section with the rules of a circuit breaker")
+        }
+
+        fn visit_bool<E: Error>(self, enabled: bool) -> Result<Self::Value, E> {
+            Ok(if enabled {
+                CircuitBreakerOverrides::on()
+            } else {
+                CircuitBreakerOverrides::off()
+            })
+        }
+
+        fn visit_map<A: MapAccess<'de>>(self, rules: A) -> Result<Self::Value, A::Error> {
+            CircuitBreakerOverrides::deserialize(MapAccessDeserializer::new(rules))
+        }
+    }
+
+    impl<'de> Deserialize<'de> for CircuitBreakerOverrides {
+        fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+            deserializer.deserialize_any(RulesVisitor)
+        }
+    }
+
+    const NONE: &str = "none";
+    const DURATION: DurationVisitor = DurationVisitor {
+        or: ", or \"none\"",
+    };
+
+    impl Serialize for TimeoutSetting {
+        fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+            match self {
+                Self::After(limit) => duration_text::serialize(limit, serializer),
+                Self::Never => serializer.serialize_str(NONE),
+            }
+        }
+    }
+
+    struct LimitVisitor;
+
+    impl Visitor<'_> for LimitVisitor {
+        type Value = TimeoutSetting;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            DURATION.expecting(f)
+        }
+
+        fn visit_u64<E: Error>(self, seconds: u64) -> Result<Self::Value, E> {
+            DURATION.visit_u64(seconds).map(TimeoutSetting::After)
+        }
+
+        fn visit_i64<E: Error>(self, seconds: i64) -> Result<Self::Value, E> {
+            DURATION.visit_i64(seconds).map(TimeoutSetting::After)
+        }
+
+        fn visit_f64<E: Error>(self, seconds: f64) -> Result<Self::Value, E> {
+            DURATION.visit_f64(seconds).map(TimeoutSetting::After)
+        }
+
+        fn visit_str<E: Error>(self, text: &str) -> Result<Self::Value, E> {
+            if text == NONE {
+                Ok(TimeoutSetting::Never)
+            } else {
+                DURATION.visit_str(text).map(TimeoutSetting::After)
+            }
+        }
+    }
+
+    impl<'de> Deserialize<'de> for TimeoutSetting {
+        fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+            deserializer.deserialize_any(LimitVisitor)
+        }
+    }
+}
+
 /// The value of a rule as people read it.
 trait Shown {
     fn shown(self) -> String;
@@ -416,7 +577,13 @@ impl Shown for Duration {
 
 impl Shown for CircuitMode {
     fn shown(self) -> String {
-        format!("{self:?}")
+        match self {
+            Self::Normal => "normal",
+            Self::ObserveOnly => "observe_only",
+            Self::Disabled => "disabled",
+            Self::ForcedOpen => "forced_open",
+        }
+        .to_owned()
     }
 }
 

@@ -104,11 +104,11 @@ fn the_text_is_a_table() {
     );
     let text = dependencies.explain("hashes", "sum").unwrap().to_string();
     assert!(
-        text.contains("timeout               20s          global default"),
+        text.contains("timeout              20s          global default"),
         "{text}"
     );
     assert!(
-        text.ends_with("circuit breaker       off          preset"),
+        text.ends_with("circuit breaker      off          preset"),
         "{text}"
     );
 }
@@ -120,7 +120,7 @@ fn a_limit_that_is_switched_off_is_shown_as_none() {
     dependencies.register_with("cache", config).unwrap();
     let text = dependencies.explain("cache", "get").unwrap().to_string();
     assert!(
-        text.contains("timeout               none         dependency"),
+        text.contains("timeout              none       dependency"),
         "{text}"
     );
 }
