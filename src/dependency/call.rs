@@ -39,7 +39,8 @@ use crate::thread_pool::ExecutionHandle;
 /// assert_eq!(result.into_result()?, "Ada");
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-#[must_use = "a call does nothing until `execute`, `run` or `try_execute`"]
+#[derive(Clone)]
+#[must_use = "a call does nothing until `execute`, `run`, `try_execute` or `wrap`"]
 pub struct DependencyCall<C = EveryError> {
     entry: Arc<Entry>,
     options: Options,
@@ -85,54 +86,6 @@ impl DependencyCall {
             entry: self.entry,
             options: self.options,
             classifier: ClassifyWith::new(classify),
-        }
-    }
-
-    /// The decorator: a reusable closure that sends each call of `f` to the dependency, with the options set so far, and
-    /// waits for it. Several arguments go in as a tuple.
-    ///
-    /// It may outlive the dependency, and then gives [`ShutDown`](crate::BulkheadError::ShutDown).
-    ///
-    /// ```
-    /// use bulkman::Dependencies;
-    ///
-    /// let dependencies = Dependencies::new();
-    /// dependencies.register_database("user_db")?;
-    /// let user = dependencies
-    ///     .call("user_db")?
-    ///     .operation("get_user")
-    ///     .wrap(|id: u64| if id == 1 { Ok("Ada") } else { Err("no such user") });
-    /// assert_eq!(user(1).value(), Some(&"Ada"));
-    /// assert!(user(2).error().is_some());
-    /// # Ok::<(), bulkman::DependencyError>(())
-    /// ```
-    pub fn wrap<A, T, E, F>(
-        self,
-        f: F,
-    ) -> impl Fn(A) -> ExecutionResult<T, E> + Clone + Send + Sync + use<A, T, E, F>
-    where
-        F: Fn(A) -> Result<T, E> + Send + Sync + 'static,
-        A: Send + 'static,
-        T: Send + 'static,
-        E: Send + 'static,
-    {
-        let name: Arc<str> = self.entry.bulkhead.name().into();
-        let entry = Arc::downgrade(&self.entry);
-        let options = self.options;
-        let f = Arc::new(f);
-        move |args| {
-            let Some(entry) = Weak::upgrade(&entry) else {
-                let bulkhead = Arc::clone(&name);
-                let reason = RejectReason::ShutDown { bulkhead };
-                return ExecutionResult::refused(reason, new_execution_id());
-            };
-            let f = Arc::clone(&f);
-            let call = Self {
-                entry,
-                options: options.clone(),
-                classifier: EveryError,
-            };
-            call.execute(move || f(args)).wait()
         }
     }
 }
@@ -229,6 +182,77 @@ impl<C> DependencyCall<C> {
             AnyBulkhead::Semaphore(bulkhead) => options
                 .apply(&entry, bulkhead.call(), classifier)
                 .try_execute(f)
+                .map(ExecutionHandle::finished),
+        }
+    }
+
+    /// The decorator: a reusable closure that sends each call of `f` to the dependency, with the options set so far, and
+    /// waits for it. Several arguments go in as a tuple.
+    ///
+    /// It may outlive the dependency, and then gives [`ShutDown`](crate::BulkheadError::ShutDown).
+    ///
+    /// ```
+    /// use bulkman::Dependencies;
+    ///
+    /// let dependencies = Dependencies::new();
+    /// dependencies.register_database("user_db")?;
+    /// let user = dependencies
+    ///     .call("user_db")?
+    ///     .operation("get_user")
+    ///     .wrap(|id: u64| if id == 1 { Ok("Ada") } else { Err("no such user") });
+    /// assert_eq!(user(1).value(), Some(&"Ada"));
+    /// assert!(user(2).error().is_some());
+    /// # Ok::<(), bulkman::DependencyError>(())
+    /// ```
+    pub fn wrap<A, T, E, F>(
+        self,
+        f: F,
+    ) -> impl Fn(A) -> ExecutionResult<T, E> + Clone + Send + Sync + use<A, T, E, F, C>
+    where
+        F: Fn(A) -> Result<T, E> + Send + Sync + 'static,
+        A: Send + 'static,
+        T: Send + 'static,
+        E: Send + 'static,
+        C: FailureClassifier<E> + Clone + Send + Sync + 'static,
+    {
+        let name: Arc<str> = self.entry.bulkhead.name().into();
+        let entry = Arc::downgrade(&self.entry);
+        let (options, classifier) = (self.options, self.classifier);
+        let f = Arc::new(f);
+        move |args| {
+            let Some(entry) = Weak::upgrade(&entry) else {
+                let bulkhead = Arc::clone(&name);
+                let reason = RejectReason::ShutDown { bulkhead };
+                return ExecutionResult::refused(reason, new_execution_id());
+            };
+            let f = Arc::clone(&f);
+            let call = Self {
+                entry,
+                options: options.clone(),
+                classifier: classifier.clone(),
+            };
+            call.execute(move || f(args)).wait()
+        }
+    }
+
+    /// Makes a call that cannot fail by itself, or gives the closure back if it is refused.
+    ///
+    /// # Errors
+    ///
+    /// [`Rejected`] with the reason and the closure.
+    pub fn try_run<T, F>(self, f: F) -> Result<ExecutionHandle<T, Infallible>, Rejected<F>>
+    where
+        F: FnOnce() -> T + Send + 'static,
+        T: Send + 'static,
+    {
+        let Self { entry, options, .. } = self;
+        match &entry.bulkhead {
+            AnyBulkhead::ThreadPool(bulkhead) => options
+                .apply(&entry, bulkhead.call(), EveryError)
+                .try_run(f),
+            AnyBulkhead::Semaphore(bulkhead) => options
+                .apply(&entry, bulkhead.call(), EveryError)
+                .try_run(f)
                 .map(ExecutionHandle::finished),
         }
     }

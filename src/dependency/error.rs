@@ -15,7 +15,8 @@ use crate::registry::RegistryError;
 pub enum DependencyError {
     /// No dependency has this name.
     #[error(
-        "no dependency `{name}` is registered{}",
+        "no dependency `{}` is registered{}",
+        name.escape_debug(),
         Listed { known: known.as_slice(), near: near.as_deref() }
     )]
     Unknown {
@@ -31,8 +32,9 @@ pub enum DependencyError {
     UnknownKind(#[from] UnknownKind),
     /// A setting is out of range.
     #[error(
-        "dependency `{dependency}`{}: {reason}",
-        operation.as_ref().map_or(String::new(), |name| format!(", operation `{name}`"))
+        "dependency `{}`{}: {reason}",
+        dependency.escape_debug(),
+        operation.as_ref().map_or(String::new(), |name| format!(", operation `{}`", name.escape_debug()))
     )]
     Invalid {
         /// The dependency's name.

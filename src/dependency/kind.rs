@@ -89,7 +89,7 @@ pub enum BulkheadKind {
 
 /// No [`DependencyKind`] has this name.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
-#[error("there is no kind of dependency `{kind}`{}", Listed { known: &DependencyKind::NAMES, near: *.near })]
+#[error("there is no kind of dependency `{}`{}", kind.escape_debug(), Listed { known: &DependencyKind::NAMES, near: *.near })]
 #[non_exhaustive]
 pub struct UnknownKind {
     /// The name that was asked for.

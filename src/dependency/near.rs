@@ -62,7 +62,7 @@ const MOST_LISTED: usize = 20;
 impl<S: AsRef<str>> fmt::Display for Listed<'_, S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if let Some(near) = self.near {
-            write!(f, "; did you mean `{near}`?")?;
+            write!(f, "; did you mean `{}`?", near.escape_debug())?;
         }
         if self.known.is_empty() {
             return f.write_str("; there is none");
@@ -74,7 +74,7 @@ impl<S: AsRef<str>> fmt::Display for Listed<'_, S> {
         })?;
         for (i, name) in self.known.iter().take(MOST_LISTED).enumerate() {
             let before = if i == 0 { "" } else { ", " };
-            write!(f, "{before}`{}`", name.as_ref())?;
+            write!(f, "{before}`{}`", name.as_ref().escape_debug())?;
         }
         match self.known.len().saturating_sub(MOST_LISTED) {
             0 => Ok(()),

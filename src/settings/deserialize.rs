@@ -110,7 +110,7 @@ fn in_words(found: Unexpected<'_>) -> String {
 }
 
 /// `one of "a", "b"`, and which of them was probably meant.
-pub(super) fn one_of<'a>(found: &str, expected: &[&'a str], quote: &str) -> String {
+pub(super) fn one_of(found: &str, expected: &[&str], quote: &str) -> String {
     let names: Vec<String> = expected
         .iter()
         .map(|name| format!("{quote}{name}{quote}"))

@@ -82,7 +82,7 @@ pub enum SettingsError {
         what: String,
     },
     /// No section has the name of the environment.
-    #[error("settings {path} have no section for the environment `{environment}`{}", Listed { known: known.as_slice(), near: near.as_deref() })]
+    #[error("settings {path} have no section for the environment `{}`{}", environment.escape_debug(), Listed { known: known.as_slice(), near: near.as_deref() })]
     UnknownEnvironment {
         /// The file, or `text`.
         path: Arc<str>,

@@ -90,7 +90,7 @@ pub(super) fn quoted(text: &str) -> String {
 #[derive(Clone, Copy)]
 pub(super) enum Path<'a> {
     Root,
-    In(&'a Path<'a>, &'a str),
+    In(&'a Self, &'a str),
 }
 
 impl<'a> Path<'a> {

@@ -355,7 +355,10 @@ fn out_of_range(
     resolved: &crate::dependency::Resolved,
     origins: &Origins,
 ) -> SettingsProblem {
-    let BuildError::InvalidValue { field, value, rule } = error else {
+    let BuildError::InvalidValue {
+        field, value, rule, ..
+    } = error
+    else {
         return at(&place, origins, error.to_string(), "another".to_owned());
     };
     let place = match *field {

@@ -299,11 +299,17 @@ fn a_wrapped_function_keeps_its_options_and_may_outlive_the_dependency() {
             let task = current().unwrap();
             Ok::<_, io::Error>((task.remaining(), task.operation().map(str::to_owned), add))
         });
+    let patient = dependencies.call("db").unwrap().failure_if(|_: &u8| false);
+    let fails = patient.clone().wrap(|error: u8| Err::<(), _>(error));
+    for _ in 0..20 {
+        assert!(matches!(fails(1).error(), Some(BulkheadError::Failed(1))));
+    }
     let again = seen.clone();
     for f in [&seen, &again] {
         let found = f(1).into_result().unwrap();
         assert_eq!(found, (Some(seconds(7)), Some("get".to_owned()), 1));
     }
+    drop(patient);
     drop(dependencies);
     let result = seen(1);
     assert!(matches!(

@@ -67,21 +67,43 @@ fn an_unknown_name_is_an_error_that_lists_those_there_are() {
 }
 
 #[test]
+fn a_name_of_two_lines_stays_in_one() {
+    let error = Dependencies::new().call("a\nb").unwrap_err();
+    assert!(error.to_string().contains("`a\\nb`"), "{error}");
+}
+
+#[test]
 fn a_setting_out_of_range_registers_nothing() {
     let dependencies = Dependencies::new();
     let config = DependencyConfig::new(DependencyKind::Cache).max_concurrent_calls(0);
     let error = dependencies.register_with("cache", config).unwrap_err();
-    assert_eq!(
-        error.to_string(),
-        "dependency `cache`: invalid configuration: max_concurrent_calls is 0, it must be at least 1"
+    let text = error.to_string();
+    assert!(
+        text.starts_with("dependency `cache`: invalid configuration"),
+        "{text}"
+    );
+    assert!(
+        text.ends_with("max_concurrent_calls is 0, it must be at least 1"),
+        "{text}"
     );
     let operation = OperationOverrides::new().timeout(Duration::ZERO);
     let config = DependencyConfig::new(DependencyKind::Cache).operation("get", operation);
     let error = dependencies.register_with("cache", config).unwrap_err();
-    assert_eq!(
-        error.to_string(),
-        "dependency `cache`, operation `get`: invalid configuration: execution_timeout is 0ns, it must be greater \
-         than zero; leave it out for no limit"
+    let DependencyError::Invalid {
+        operation, reason, ..
+    } = &error
+    else {
+        panic!("{error}");
+    };
+    assert_eq!(operation.as_deref(), Some("get"));
+    assert!(
+        error
+            .to_string()
+            .starts_with("dependency `cache`, operation `get`: invalid configuration")
+    );
+    assert!(
+        reason.to_string().contains("execution_timeout is 0ns"),
+        "{reason}"
     );
     assert!(
         dependencies.register_cache("").is_err(),

@@ -180,7 +180,7 @@ fn a_file_that_must_not_be_read() {
 
     let folder = Folder::new();
     let path = folder.file("settings.toml", GOOD);
-    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0)).unwrap();
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o000)).unwrap();
     match load(&path) {
         Err(SettingsError::Read { source, .. }) => {
             assert_eq!(source.kind(), io::ErrorKind::PermissionDenied);
