@@ -7,7 +7,7 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::error::{SettingsError, SettingsProblem};
-use super::node::{Entry, MAX_VALUES, Map, Node, Value, quoted};
+use super::node::{Entry, MAX_VALUES, Map, Node, Path, Value, quoted};
 use super::origin::Origin;
 
 /// The tree, which is a section.
@@ -58,22 +58,7 @@ impl Reader<'_> {
             let message = message.to_owned();
             return SettingsError::Syntax { origin, message };
         }
-        let key = self.text.get(span.clone()).unwrap_or_default();
-        // Where the key stands in a section, the section's header is the last one before it.
-        let header = self.text[..span.start]
-            .lines()
-            .rev()
-            .map(str::trim)
-            .take_while(|line| !line.is_empty() || !line.starts_with('#'))
-            .find(|line| line.starts_with('['))
-            .map(|header| header.trim_matches(['[', ']', ' ']).to_owned());
-        let stands_in_header = self.text[self.lines[line_of(&self.lines, span.start)]..]
-            .trim_start()
-            .starts_with('[');
-        let path = match header {
-            Some(header) if !stands_in_header && !header.is_empty() => format!("{header}.{key}"),
-            _ => key.to_owned(),
-        };
+        let path = self.path_to(span);
         let problem = SettingsProblem {
             origin,
             path,
@@ -83,6 +68,52 @@ impl Reader<'_> {
         SettingsError::Invalid {
             problems: vec![problem],
         }
+    }
+
+    /// The path of keys to a key that the parser has refused: the last header before it, the inline tables around it, and
+    /// the key.
+    fn path_to(&self, key: Range<usize>) -> String {
+        let name = self.text.get(key.clone()).unwrap_or_default();
+        let mut names: Vec<String> = Vec::new();
+        let line = self.lines[line_of(&self.lines, key.start)];
+        let stands_in_header = self.text[line..].trim_start().starts_with('[');
+        let before = if stands_in_header {
+            ""
+        } else {
+            &self.text[..key.start]
+        };
+        let is_header = |line: &&str| line.starts_with('[');
+        if let Some(header) = before.lines().rev().map(str::trim).find(is_header) {
+            let keys = header.trim_matches(['[', ']', ' ']).split('.');
+            names.extend(keys.map(|key| key.trim().trim_matches(['"', '\'']).to_owned()));
+        }
+        // What the parser could read of the rest has the tables around the key.
+        let (root, _) = DeTable::parse_recoverable(self.text);
+        let mut table = Some(root.get_ref());
+        for name in &names {
+            table = table.and_then(|table| match table.get(name.as_str())?.get_ref() {
+                DeValue::Table(inner) => Some(inner),
+                _ => None,
+            });
+        }
+        while let Some((outer, DeValue::Table(inner))) = table.and_then(|table| {
+            let around = |value: &&Spanned<DeValue<'_>>| value.span().contains(&key.start);
+            let (name, value) = table.iter().find(|(_, value)| around(value))?;
+            Some((name.get_ref().to_string(), value.get_ref()))
+        }) {
+            names.push(outer);
+            table = Some(inner);
+        }
+        names.push(name.trim_matches(['"', '\'']).to_owned());
+        let root = Path::Root;
+        names.iter().fold(String::new(), |path, name| {
+            let key = root.key(name).to_string();
+            if path.is_empty() {
+                key
+            } else {
+                format!("{path}.{key}")
+            }
+        })
     }
 
     fn map(&mut self, table: DeTable<'_>) -> Result<Map, SettingsError> {

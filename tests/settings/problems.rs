@@ -325,6 +325,17 @@ fn a_key_twice_is_an_error() {
             "resilience.timeouts.cpu_timeout",
         ),
         (
+            "[external_dependencies.db]\nkind = \"cpu\"\noperations = {get = {timeout = 1, \"timeout\" = 2}}\n",
+            "text:3:35",
+            "external_dependencies.db.operations.get.timeout",
+        ),
+        (
+            "resilience = {timeouts = {cpu_timeout = 1, cpu_timeout = 1}}\n",
+            "text:1:44",
+            "resilience.timeouts.cpu_timeout",
+        ),
+        ("[a.\"b c\"]\n x = 1\n x = 2\n", "text:3:2", "a.\"b c\".x"),
+        (
             "[external_dependencies.db]\nkind = \"cpu\"\n[external_dependencies.db]\nkind = \"cpu\"\n",
             "text:3:",
             "db",
