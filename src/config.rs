@@ -23,19 +23,43 @@ use crate::error::BuildError;
 /// assert_eq!(config.max_concurrent_calls, 4);
 /// ```
 #[derive(Clone, Debug, PartialEq)]
+#[cfg_attr(feature = "config", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "config", serde(deny_unknown_fields))]
 #[non_exhaustive]
 pub struct BulkheadConfig {
     /// Appears in errors, logs, results and thread names. Not blank, no control characters.
     pub name: String,
     /// N: how many calls run at the same time. A `Bulkhead` has as many worker threads. At least 1.
+    #[cfg_attr(feature = "config", serde(default = "default_max_concurrent_calls"))]
     pub max_concurrent_calls: usize,
     /// Q: how many calls may wait beyond those that run. 0 means: run at once or be refused.
+    #[cfg_attr(feature = "config", serde(default = "default_max_queue_size"))]
     pub max_queue_size: usize,
     /// How long a call may wait for a worker, or for a free slot. A call that waited longer never starts.
+    #[cfg_attr(
+        feature = "config",
+        serde(
+            with = "crate::duration_text::option",
+            default,
+            skip_serializing_if = "Option::is_none"
+        )
+    )]
     pub queue_timeout: Option<Duration>,
     /// How long a caller waits in all, over queue and run, where a call sets no limit of its own.
+    #[cfg_attr(
+        feature = "config",
+        serde(
+            with = "crate::duration_text::option",
+            default,
+            skip_serializing_if = "Option::is_none"
+        )
+    )]
     pub execution_timeout: Option<Duration>,
     /// The circuit breaker; `None` means that there is none.
+    #[cfg_attr(
+        feature = "config",
+        serde(default, skip_serializing_if = "Option::is_none")
+    )]
     pub circuit_breaker: Option<CircuitBreakerConfig>,
     /// The stack of each worker thread, in bytes; `None`: the standard library's default, which is 2 MiB, or what the
     /// environment variable `RUST_MIN_STACK` says.
@@ -211,4 +235,14 @@ fn check_timeout(field: &'static str, limit: Option<Duration>) -> Result<(), Bui
         format_args!("{:?}", Duration::ZERO),
         "must be greater than zero; leave it out for no limit",
     )
+}
+
+#[cfg(feature = "config")]
+fn default_max_concurrent_calls() -> usize {
+    BulkheadConfig::new("").max_concurrent_calls
+}
+
+#[cfg(feature = "config")]
+fn default_max_queue_size() -> usize {
+    BulkheadConfig::new("").max_queue_size
 }

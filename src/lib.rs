@@ -109,8 +109,13 @@
 //!
 //! # What if I have many dependencies?
 //!
-//! A [`BulkheadRegistry`] has the bulkheads of a service by name: made in one place, looked up in others, watched and shut
-//! down together.
+//! [`Dependencies`] has them by name, each with the bulkhead and the limits that suit its [kind](DependencyKind): a
+//! database, an API, a cache. Limits can be set for all, for a kind, for a dependency, for an operation and for a call;
+//! [`Dependencies::explain`] shows which of them decides. With the feature `config` all of it comes from a file and the
+//! environment, see the module `settings`.
+//!
+//! A [`BulkheadRegistry`], on which it stands, has bulkheads by name without such knowledge: made in one place, looked up in
+//! others, watched and shut down together.
 //!
 //! # Can processes share a circuit?
 //!
@@ -165,6 +170,9 @@ mod clock;
 mod config;
 mod context;
 mod core;
+mod dependency;
+#[cfg(feature = "config")]
+mod duration_text;
 mod error;
 mod event;
 pub mod export;
@@ -183,6 +191,8 @@ pub mod recipes {}
 mod registry;
 mod result;
 mod semaphore;
+#[cfg(feature = "config")]
+pub mod settings;
 mod stats;
 mod summary;
 mod sync;
@@ -207,6 +217,11 @@ pub use core::{
     BulkheadBuilder, Call, CancelReason, ClassifyWith, CurrentExecution, EveryError,
     FailureClassifier, FailureIf, RunningTask, SemaphoreKind, ShutdownReport, ThreadPoolKind,
     current,
+};
+pub use dependency::{
+    BulkheadKind, CircuitBreakerOverrides, ConfigLevel, Decided, Dependencies, DependenciesBuilder,
+    DependencyCall, DependencyConfig, DependencyDefaults, DependencyError, DependencyKind,
+    DependencyOverrides, Explanation, OperationOverrides, TimeoutSetting, UnknownKind,
 };
 pub use error::{BuildError, BulkheadError, RejectReason, Rejected};
 pub use event::{BulkheadEvent, BulkheadListener, CallInfo, FinishedOutcome};

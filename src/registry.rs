@@ -60,6 +60,22 @@ use crate::thread_pool::{Bulkhead, ExecutionHandle};
 /// others are dropped meanwhile, after [`remove`](Self::remove), then this one is the last, and its drop shuts the bulkhead
 /// down. So end a bulkhead that was removed with a form of its shutdown that has a limit, and drop it then.
 ///
+/// # Coming from Python
+///
+/// | Python's `BulkheadManager` and `BulkheadRegistry` | here |
+/// |---|---|
+/// | `BulkheadManager()`, `BulkheadRegistry()` | `BulkheadRegistry::new()` |
+/// | `get_instance()`, `get_bulkhead_manager()` | [`BulkheadRegistry::global()`](Self::global) |
+/// | `create_bulkhead(config)`, `create(config)`, `register(name, …)` | [`create(config)?`](Self::create), [`create_semaphore(config)?`](Self::create_semaphore); a name twice is an error here too |
+/// | `get_bulkhead(name)`, `get(name)` | [`get(name)`](Self::get), [`thread_pool(name)`](Self::thread_pool), [`semaphore(name)`](Self::semaphore) |
+/// | `get_or_create_bulkhead(config)`, `get_or_create(name, …)`, which ignore another configuration | [`get_or_create(config)?`](Self::get_or_create), [`get_or_create_semaphore(config)?`](Self::get_or_create_semaphore); another configuration is an error |
+/// | `execute_in_bulkhead(name, func, *args)`, raises `ValueError` | [`execute_in(name, f)?`](Self::execute_in), an unknown name gives the closure back |
+/// | `get_all_stats()`, `get_health_status()` | [`stats()`](Self::stats), [`health()`](Self::health); [`reset_stats()`](Self::reset_stats) |
+/// | `BulkheadManager(circuit_storage=…)` | `create(Bulkhead::builder(config).circuit_storage(storage.clone()))?`, or [`DependenciesBuilder::circuit_storage`](crate::DependenciesBuilder::circuit_storage) for all |
+/// | `async with manager.context()`, which ends nothing | [`shutdown_all(limit)`](Self::shutdown_all), with a report for each |
+///
+/// Python's `ExternalDependencyManager` is [`Dependencies`](crate::Dependencies#coming-from-python).
+///
 /// # What dropping it does
 ///
 /// It drops its references. A bulkhead that nothing else refers to shuts down as if it was dropped itself, and waits for
