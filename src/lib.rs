@@ -136,6 +136,7 @@ mod event;
 )]
 pub mod model;
 mod panic;
+pub mod policy;
 mod registry;
 mod result;
 mod semaphore;

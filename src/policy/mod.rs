@@ -1,0 +1,19 @@
+//! Policies around a call: what is to happen when a dependency fails, is slow, or asks for a pause.
+
+mod attempts;
+mod backoff;
+mod budget;
+mod deadline;
+mod random;
+mod retry;
+mod retry_rule;
+mod sleep;
+mod time_limit;
+
+pub use attempts::{AttemptEnd, Attempts, RetryError, RetryEvent, RetryStop};
+pub use backoff::Jitter;
+pub use budget::RetryBudget;
+pub use deadline::{Deadline, DeadlineGuard, remaining};
+pub use retry::{AttemptResult, Retry};
+pub use retry_rule::{ByDefault, RetryIf, RetryRule, RetryableError};
+pub use time_limit::TimeoutManager;

@@ -1,0 +1,11 @@
+//! Policies around a call. All waits go by a clock that the test moves.
+
+#![expect(unreachable_pub, reason = "a test binary has no users")]
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod deadline;
+mod helpers;
+mod retry;
+mod time_limit;
