@@ -101,7 +101,11 @@ impl<'r, R> Attempts<'r, R> {
         R: RetryRule<X>,
     {
         match self.next_after(&error) {
-            Ok(()) => Ok(()),
+            Ok(()) => {
+                let name = &self.retry.name;
+                contain_in("retry", name, "the drop of an error", || drop(error));
+                Ok(())
+            }
             Err(stop) => Err(RetryError {
                 last: error,
                 attempts: self.made(),

@@ -6,6 +6,7 @@
 mod support;
 
 mod deadline;
+mod fallback;
 mod helpers;
 mod retry;
 mod time_limit;

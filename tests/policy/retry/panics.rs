@@ -6,6 +6,7 @@ use bulkman::policy::{RetryRule, RetryStop};
 use bulkman::{Bulkhead, BulkheadConfig, BulkheadError};
 
 use crate::helpers::{failing_until, retry};
+use crate::support::Bomb;
 
 #[test]
 fn a_predicate_that_panics_means_no() {
@@ -76,4 +77,16 @@ fn a_task_that_panics_is_retried_only_if_asked_for() {
     let (retry, _, _) = retry(3);
     let retry = retry.retry_panics().retry_if(|_: &String| false);
     assert_eq!(retry.call(|| call().wait()).unwrap_err().attempts, 3);
+}
+
+#[test]
+fn an_error_whose_drop_panics_is_retried_as_any_other() {
+    let (retry, _, _) = retry(3);
+    let retry = retry.retry_if(|_: &Bomb| true);
+    let mut calls = 0;
+    let value = retry.call(|| {
+        calls += 1;
+        if calls < 3 { Err(Bomb) } else { Ok(calls) }
+    });
+    assert_eq!(value.map_err(std::mem::forget), Ok(3));
 }
