@@ -13,6 +13,8 @@ pub enum FailureKind {
     Full,
     /// A circuit was open.
     CircuitOpen,
+    /// A rate limit was used up.
+    RateLimited,
     /// The bulkhead is shut down.
     ShutDown,
     /// The call waited too long for a worker or a slot.
@@ -28,8 +30,13 @@ pub enum FailureKind {
 }
 
 impl FailureKind {
-    /// The kinds of calls that were turned away: full, circuit open, shut down. Their tasks never started.
-    pub const REFUSED: [Self; 3] = [Self::Full, Self::CircuitOpen, Self::ShutDown];
+    /// The kinds of calls that were turned away: full, circuit open, rate limited, shut down. Their tasks never started.
+    pub const REFUSED: [Self; 4] = [
+        Self::Full,
+        Self::CircuitOpen,
+        Self::RateLimited,
+        Self::ShutDown,
+    ];
     /// The kinds of calls that took too long.
     pub const TOO_LATE: [Self; 2] = [Self::QueueTimeout, Self::Timeout];
 }
@@ -39,6 +46,7 @@ impl fmt::Display for FailureKind {
         f.write_str(match self {
             Self::Full => "full",
             Self::CircuitOpen => "circuit open",
+            Self::RateLimited => "rate limited",
             Self::ShutDown => "shut down",
             Self::QueueTimeout => "queue timeout",
             Self::Cancelled => "cancelled",

@@ -8,5 +8,6 @@ mod support;
 mod deadline;
 mod fallback;
 mod helpers;
+mod rate_limit;
 mod retry;
 mod time_limit;
