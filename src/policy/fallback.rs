@@ -43,18 +43,27 @@ use crate::thread_pool::Bulkhead;
 pub struct Fallback<T, X> {
     name: Arc<str>,
     sources: Vec<Source<T, X>>,
-    clock: Clock,
+    pub(in crate::policy) clock: Clock,
 }
 
 struct Source<T, X> {
     /// All have to hold.
-    conditions: Vec<Arc<dyn Fn(&X) -> bool + Send + Sync>>,
+    conditions: Vec<Condition<X>>,
     answer: Answer<T, X>,
 }
 
+type Condition<X> = Arc<dyn Fn(&X) -> bool + Send + Sync>;
+type AnswerFn<T, X> = Arc<dyn Fn(&X) -> Option<T> + Send + Sync>;
+
 enum Answer<T, X> {
-    Function(Arc<dyn Fn(&X) -> Option<T> + Send + Sync>),
-    LastGood(Arc<LastGood<T>>),
+    Function(AnswerFn<T, X>),
+    LastGood(Arc<dyn Remembers<T>>),
+}
+
+/// Keeps a value. Behind a trait object, so that a `Fallback` is `Send` and `Sync` for every `T`.
+trait Remembers<T>: Send + Sync {
+    fn get(&self, now: Instant) -> Option<T>;
+    fn put(&self, value: &T, now: Instant);
 }
 
 /// The last value of a call that succeeded.
@@ -118,7 +127,7 @@ impl<T, X> Fallback<T, X> {
     #[must_use]
     pub fn last_good(max_age: Duration) -> Self
     where
-        T: Clone,
+        T: Clone + Send + Sync + 'static,
     {
         Self::new(Answer::LastGood(Arc::new(LastGood {
             max_age,
@@ -218,7 +227,7 @@ impl<T, X> Fallback<T, X> {
     /// Drops an error that was answered.
     fn discard(&self, error: X) {
         contain_in("fallback", &self.name, "the drop of an error", || {
-            drop(error)
+            drop(error);
         });
     }
 
@@ -243,7 +252,7 @@ impl<T, X> Answer<T, X> {
     }
 }
 
-impl<T> LastGood<T> {
+impl<T: Send + Sync> Remembers<T> for LastGood<T> {
     fn get(&self, now: Instant) -> Option<T> {
         let (value, since) = self.value.lock().clone()?;
         let age = now.saturating_duration_since(since);

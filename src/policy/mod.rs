@@ -6,6 +6,7 @@ mod budget;
 mod deadline;
 mod failure;
 mod fallback;
+mod pipeline;
 mod random;
 mod rate_limit;
 mod retry;
@@ -19,6 +20,10 @@ pub use budget::RetryBudget;
 pub use deadline::{Deadline, DeadlineGuard, remaining};
 pub use failure::{Failure, FailureKind};
 pub use fallback::Fallback;
+pub use pipeline::{
+    AnyValue, Gives, LayerKind, Only, Pipeline, PipelineBuildError, PipelineBuilder,
+    PipelineBulkhead, PipelineError, PipelineEvent, PipelineResult, Place, Values,
+};
 pub use rate_limit::{KeyedRateLimit, RateLimit, RateLimited};
 pub use retry::{AttemptResult, Retry};
 pub use retry_rule::{ByDefault, RetryIf, RetryRule, RetryableError};

@@ -368,9 +368,9 @@ mod tests {
         for (interval, burst) in [(10, 1), (10, 3), (7, 5)] {
             let pace = Pace { interval, burst };
             let (mut even, now) = (0, 1_000);
-            for n in 0..20 {
+            for n in 0..20_u64 {
                 let turn = pace.turn(even, now);
-                let expected = interval * u64::from(n).saturating_sub(u64::from(burst) - 1);
+                let expected = interval * n.saturating_sub(u64::from(burst) - 1);
                 assert_eq!(turn.delay, expected, "{pace:?}, call {n}");
                 even = turn.even;
             }

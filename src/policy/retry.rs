@@ -68,7 +68,10 @@ pub struct Retry<R = ByDefault> {
     pub(super) random: Random,
 }
 
-type StopIf = Arc<dyn Fn() -> bool + Send + Sync>;
+/// The name of a retry that was given none.
+const UNNAMED: &str = "retry";
+
+pub(super) type StopIf = Arc<dyn Fn() -> bool + Send + Sync>;
 type Listener = Arc<dyn Fn(&RetryEvent<'_>) + Send + Sync>;
 
 impl Retry {
@@ -77,7 +80,7 @@ impl Retry {
     #[must_use]
     pub fn new(max_attempts: u32) -> Self {
         Self {
-            name: "retry".into(),
+            name: UNNAMED.into(),
             max_attempts: Some(max_attempts.max(1)),
             backoff: Backoff {
                 first: Duration::from_millis(100),
@@ -184,7 +187,7 @@ impl<R> Retry<R> {
         }
     }
 
-    /// Names it, for listeners and the log. Default `retry`.
+    /// Names it, for listeners and the log. Default `retry`; in a pipeline, the pipeline's name.
     #[must_use]
     pub fn name(mut self, name: impl Into<Arc<str>>) -> Self {
         self.name = name.into();
@@ -265,6 +268,22 @@ impl<R> Retry<R> {
     pub fn stop_if(mut self, condition: impl Fn() -> bool + Send + Sync + 'static) -> Self {
         self.stop_if = Some(Arc::new(condition));
         self
+    }
+
+    /// Becomes a part of a pipeline, whose clock it goes by. Without a name of its own it takes the pipeline's.
+    pub(super) fn adopt(&mut self, pipeline: &Arc<str>, clock: &Clock) {
+        if &*self.name == UNNAMED {
+            self.name = Arc::clone(pipeline);
+        }
+        self.clock = clock.clone();
+    }
+
+    /// Adds a condition to the one that is there.
+    pub(super) fn also_stop_if(&mut self, condition: StopIf) {
+        self.stop_if = Some(match self.stop_if.take() {
+            Some(own) => Arc::new(move || own() || condition()),
+            None => condition,
+        });
     }
 
     /// Adds a listener, which is told after each attempt, in the caller's thread. A panic in it is contained and logged.

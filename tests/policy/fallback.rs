@@ -201,7 +201,6 @@ fn a_source_that_panics_has_no_answer() {
 fn a_value_whose_clone_panics_is_not_remembered() {
     #[derive(Debug, PartialEq)]
     struct Bad;
-    #[expect(clippy::non_canonical_clone_impl, reason = "it panics")]
     impl Clone for Bad {
         fn clone(&self) -> Self {
             panic!("a clone")

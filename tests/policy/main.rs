@@ -8,6 +8,7 @@ mod support;
 mod deadline;
 mod fallback;
 mod helpers;
+mod pipeline;
 mod rate_limit;
 mod retry;
 mod time_limit;

@@ -163,7 +163,7 @@ fn keys_in_use_are_kept() {
             assert_eq!(passed, round == 0);
         }
     }
-    assert_eq!(limit.clone().len(), 1_000);
+    assert_eq!(limit.len(), 1_000);
 }
 
 #[test]
