@@ -3,9 +3,11 @@
 mod attempts;
 mod backoff;
 mod budget;
+mod chaos;
 mod deadline;
 mod failure;
 mod fallback;
+mod hedge;
 mod pipeline;
 mod random;
 mod rate_limit;
@@ -17,9 +19,11 @@ mod time_limit;
 pub use attempts::{AttemptEnd, Attempts, RetryError, RetryEvent, RetryStop};
 pub use backoff::Jitter;
 pub use budget::RetryBudget;
+pub use chaos::{Chaos, ChaosStats};
 pub use deadline::{Deadline, DeadlineGuard, remaining};
 pub use failure::{Failure, FailureKind};
 pub use fallback::Fallback;
+pub use hedge::{Hedge, HedgeStats};
 pub use pipeline::{
     AnyValue, Gives, LayerKind, Only, Pipeline, PipelineBuildError, PipelineBuilder,
     PipelineBulkhead, PipelineError, PipelineEvent, PipelineResult, Place, Values,

@@ -5,8 +5,10 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod chaos;
 mod deadline;
 mod fallback;
+mod hedge;
 mod helpers;
 mod pipeline;
 mod rate_limit;

@@ -15,7 +15,9 @@ use crate::clock::Clock;
 use crate::core::{SemaphoreKind, ThreadPoolKind};
 use crate::error::BuildError;
 use crate::policy::budget::RetryBudget;
+use crate::policy::chaos::Chaos;
 use crate::policy::fallback::Fallback;
+use crate::policy::hedge::Hedge;
 use crate::policy::rate_limit::RateLimit;
 use crate::policy::retry::Retry;
 use crate::policy::retry_rule::RetryRule;
@@ -35,6 +37,8 @@ pub struct PipelineBuilder<E, V: Values<E> = AnyValue, K: Place = SemaphoreKind>
     /// With the bulkhead, which is no layer.
     order: Vec<LayerKind>,
     bulkhead: K::Bulkhead,
+    hedge: Option<Hedge>,
+    chaos: Option<Chaos<E>>,
     failure_if: Option<FailureIf<E>>,
     listeners: Vec<Listener>,
 }
@@ -103,6 +107,8 @@ impl<E> Pipeline<E, AnyValue, SemaphoreKind> {
             layers: Vec::new(),
             order: Vec::new(),
             bulkhead: None,
+            hedge: None,
+            chaos: None,
             failure_if: None,
             listeners: Vec::new(),
         }
@@ -155,6 +161,8 @@ impl<E, K: Place> PipelineBuilder<E, AnyValue, K> {
             layers,
             order: self.order,
             bulkhead: self.bulkhead,
+            hedge: self.hedge,
+            chaos: self.chaos,
             failure_if: self.failure_if,
             listeners: self.listeners,
         };
@@ -194,6 +202,8 @@ impl<E, V: Values<E>> PipelineBuilder<E, V> {
             layers,
             order,
             bulkhead: bulkhead.place(),
+            hedge: self.hedge,
+            chaos: self.chaos,
             failure_if: self.failure_if,
             listeners: self.listeners,
         }
@@ -230,6 +240,21 @@ impl<E, V: Values<E>, K: Place> PipelineBuilder<E, V, K> {
     /// It counts as a bulkhead's own does: the task's own errors, panics, and limits that pass while the task runs.
     pub fn circuit_breaker(self, breaker: Arc<CircuitBreaker>) -> Self {
         self.layer(LayerKind::Circuit, Layer::Circuit(breaker))
+    }
+
+    /// Adds a hedge, directly before the bulkhead, which has to be one with threads.
+    pub fn hedge(mut self, hedge: Hedge) -> Self {
+        self.hedge = Some(hedge);
+        self.order.push(LayerKind::Hedge);
+        self
+    }
+
+    /// Adds chaos, as the innermost layer: inside of the bulkhead, in the place of the dependency. It does nothing until it
+    /// is switched on.
+    pub fn chaos(mut self, chaos: Chaos<E>) -> Self {
+        self.chaos = Some(chaos);
+        self.order.push(LayerKind::Chaos);
+        self
     }
 
     /// Lets only those of the tasks' own errors count against the circuit for which `is_failure` says so, be it the
@@ -277,7 +302,7 @@ impl<E, V: Values<E>, K: Place> PipelineBuilder<E, V, K> {
     /// [`InvalidValue`](PipelineBuildError::InvalidValue) for an empty name or a timeout of zero, or if the timeout of an
     /// attempt is not shorter than that over all.
     pub fn build(self) -> Result<Pipeline<E, V, K>, PipelineBuildError> {
-        check(&self.order).map_err(|conflict| self.conflict(conflict))?;
+        check(&self.order, K::HAS_THREADS).map_err(|conflict| self.conflict(conflict))?;
         self.check_values()
             .map_err(|source| PipelineBuildError::InvalidValue {
                 pipeline: Arc::clone(&self.name),
@@ -292,6 +317,10 @@ impl<E, V: Values<E>, K: Place> PipelineBuilder<E, V, K> {
                 Layer::Timeout(_) | Layer::RateLimit(_) | Layer::Circuit(_) => {}
             }
         }
+        let mut chaos = self.chaos;
+        if let Some(chaos) = &mut chaos {
+            chaos.set_clock(&clock);
+        }
         Ok(Pipeline {
             inner: Arc::new(Inner {
                 name: self.name,
@@ -299,6 +328,8 @@ impl<E, V: Values<E>, K: Place> PipelineBuilder<E, V, K> {
                 layers: layers.into(),
                 order: self.order.into(),
                 bulkhead: self.bulkhead,
+                hedge: self.hedge,
+                chaos,
                 failure_if: self.failure_if,
                 listeners: self.listeners.into(),
             }),

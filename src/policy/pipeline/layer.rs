@@ -48,6 +48,7 @@ pub(super) struct Trail<'p, E> {
     pub(super) clock: &'p Clock,
     pub(super) failure_if: Option<&'p FailureIf<E>>,
     pub(super) attempts: u32,
+    pub(super) hedged: u32,
     pub(super) retry_stop: Option<RetryStop>,
     pub(super) decided_by: LayerKind,
     pub(super) fell_back_from: Option<PipelineError<E>>,
@@ -63,7 +64,11 @@ impl<E> Trail<'_, E> {
     }
 
     /// The result comes from this layer, as far as those inside of the next one know.
-    fn decide<T>(&mut self, by: LayerKind, error: PipelineError<E>) -> Result<T, PipelineError<E>> {
+    pub(super) fn decide<T>(
+        &mut self,
+        by: LayerKind,
+        error: PipelineError<E>,
+    ) -> Result<T, PipelineError<E>> {
         self.decided_by = by;
         Err(error)
     }

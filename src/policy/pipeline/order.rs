@@ -16,14 +16,18 @@ pub enum LayerKind {
     RateLimit,
     /// A circuit breaker that is no bulkhead's own.
     Circuit,
+    /// Starts a second attempt beside a slow one.
+    Hedge,
     /// The bulkhead, with its own circuit.
     Bulkhead,
+    /// Trouble on purpose.
+    Chaos,
     /// The task itself.
     Task,
 }
 
 impl LayerKind {
-    pub(super) const COUNT: usize = 7;
+    pub(super) const COUNT: usize = 9;
 }
 
 impl fmt::Display for LayerKind {
@@ -34,7 +38,9 @@ impl fmt::Display for LayerKind {
             Self::Retry => "retry",
             Self::RateLimit => "rate limit",
             Self::Circuit => "circuit breaker",
+            Self::Hedge => "hedge",
             Self::Bulkhead => "bulkhead",
+            Self::Chaos => "chaos",
             Self::Task => "task",
         })
     }
@@ -48,8 +54,15 @@ pub(super) struct Conflict {
     pub(super) instead: &'static str,
 }
 
-/// The first conflict in an order of layers, from the outermost to the innermost.
-pub(super) fn check(order: &[LayerKind]) -> Result<(), Conflict> {
+/// The first conflict in an order of layers, from the outermost to the innermost. `has_threads`: the bulkhead has.
+pub(super) fn check(order: &[LayerKind], has_threads: bool) -> Result<(), Conflict> {
+    if !has_threads && order.contains(&LayerKind::Hedge) {
+        return Err(Conflict {
+            outer: LayerKind::Hedge,
+            inner: LayerKind::Task,
+            instead: "give the pipeline a bulkhead with threads, since two attempts at once cannot run in one thread",
+        });
+    }
     for (place, &inner) in order.iter().enumerate() {
         for (outer_place, &outer) in order[..place].iter().enumerate() {
             let between = &order[outer_place + 1..place];
@@ -67,8 +80,11 @@ pub(super) fn check(order: &[LayerKind]) -> Result<(), Conflict> {
 
 /// What to do instead of having `inner` inside of `outer`; `None`: it makes sense.
 fn advice(outer: LayerKind, inner: LayerKind, between: &[LayerKind]) -> Option<&'static str> {
-    use LayerKind::{Bulkhead, Circuit, Fallback, RateLimit, Retry, Timeout};
+    use LayerKind::{Bulkhead, Chaos, Circuit, Fallback, Hedge, RateLimit, Retry, Timeout};
     Some(match (outer, inner) {
+        (Chaos, _) => "put the chaos last, since it stands for the dependency",
+        (Bulkhead, Chaos) | (Hedge, Bulkhead | Chaos) => return None,
+        (Hedge, _) => "put the hedge directly before the bulkhead",
         (Timeout, Timeout) if between.contains(&Retry) => return None,
         (Timeout, Timeout) => {
             "leave one out, since only the shorter counts; or put the retry between them, for a limit over all and one for each attempt"
@@ -99,25 +115,29 @@ fn advice(outer: LayerKind, inner: LayerKind, between: &[LayerKind]) -> Option<&
 
 #[cfg(test)]
 mod tests {
-    use super::LayerKind::{Bulkhead, Circuit, Fallback, RateLimit, Retry, Timeout};
+    use super::LayerKind::{Bulkhead, Chaos, Circuit, Fallback, Hedge, RateLimit, Retry, Timeout};
     use super::*;
 
-    const ALL: [LayerKind; 6] = [Fallback, Timeout, Retry, RateLimit, Circuit, Bulkhead];
+    const ALL: [LayerKind; 8] = [
+        Fallback, Timeout, Retry, RateLimit, Circuit, Hedge, Bulkhead, Chaos,
+    ];
 
     #[test]
     fn every_pair() {
         // Rows: outer; columns: inner, both in the order of `ALL`.
         let table = [
-            ".yyyyy", // fallback
-            "y.yyyy", // timeout
-            ".y.yyy", // retry
-            ".yy.yy", // rate limit
-            ".y.y.y", // circuit breaker
-            "......", // bulkhead
+            ".yyyyyyy", // fallback
+            "y.yyyyyy", // timeout
+            ".y.yyyyy", // retry
+            ".yy.yyyy", // rate limit
+            ".y.y.yyy", // circuit breaker
+            "......yy", // hedge
+            ".......y", // bulkhead
+            "........", // chaos
         ];
         for (outer, row) in ALL.into_iter().zip(table) {
             for (inner, cell) in ALL.into_iter().zip(row.chars()) {
-                let fits = check(&[outer, inner]).is_ok();
+                let fits = check(&[outer, inner], true).is_ok();
                 assert_eq!(fits, cell == 'y', "{inner} inside of {outer}");
             }
         }
@@ -125,9 +145,9 @@ mod tests {
 
     #[test]
     fn a_limit_over_all_and_one_for_each_attempt() {
-        assert_eq!(check(&[Timeout, Retry, Timeout]), Ok(()));
-        assert!(check(&[Timeout, RateLimit, Timeout]).is_err());
-        assert!(check(&[Timeout, Retry, Timeout, Timeout]).is_err());
+        assert_eq!(check(&[Timeout, Retry, Timeout], true), Ok(()));
+        assert!(check(&[Timeout, RateLimit, Timeout], true).is_err());
+        assert!(check(&[Timeout, Retry, Timeout, Timeout], true).is_err());
     }
 
     #[test]
@@ -135,13 +155,20 @@ mod tests {
         let order = [
             Fallback, Timeout, Retry, RateLimit, Circuit, Timeout, Bulkhead,
         ];
-        assert_eq!(check(&order), Ok(()));
-        assert_eq!(check(&[]), Ok(()));
+        assert_eq!(check(&order, true), Ok(()));
+        assert_eq!(check(&[], false), Ok(()));
+    }
+
+    #[test]
+    fn a_hedge_needs_threads() {
+        assert!(check(&[Hedge, Bulkhead], false).is_err());
+        assert!(check(&[Hedge], false).is_err());
+        assert_eq!(check(&[Bulkhead, Chaos], false), Ok(()));
     }
 
     #[test]
     fn a_conflict_names_both_and_says_what_to_do() {
-        let conflict = check(&[Timeout, Retry, Fallback]).unwrap_err();
+        let conflict = check(&[Timeout, Retry, Fallback], true).unwrap_err();
         assert_eq!((conflict.outer, conflict.inner), (Retry, Fallback));
         assert!(conflict.instead.starts_with("put the fallback before"));
     }

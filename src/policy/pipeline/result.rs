@@ -45,6 +45,8 @@ pub struct PipelineResult<T, E> {
     pub retry_stop: Option<RetryStop>,
     /// The error in whose place the fallback has answered.
     pub fell_back_from: Option<PipelineError<E>>,
+    /// How many attempts had a second one started beside them by the hedge.
+    pub hedged: u32,
     /// The time of the whole call.
     pub elapsed: Duration,
     pub(super) times: [Duration; LayerKind::COUNT],

@@ -10,14 +10,17 @@ use super::order::LayerKind;
 use super::result::{Listener, PipelineEvent, PipelineResult};
 use super::values::{AnyValue, Gives, Values};
 use crate::clock::Clock;
+use crate::config::BulkheadConfig;
 use crate::core::{SemaphoreKind, ThreadPoolKind};
 use crate::error::BulkheadError;
 use crate::panic::{Panic, catch, contain_in};
+use crate::policy::chaos::Chaos;
 use crate::policy::deadline::{remaining, shorter};
 use crate::policy::failure::Failure;
+use crate::policy::hedge::Hedge;
 use crate::result::ExecutionResult;
 use crate::semaphore::SemaphoreBulkhead;
-use crate::thread_pool::Bulkhead;
+use crate::thread_pool::{Bulkhead, ExecutionHandle};
 
 /// Several policies around a call, as one: built once, in the order in which it reads, and used for every call of a
 /// dependency.
@@ -80,6 +83,8 @@ pub(super) struct Inner<E, V: Values<E>, K: Place> {
     pub(super) layers: Box<[Layer<E, V>]>,
     pub(super) order: Box<[LayerKind]>,
     pub(super) bulkhead: K::Bulkhead,
+    pub(super) hedge: Option<Hedge>,
+    pub(super) chaos: Option<Chaos<E>>,
     pub(super) failure_if: Option<FailureIf<E>>,
     pub(super) listeners: Box<[Listener]>,
 }
@@ -88,6 +93,8 @@ pub(super) struct Inner<E, V: Values<E>, K: Place> {
 pub trait Place: sealed::Sealed {
     #[doc(hidden)]
     type Bulkhead: Clone;
+    #[doc(hidden)]
+    const HAS_THREADS: bool;
 }
 
 mod sealed {
@@ -98,11 +105,13 @@ mod sealed {
 
 impl Place for ThreadPoolKind {
     type Bulkhead = Arc<Bulkhead>;
+    const HAS_THREADS: bool = true;
 }
 
 /// Without a bulkhead tasks run in their callers' threads too, without a bound.
 impl Place for SemaphoreKind {
     type Bulkhead = Option<Arc<SemaphoreBulkhead>>;
+    const HAS_THREADS: bool = false;
 }
 
 impl<E, V: Values<E>, K: Place> Pipeline<E, V, K> {
@@ -132,25 +141,48 @@ impl<E, V: Values<E>> Pipeline<E, V, ThreadPoolKind> {
         let inner = &*self.inner;
         let f = Arc::new(f);
         inner.run(&mut |trail| {
-            let f = Arc::clone(&f);
-            let task = move || f();
-            let call = inner.bulkhead.call();
-            let limit = trail.limit_of(call.options.timeout)?;
-            let call = match limit.at_most {
-                Some(limit) => call.timeout(limit),
-                None => call,
-            };
-            let result = match trail.failure_if {
-                Some(is_failure) => {
-                    let is_failure = Arc::clone(is_failure);
-                    call.failure_if(move |error: &E| is_failure(error))
-                        .execute(task)
-                        .wait()
+            let limit = trail.limit_of(inner.bulkhead.config().execution_timeout)?;
+            inner.check_chaos(trail, inner.bulkhead.config())?;
+            let submit = |bulkhead: &Bulkhead| inner.submit(bulkhead, &f);
+            let result = match &inner.hedge {
+                None => submit(&inner.bulkhead).wait(),
+                Some(hedge) => {
+                    let (result, hedged) = hedge.run(&inner.bulkhead, submit);
+                    trail.hedged += u32::from(hedged);
+                    result
                 }
-                None => call.execute(task).wait(),
             };
             trail.ended(result, &limit)
         })
+    }
+}
+
+impl<E, V: Values<E>> Inner<E, V, ThreadPoolKind> {
+    /// Starts an attempt.
+    fn submit<T, F>(&self, bulkhead: &Bulkhead, f: &Arc<F>) -> ExecutionHandle<T, E>
+    where
+        F: Fn() -> Result<T, E> + Send + Sync + 'static,
+        T: Send + 'static,
+        E: Send + 'static,
+    {
+        let call = bulkhead.call();
+        let call = match shorter(call.options.timeout, remaining()) {
+            Some(limit) => call.timeout(limit),
+            None => call,
+        };
+        let (f, chaos) = (Arc::clone(f), self.chaos.clone());
+        let task = move || match &chaos {
+            Some(chaos) => chaos.call(|| f()),
+            None => f(),
+        };
+        match &self.failure_if {
+            Some(is_failure) => {
+                let is_failure = Arc::clone(is_failure);
+                call.failure_if(move |error: &E| is_failure(error))
+                    .execute(task)
+            }
+            None => call.execute(task),
+        }
     }
 }
 
@@ -163,13 +195,18 @@ impl<E, V: Values<E>> Pipeline<E, V, SemaphoreKind> {
         F: FnMut() -> Result<T, E>,
     {
         let inner = &*self.inner;
+        let mut task = || match &inner.chaos {
+            Some(chaos) => chaos.call(&mut f),
+            None => f(),
+        };
         inner.run(&mut |trail| {
             let Some(bulkhead) = &inner.bulkhead else {
                 trail.limit_of(None)?;
-                return trail.run_here(&mut f);
+                return trail.run_here(&mut task);
             };
             let call = bulkhead.call();
             let limit = trail.limit_of(call.options.timeout)?;
+            inner.check_chaos(trail, bulkhead.config())?;
             let call = match limit.at_most {
                 Some(limit) => call.timeout(limit),
                 None => call,
@@ -177,8 +214,8 @@ impl<E, V: Values<E>> Pipeline<E, V, SemaphoreKind> {
             let result = match trail.failure_if {
                 Some(is_failure) => call
                     .failure_if(|error: &E| is_failure(error))
-                    .execute(&mut f),
-                None => call.execute(&mut f),
+                    .execute(&mut task),
+                None => call.execute(&mut task),
             };
             trail.ended(result, &limit)
         })
@@ -244,6 +281,26 @@ impl<E> Trail<'_, E> {
 }
 
 impl<E, V: Values<E>, K: Place> Inner<E, V, K> {
+    /// Refuses the call in the bulkhead's place, if chaos wants so.
+    fn check_chaos(
+        &self,
+        trail: &mut Trail<'_, E>,
+        bulkhead: &BulkheadConfig,
+    ) -> Result<(), PipelineError<E>> {
+        match &self.chaos {
+            Some(chaos) if chaos.refuses() => trail.decide(
+                LayerKind::Chaos,
+                PipelineError::Call(BulkheadError::Full {
+                    bulkhead: bulkhead.name.as_str().into(),
+                    max_concurrent_calls: bulkhead.max_concurrent_calls,
+                    max_queue_size: bulkhead.max_queue_size,
+                    waited: None,
+                }),
+            ),
+            _ => Ok(()),
+        }
+    }
+
     fn run<'p, T>(&'p self, attempt: Attempt<'_, 'p, T, E>) -> PipelineResult<T, E>
     where
         V: Gives<T, E>,
@@ -254,6 +311,7 @@ impl<E, V: Values<E>, K: Place> Inner<E, V, K> {
             clock: &self.clock,
             failure_if: self.failure_if.as_ref(),
             attempts: 1,
+            hedged: 0,
             retry_stop: None,
             decided_by: LayerKind::Task,
             fell_back_from: None,
@@ -268,6 +326,7 @@ impl<E, V: Values<E>, K: Place> Inner<E, V, K> {
             decided_by: trail.decided_by,
             retry_stop: trail.retry_stop,
             fell_back_from: trail.fell_back_from,
+            hedged: trail.hedged,
             elapsed: self.clock.now().saturating_duration_since(began),
             times: trail.times,
         };
