@@ -73,6 +73,11 @@
 //! runs calls in their callers' threads, at most N at a time. They cost a fraction, and may borrow. But a task that
 //! hangs then takes its caller with it.
 //!
+//! # What if a call fails, or takes too long?
+//!
+//! The module [`policy`] has what goes around a call: retry, one deadline for everything below, fallback, rate limit,
+//! hedge, and [`Pipeline`](policy::Pipeline), which puts them together in an order that makes sense.
+//!
 //! # What can a task know about itself?
 //!
 //! [`current()`](current()): whether it is cancelled, its deadline, its id, the operation's name.
