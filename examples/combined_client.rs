@@ -103,6 +103,7 @@ impl Client {
                     .first_delay(Duration::from_millis(20))
                     .max_named_delay(Duration::from_millis(100)) // no caller waits for an open circuit
                     .budget(RetryBudget::new(0.2))
+                    .retry_timeouts() // to read twice does no harm
                     .retry_if(is_worth_a_retry),
             )
             .timeout(LIMIT / 2) // for each attempt

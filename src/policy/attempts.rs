@@ -9,9 +9,35 @@ use super::deadline::{remaining, shorter};
 use super::retry::Retry;
 use super::retry_rule::{ByDefault, RetryRule};
 use super::sleep::{Slept, sleep_until};
+use crate::context::ContextVar;
 use crate::core::current;
 use crate::panic::contain_in;
 use crate::sync::after;
+
+/// Set while an attempt runs that is not the first.
+static ATTEMPT: ContextVar<u32> = ContextVar::new();
+
+/// Which attempt of the innermost retry around it this code is part of, from 1: for logs, or a header that tells the server.
+/// Outside of any retry it is 1.
+///
+/// It is known in closures of [`Retry::call`] and in the tasks of a [`Pipeline`](super::Pipeline), and carried along as a
+/// [`ContextVar`].
+///
+/// ```
+/// use bulkman::policy::{self, Retry};
+///
+/// let retry = Retry::new(3).first_delay(std::time::Duration::ZERO);
+/// let value = retry.call(|| match policy::attempt() {
+///     3 => Ok("third time lucky"),
+///     n => Err(format!("attempt {n}")),
+/// })?;
+/// assert_eq!(value, "third time lucky");
+/// # Ok::<(), bulkman::policy::RetryError<String>>(())
+/// ```
+#[must_use]
+pub fn attempt() -> u32 {
+    ATTEMPT.get().unwrap_or(1)
+}
 
 /// The attempts of one call, for code that is no closure. From [`Retry::attempts`].
 ///
@@ -71,6 +97,15 @@ impl<'r, R> Attempts<'r, R> {
             yielded: Cell::new(false),
             waited: Cell::new(Duration::ZERO),
             retry,
+        }
+    }
+
+    /// Runs an attempt, in which [`attempt`] gives its number.
+    pub(super) fn run<A>(&self, body: impl FnOnce() -> A) -> A {
+        match self.made() {
+            // Most calls need no more, and set nothing.
+            1 if ATTEMPT.shared().is_none() => body(),
+            attempt => ATTEMPT.with(attempt, body),
         }
     }
 

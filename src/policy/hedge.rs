@@ -8,6 +8,7 @@ use std::task::{Context, Poll, Wake, Waker};
 use std::time::{Duration, Instant};
 
 use super::deadline::{remaining, shorter};
+use crate::panic::contain;
 use crate::result::ExecutionResult;
 use crate::sync::{AtomicU64, Condvar, Mutex, Ordering, after};
 use crate::thread_pool::{Bulkhead, ExecutionHandle};
@@ -146,7 +147,9 @@ impl Hedge {
             };
             call.execute(move || f())
         };
-        self.run(bulkhead, submit).0
+        let (result, _) = self.run(bulkhead, submit);
+        contain(bulkhead.name(), "the drop of a task", || drop(f));
+        result
     }
 
     /// Runs both attempts, and tells whether there was a second.

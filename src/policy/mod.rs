@@ -28,7 +28,7 @@
 //! let pipeline: Pipeline<io::Error, _> = Pipeline::builder("prices")
 //!     .fallback(Fallback::last_good(Duration::from_secs(300)))
 //!     .timeout(Duration::from_secs(2))
-//!     .retry(Retry::new(3).budget(RetryBudget::new(0.1)))
+//!     .retry(Retry::new(3).budget(RetryBudget::new(0.1)).retry_timeouts())
 //!     .rate_limit(RateLimit::new(50, Duration::from_secs(1))?)
 //!     .timeout(Duration::from_millis(800))
 //!     .bulkhead(&prices) // with its own circuit
@@ -43,7 +43,7 @@
 //! | timeout | It holds for all attempts and pauses together: what the caller is ready to wait. |
 //! | retry | Outside of the bulkhead, so that a pause holds no place; outside of the circuit, so that the circuit sees each attempt, and refuses those that would be in vain. |
 //! | rate limit | Inside of the retry it counts what reaches the dependency. Outside of it, what callers ask for. |
-//! | timeout, a second one | It holds for one attempt, so that a slow one leaves time for the next. |
+//! | timeout, a second one | It holds for one attempt, so that a slow one leaves time for the next. The retry has to be told with [`retry_timeouts`](Retry::retry_timeouts), since the slow one may still be running. |
 //! | hedge | Directly before the bulkhead: both attempts go through it. |
 //! | bulkhead | The innermost. The places are for work. Its circuit is checked after the places, so that a call that is full uses up no probe. |
 //! | chaos | It stands for the dependency. |
@@ -70,7 +70,7 @@
 //! | full, queue timeout | yes | no |
 //! | circuit open, rate limited | yes, not before its time | no |
 //! | limit passed before the task started | yes | no |
-//! | limit passed while the task ran | no: it may still be running | yes |
+//! | limit passed while the task ran | no, it may still be running; [`retry_timeouts`](Retry::retry_timeouts) | yes |
 //! | panic | no; [`retry_panics`](Retry::retry_panics) | yes |
 //! | cancelled, shut down | no | no |
 
@@ -90,7 +90,7 @@ mod retry_rule;
 mod sleep;
 mod time_limit;
 
-pub use attempts::{AttemptEnd, Attempts, RetryError, RetryEvent, RetryStop};
+pub use attempts::{AttemptEnd, Attempts, RetryError, RetryEvent, RetryStop, attempt};
 pub use backoff::Jitter;
 pub use budget::RetryBudget;
 pub use chaos::{Chaos, ChaosStats};

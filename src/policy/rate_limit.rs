@@ -169,7 +169,9 @@ impl RateLimit {
     }
 
     fn longest_wait(&self) -> Duration {
-        super::remaining().map_or(self.max_wait, |left| left.min(self.max_wait))
+        // A turn at the deadline itself would come in vain.
+        let in_time = super::remaining().map(|left| left.saturating_sub(Duration::from_nanos(1)));
+        in_time.map_or(self.max_wait, |in_time| in_time.min(self.max_wait))
     }
 
     fn reserve(&self, longest: Duration) -> Result<u64, RateLimited> {

@@ -46,7 +46,7 @@ use crate::result::ExecutionResult;
 /// | `Failed`: the task's own error | yes; [`retry_if`](Self::retry_if) decides instead |
 /// | `Full`, `QueueTimeout`, `Timeout` of a task that never started | yes |
 /// | `CircuitOpen` | yes, not before its `retry_after` |
-/// | `Timeout` of a task that started: it may still be running | no |
+/// | `Timeout` of a task that started: it may still be running | no, unless [`retry_timeouts`](Self::retry_timeouts) |
 /// | `Panicked` | no, unless [`retry_panics`](Self::retry_panics) |
 /// | `Cancelled`, `ShutDown` | no |
 ///
@@ -124,6 +124,14 @@ impl Retry {
             retry_after: None,
             otherwise,
         })
+    }
+
+    /// Also retries calls whose limit passed while the task ran, as a timeout for each attempt makes them. Only for tasks
+    /// that do no harm when they run twice, and at the same time: the first may still be running.
+    #[must_use]
+    pub fn retry_timeouts(mut self) -> Self {
+        self.rule.timeouts = true;
+        self
     }
 
     /// Also retries calls whose task panicked. (A panic of a closure that runs outside of a bulkhead goes through
@@ -310,7 +318,8 @@ impl<R> Retry<R> {
 
     /// Calls `f` until it succeeds, or there is to be no other attempt.
     ///
-    /// `f` returns a `Result`, or what a call of a bulkhead gives: an [`ExecutionResult`].
+    /// `f` returns a `Result`, or what a call of a bulkhead gives: an [`ExecutionResult`]. It is called once in any case, and
+    /// may ask [`attempt`](super::attempt()) which attempt it is.
     ///
     /// # Errors
     ///
@@ -329,7 +338,7 @@ impl<R> Retry<R> {
     {
         let attempts = self.attempts();
         loop {
-            match f().into_result() {
+            match attempts.run(&mut f).into_result() {
                 Ok(value) => {
                     attempts.succeeded();
                     return Ok(value);

@@ -60,6 +60,12 @@ pub trait RetryableError {
         None
     }
 
+    /// Whether a limit has passed while the task ran, which may still be running. Such an error is never retried, unless
+    /// [`retry_timeouts`](super::Retry::retry_timeouts) was asked for.
+    fn may_still_run(&self) -> bool {
+        false
+    }
+
     /// Whether it stands for a panic. Such an error is never retried, unless
     /// [`retry_panics`](super::Retry::retry_panics) was asked for.
     fn is_panic(&self) -> bool {
@@ -86,6 +92,10 @@ impl<E> RetryableError for BulkheadError<E> {
             Self::CircuitOpen { retry_after, .. } => Some(*retry_after),
             _ => None,
         }
+    }
+
+    fn may_still_run(&self) -> bool {
+        matches!(self, Self::Timeout { started: true, .. })
     }
 
     fn is_panic(&self) -> bool {
@@ -134,11 +144,14 @@ pub trait RetryRule<X> {
 #[derive(Clone, Copy, Debug, Default)]
 pub struct ByDefault {
     pub(super) panics: bool,
+    pub(super) timeouts: bool,
 }
 
 impl<X: RetryableError> RetryRule<X> for ByDefault {
     fn is_retryable(&self, error: &X) -> bool {
-        error.is_retryable() || self.panics && error.is_panic()
+        error.is_retryable()
+            || self.panics && error.is_panic()
+            || self.timeouts && error.may_still_run()
     }
 
     fn retry_after(&self, error: &X) -> Option<Duration> {

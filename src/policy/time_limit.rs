@@ -67,7 +67,7 @@ impl TimeoutManager {
     /// calls.
     ///
     /// If there are more calls than the bulkhead has places, those with the shorter limits come in first, and the others
-    /// wait for a place. All are waited for, also if some fail. For calls of different kinds, box the closures.
+    /// wait for a place. (Not in a task of the same bulkhead: there a call waits for no place.) All are waited for, also if some fail. For calls of different kinds, box the closures.
     pub fn gather<T, E, F>(
         &self,
         calls: impl IntoIterator<Item = (Duration, F)>,

@@ -88,6 +88,10 @@ impl<E> RetryableError for PipelineError<E> {
         }
     }
 
+    fn may_still_run(&self) -> bool {
+        matches!(self, Self::Call(error) if error.may_still_run())
+    }
+
     fn is_panic(&self) -> bool {
         matches!(self, Self::Call(error) if error.is_panic())
     }

@@ -117,7 +117,7 @@ pub(super) fn run<'p, T, E, V: Gives<T, E>>(
         Layer::Retry(retry) => {
             let attempts = retry.attempts();
             let result = loop {
-                match run(inner, trail, attempt) {
+                match attempts.run(|| run(inner, trail, attempt)) {
                     Ok(value) => {
                         attempts.succeeded();
                         break Ok(value);

@@ -68,6 +68,7 @@ use crate::thread_pool::{Bulkhead, ExecutionHandle};
 /// * The retry stops when the bulkhead is shut down, also in a pause.
 /// * All layers go by one clock, that of the bulkhead. Only a rate limit, which others may share, keeps its own.
 /// * A pause holds neither a worker nor a place.
+/// * It keeps its bulkhead: that shuts down by itself when the last of both owners is gone.
 ///
 /// # Panics
 ///
@@ -140,7 +141,7 @@ impl<E, V: Values<E>> Pipeline<E, V, ThreadPoolKind> {
     {
         let inner = &*self.inner;
         let f = Arc::new(f);
-        inner.run(&mut |trail| {
+        let result = inner.run(&mut |trail| {
             let limit = trail.limit_of(inner.bulkhead.config().execution_timeout)?;
             inner.check_chaos(trail, inner.bulkhead.config())?;
             let submit = |bulkhead: &Bulkhead| inner.submit(bulkhead, &f);
@@ -153,7 +154,10 @@ impl<E, V: Values<E>> Pipeline<E, V, ThreadPoolKind> {
                 }
             };
             trail.ended(result, &limit)
-        })
+        });
+        // A worker that runs on may have the last reference, and drops it then.
+        inner.discard(f);
+        result
     }
 }
 
@@ -199,7 +203,7 @@ impl<E, V: Values<E>> Pipeline<E, V, SemaphoreKind> {
             Some(chaos) => chaos.call(&mut f),
             None => f(),
         };
-        inner.run(&mut |trail| {
+        let result = inner.run(&mut |trail| {
             let Some(bulkhead) = &inner.bulkhead else {
                 trail.limit_of(None)?;
                 return trail.run_here(&mut task);
@@ -218,7 +222,9 @@ impl<E, V: Values<E>> Pipeline<E, V, SemaphoreKind> {
                 None => call.execute(&mut task),
             };
             trail.ended(result, &limit)
-        })
+        });
+        inner.discard(f);
+        result
     }
 }
 
@@ -332,6 +338,11 @@ impl<E, V: Values<E>, K: Place> Inner<E, V, K> {
         };
         self.tell(&result);
         result
+    }
+
+    /// Drops a task, which is user code.
+    fn discard<F>(&self, task: F) {
+        contain_in("pipeline", &self.name, "the drop of a task", || drop(task));
     }
 
     fn tell<T>(&self, result: &PipelineResult<T, E>) {

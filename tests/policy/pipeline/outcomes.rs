@@ -3,13 +3,13 @@
 use std::sync::atomic::Ordering;
 
 use bulkman::policy::{
-    Failure, FailureKind, Fallback, LayerKind, PipelineError, RateLimit, RetryStop,
+    Failure, FailureKind, Fallback, LayerKind, PipelineError, RateLimit, RetryStop, attempt,
 };
 use bulkman::{BulkheadConfig, BulkheadError, ManualClock};
 
 use super::helpers::{flaky, pipeline, retry, semaphore, threads};
 use crate::helpers::millis;
-use crate::support::{Gate, OpenOnDrop, SECOND, seconds};
+use crate::support::{Gate, OpenOnDrop, SECOND, in_time, seconds};
 
 #[test]
 fn a_pipeline_of_nothing_makes_the_call() {
@@ -203,4 +203,51 @@ fn a_pipeline_is_shared_by_threads_and_clones() {
         }
     });
     assert_eq!(bulkhead.stats().successful_executions, 200);
+}
+
+#[test]
+fn a_task_on_a_worker_knows_which_attempt_it_is() {
+    let clock = ManualClock::new();
+    let bulkhead = threads(BulkheadConfig::new("users"), &clock);
+    let pipeline = pipeline(&clock)
+        .retry(retry(5, &clock))
+        .bulkhead(&bulkhead)
+        .build()
+        .unwrap();
+    let result = pipeline.execute(|| match attempt() {
+        4 => Ok("here"),
+        _ => Err("not yet"),
+    });
+    assert_eq!((result.value(), result.attempts), (Some(&"here"), 4));
+}
+
+#[test]
+fn a_slow_attempt_leaves_time_for_the_next_if_it_may_be_retried() {
+    let clock = ManualClock::new();
+    let bulkhead = threads(BulkheadConfig::new("users"), &clock);
+    for (asked, attempts) in [(false, 1), (true, 2)] {
+        let retry = retry(3, &clock);
+        let retry = if asked { retry.retry_timeouts() } else { retry };
+        let pipeline = pipeline(&clock)
+            .timeout(seconds(10))
+            .retry(retry)
+            .timeout(seconds(3))
+            .bulkhead(&bulkhead)
+            .build()
+            .unwrap();
+        let gate = Gate::new();
+        let _open = OpenOnDrop(gate.clone());
+        let hand = clock.clone();
+        let result = in_time(move || {
+            pipeline.execute(move || {
+                if attempt() == 1 {
+                    hand.advance(seconds(3));
+                    gate.pass();
+                }
+                Ok(attempt())
+            })
+        });
+        assert_eq!(result.attempts, attempts);
+        assert_eq!(result.is_success(), asked);
+    }
 }

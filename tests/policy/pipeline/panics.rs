@@ -1,10 +1,14 @@
 //! User code that panics in a pipeline.
 
-use bulkman::policy::{Failure, FailureKind, Fallback, PipelineError, Retry, RetryStop};
+use std::time::Duration;
+
+use bulkman::policy::{
+    Failure, FailureKind, Fallback, Pipeline, PipelineError, Retry, RetryStop, attempt,
+};
 use bulkman::{BulkheadConfig, BulkheadError, ManualClock};
 
 use super::helpers::{flaky, pipeline, retry, semaphore, threads};
-use crate::support::SECOND;
+use crate::support::{Bomb, SECOND};
 
 #[test]
 fn a_task_that_panics_is_an_outcome_wherever_it_runs() {
@@ -101,4 +105,50 @@ fn a_failure_predicate_that_panics_leaves_a_failure() {
     let result = pipeline.execute(|| Err::<(), _>("down"));
     assert_eq!(result.error().unwrap().failure_kind(), FailureKind::Failed);
     assert!(breaker.is_open());
+}
+
+#[test]
+fn a_task_whose_drop_panics_leaves_the_result() {
+    let clock = ManualClock::new();
+    let on_threads = threads(BulkheadConfig::new("users"), &clock);
+    let in_callers = semaphore(BulkheadConfig::new("users"), &clock);
+    let task = || {
+        let bomb = Bomb;
+        move || {
+            let _ = &bomb;
+            Ok(1)
+        }
+    };
+    assert_eq!(
+        pipeline(&clock)
+            .bulkhead(&on_threads)
+            .build()
+            .unwrap()
+            .execute(task())
+            .value(),
+        Some(&1)
+    );
+    assert_eq!(
+        pipeline(&clock)
+            .bulkhead(&in_callers)
+            .build()
+            .unwrap()
+            .execute(task())
+            .value(),
+        Some(&1)
+    );
+    assert_eq!(
+        pipeline(&clock).build().unwrap().execute(task()).value(),
+        Some(&1)
+    );
+}
+
+#[test]
+fn an_error_whose_drop_panics_is_retried_as_any_other() {
+    let retry = Retry::new(3)
+        .first_delay(Duration::ZERO)
+        .retry_if(|_: &Bomb| true);
+    let pipeline = Pipeline::builder("users").retry(retry).build().unwrap();
+    let result = pipeline.execute(|| if attempt() < 3 { Err(Bomb) } else { Ok(1) });
+    assert_eq!((result.value(), result.attempts), (Some(&1), 3));
 }

@@ -1,6 +1,6 @@
 //! How often a call is made.
 
-use bulkman::policy::{Retry, RetryStop};
+use bulkman::policy::{Retry, RetryStop, attempt};
 
 use crate::helpers::{failing_until, over, retry};
 
@@ -101,4 +101,25 @@ fn retries_inside_each_other_multiply() {
     });
     assert!(outcome.is_err());
     assert_eq!(calls, 6);
+}
+
+#[test]
+fn code_can_ask_which_attempt_it_is() {
+    let (outer, _, _) = retry(3);
+    let (inner, _, _) = retry(2);
+    let outer = outer.retry_if(|_: &bulkman::policy::RetryError<String>| true);
+    let mut seen = Vec::new();
+    assert_eq!(attempt(), 1);
+    let outcome = outer.call(|| {
+        let before = attempt();
+        let result = inner.call(|| {
+            seen.push((before, attempt()));
+            Err::<(), _>(String::from("down"))
+        });
+        assert_eq!(attempt(), before);
+        result
+    });
+    assert!(outcome.is_err());
+    assert_eq!(seen, [(1, 1), (1, 2), (2, 1), (2, 2), (3, 1), (3, 2)]);
+    assert_eq!(attempt(), 1);
 }

@@ -155,3 +155,23 @@ fn a_rule_has_a_name_that_a_struct_can_hold() {
     };
     assert!(client.retry.call(|| Ok::<_, std::io::Error>(1)).is_ok());
 }
+
+#[test]
+fn a_task_that_may_still_run_is_retried_only_if_asked_for() {
+    for started in [true, false] {
+        let late = || -> Error {
+            BulkheadError::Timeout {
+                bulkhead: name(),
+                limit: seconds(1),
+                started,
+            }
+        };
+        let (plain, _, _) = retry(2);
+        assert_eq!(attempts(&plain, late()), 1 + u32::from(!started));
+        assert_eq!(attempts(&plain.retry_timeouts(), late()), 2);
+        // Also beside a predicate over the task's own error.
+        let (asked, _, _) = retry(2);
+        let asked = asked.retry_timeouts().retry_if(|_: &&str| false);
+        assert_eq!(attempts(&asked, late()), 2);
+    }
+}
