@@ -226,6 +226,36 @@ struct Readme;
 /// assert!(Rc::ptr_eq(&text, &same));
 /// ```
 ///
+/// So it is with pipelines:
+/// ```
+/// # use std::sync::Arc;
+/// # use bulkman::{BulkheadConfig, SemaphoreBulkhead, policy::Pipeline};
+/// let bulkhead = Arc::new(SemaphoreBulkhead::new(BulkheadConfig::new("doc")).unwrap());
+/// let pipeline = Pipeline::builder("doc").bulkhead(&bulkhead).build().unwrap();
+/// let text = String::from("borrowed");
+/// drop(pipeline.execute(|| Ok::<_, String>(text.len())));
+/// ```
+/// ```compile_fail,E0373
+/// # use std::sync::Arc;
+/// # use bulkman::{BulkheadConfig, Bulkhead, policy::Pipeline};
+/// let bulkhead = Arc::new(Bulkhead::new(BulkheadConfig::new("doc")).unwrap());
+/// let pipeline = Pipeline::builder("doc").bulkhead(&bulkhead).build().unwrap();
+/// let text = String::from("borrowed");
+/// drop(pipeline.execute(|| Ok::<_, String>(text.len())));
+/// ```
+///
+/// A retry knows what to do with an error, or is told:
+/// ```
+/// # use bulkman::policy::Retry;
+/// let retry = Retry::new(3).retry_if(|_: &std::num::ParseIntError| true);
+/// assert!(retry.call(|| "7".parse::<u8>()).is_ok());
+/// ```
+/// ```compile_fail,E0277
+/// # use bulkman::policy::Retry;
+/// let retry = Retry::new(3);
+/// assert!(retry.call(|| "7".parse::<u8>()).is_ok());
+/// ```
+///
 /// One outcome, once:
 /// ```
 /// # let bulkhead = bulkman::Bulkhead::new(bulkman::BulkheadConfig::new("doc")).unwrap();

@@ -261,8 +261,14 @@ impl<T: Send + Sync> Remembers<T> for LastGood<T> {
 
     fn put(&self, value: &T, now: Instant) {
         let value = Arc::new((self.clone)(value));
-        let before = self.value.lock().replace((value, now));
-        drop(before);
+        let mut kept = self.value.lock();
+        // Of two calls that end at once, the later one's value stays, whichever thread comes here first.
+        let dropped = match &*kept {
+            Some((_, since)) if *since > now => Some((value, now)),
+            _ => kept.replace((value, now)),
+        };
+        drop(kept);
+        drop(dropped);
     }
 }
 
@@ -294,5 +300,27 @@ impl<T, X> fmt::Debug for Fallback<T, X> {
             .field("name", &self.name)
             .field("sources", &self.sources.len())
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sync;
+
+    #[test]
+    fn the_later_of_two_values_stays() {
+        let (early, late) = (sync::now(), sync::now() + Duration::from_secs(1));
+        for order in [[early, late], [late, early]] {
+            let last = LastGood {
+                max_age: Duration::from_secs(60),
+                clone: u32::clone,
+                value: Mutex::new(None),
+            };
+            for now in order {
+                last.put(if now == late { &2 } else { &1 }, now);
+            }
+            assert_eq!(last.get(late), Some(2));
+        }
     }
 }

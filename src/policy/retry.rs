@@ -33,7 +33,8 @@ use crate::result::ExecutionResult;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 ///
-/// The pause passes in the caller's thread, while the call has neither a worker nor a place. There is none after the last
+/// The pause passes in the caller's thread, while the call has neither a worker nor a place. (A retry inside of a task keeps
+/// that task's worker, as everything in the task does.) There is none after the last
 /// attempt. One that would not end before the deadline is not begun: that of [`total_limit`](Self::total_limit), and what
 /// is [left](super::remaining()) to the code around it.
 ///
