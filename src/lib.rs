@@ -88,6 +88,7 @@
 //!
 //! [`Bulkhead::stats`]: exact numbers that balance in every snapshot. A [`BulkheadListener`] is told of
 //! each event. [`Bulkhead::state`] says how the bulkhead is doing, [`CircuitBreaker::stats`] how its circuit is.
+//! [`export::PrometheusText`] writes the numbers for Prometheus.
 //!
 //! The crate writes to [`log`](https://docs.rs/log), and never a line for a single call:
 //!
@@ -132,6 +133,7 @@ mod context;
 mod core;
 mod error;
 mod event;
+pub mod export;
 #[cfg(any(bulkman_loom, bulkman_shuttle))]
 #[doc(hidden)]
 #[allow(

@@ -1,5 +1,6 @@
 //! What the model tests may touch beside the public API: the virtual clock, spurious wake-ups, and two parts alone.
 
+use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -51,6 +52,17 @@ impl ModelChannel {
     /// Removes an entry. The others keep their order.
     pub fn remove(&self, entry: usize) {
         self.0.retain(|other| *other != entry);
+    }
+
+    /// The first entry that is not `dropped`; those before it are dropped.
+    pub fn first_but(&self, dropped: usize) -> Option<usize> {
+        self.0.look_at_first(|entry| {
+            if *entry == dropped {
+                ControlFlow::Continue(())
+            } else {
+                ControlFlow::Break(*entry)
+            }
+        })
     }
 
     pub fn take(&self, worker: &ModelWorker) -> usize {

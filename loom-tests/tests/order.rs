@@ -87,3 +87,34 @@ fn a_removal_against_two_workers() {
         assert_eq!(line.try_take(), None);
     });
 }
+
+/// A snapshot looks for the oldest call. Nothing is lost or overtaken for it, and the worker that sleeps hears of the entry.
+#[test]
+fn a_look_at_the_first_entry_against_a_worker_and_sends() {
+    explore("a look at the first entry", 2, || {
+        let line = Arc::new(ModelChannel::new(8));
+        line.send(TOMBSTONE);
+        line.send(1);
+        let worker = {
+            let line = Arc::clone(&line);
+            thread::spawn(move || {
+                let me = ModelWorker::this_thread();
+                let mut taken = Vec::new();
+                while taken.len() < 2 {
+                    taken.extend(Some(line.take(&me)).filter(|entry| *entry != TOMBSTONE));
+                }
+                taken
+            })
+        };
+        let other = Arc::clone(&line);
+        let looking = thread::spawn(move || other.first_but(TOMBSTONE));
+        line.send(2);
+        let first = looking.join().unwrap();
+        assert!(first.is_none_or(|first| first != TOMBSTONE), "{first:?}");
+        let mut taken = worker.join().unwrap();
+        // The worker may overtake the entry on its way into the front.
+        taken.sort_unstable();
+        assert_eq!(taken, [1, 2]);
+        assert_eq!(line.try_take(), None);
+    });
+}

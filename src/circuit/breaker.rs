@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use thiserror::Error;
 
 use super::config::{CircuitBreakerConfig, CircuitMode};
-use super::locked::{ChangeCallback, Circuit, Run};
+use super::local_circuit::{ChangeCallback, LocalCircuit, Run};
 use super::probes::Ticket;
 use super::state::{CircuitChange, CircuitState, Verdict};
 use super::stats::CircuitStats;
@@ -57,7 +57,7 @@ use crate::panic::catch;
 /// and the process goes on for so long; [`flush`](Self::flush) waits for that, and so does the end of a bulkhead.
 pub struct CircuitBreaker {
     // Goes first, so that the synchronizer of a shared circuit has the last reference, and drops the callbacks.
-    circuit: Arc<Circuit>,
+    circuit: Arc<LocalCircuit>,
     /// Where the circuit is kept, if it is shared.
     attachment: Option<Attachment>,
 }
@@ -410,7 +410,7 @@ impl CircuitBreakerBuilder {
         BuildError::check_name("name", &self.name)?;
         self.config.validate()?;
         let circuit = |signal| {
-            Arc::new(Circuit::new(
+            Arc::new(LocalCircuit::new(
                 self.name.into(),
                 self.config,
                 self.clock,

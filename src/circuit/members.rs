@@ -15,7 +15,7 @@ use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::locked::Circuit;
+use super::local_circuit::LocalCircuit;
 use super::signal::Signal;
 use super::skew::ClockSkew;
 use crate::sync::{self, Condvar, Mutex};
@@ -47,8 +47,8 @@ struct Members {
 #[derive(Default)]
 struct State {
     synchronizer_runs: bool,
-    joining: Vec<Arc<Circuit>>,
-    leaving: Vec<Arc<Circuit>>,
+    joining: Vec<Arc<LocalCircuit>>,
+    leaving: Vec<Arc<LocalCircuit>>,
     report: Report,
 }
 
@@ -65,8 +65,8 @@ pub(super) struct Report {
 /// The circuits that were handed over while the synchronizer waited.
 #[derive(Default)]
 pub(super) struct Work {
-    pub(super) joining: Vec<Arc<Circuit>>,
-    pub(super) leaving: Vec<Arc<Circuit>>,
+    pub(super) joining: Vec<Arc<LocalCircuit>>,
+    pub(super) leaving: Vec<Arc<LocalCircuit>>,
 }
 
 impl CircuitSync {
@@ -155,7 +155,7 @@ impl CircuitSync {
     /// Hands a circuit to the synchronizer, which `start` starts if there is none.
     pub(super) fn join(
         &self,
-        circuit: &Arc<Circuit>,
+        circuit: &Arc<LocalCircuit>,
         start: impl FnOnce() -> io::Result<()>,
     ) -> io::Result<()> {
         let mut state = self.0.state.lock();
@@ -170,7 +170,7 @@ impl CircuitSync {
     }
 
     /// The synchronizer drops a circuit after it has written the last change.
-    pub(super) fn leave(&self, circuit: Arc<Circuit>) {
+    pub(super) fn leave(&self, circuit: Arc<LocalCircuit>) {
         self.0.state.lock().leaving.push(circuit);
         self.0.signal.raise();
     }

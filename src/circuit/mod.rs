@@ -4,7 +4,7 @@
 //! |---|---|
 //! | `breaker`, `config`, `state`, `stats` | the facade, its settings, and what it tells |
 //! | `machine` | decides; pure, with `opening_rule` that counts outcomes and `probes` that gives out tickets |
-//! | `locked` | the machine behind a lock, for threads |
+//! | `local_circuit` | the circuit of one process: the machine behind a lock, for threads |
 //! | `storage`, `memory_storage`, `postgres` | where shared circuits are kept: the trait, and the two that come with the crate |
 //! | `synchronizer`, `shared_circuit` | the thread of a storage, and what a row means for one circuit |
 //! | `members`, `signal`, `jitter`, `skew` | how circuits and that thread meet, when it looks, and the storage's clock |
@@ -12,7 +12,7 @@
 mod breaker;
 mod config;
 mod jitter;
-mod locked;
+mod local_circuit;
 mod machine;
 mod members;
 mod memory_storage;
@@ -43,5 +43,5 @@ pub use storage::{
     CircuitRecord, CircuitStorage, StorageError, StoredCircuit, WriteGuard, WriteOutcome,
 };
 
-pub(crate) use locked::Run;
+pub(crate) use local_circuit::Run;
 pub(crate) use probes::Ticket;

@@ -14,7 +14,7 @@ use super::state::CircuitChangeReason;
 
 /// One call that the circuit counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Outcome {
+pub(super) struct CountedCall {
     pub(super) failed: bool,
     /// Only set where slow calls are counted apart from failures.
     pub(super) slow: bool,
@@ -29,7 +29,7 @@ pub(super) struct Counts {
 }
 
 #[derive(Debug)]
-pub(super) enum Outcomes {
+pub(super) enum RecentCalls {
     Run(Run),
     Calls(CallWindow),
     Time(Box<TimeWindow>),
@@ -46,7 +46,7 @@ pub(super) struct Run {
 /// The last calls, oldest first.
 #[derive(Debug, Default)]
 pub(super) struct CallWindow {
-    last: VecDeque<Outcome>,
+    last: VecDeque<CountedCall>,
     counts: Counts,
 }
 
@@ -65,17 +65,17 @@ pub(super) struct TimeWindow {
 
 impl Counts {
     #[inline]
-    fn add(&mut self, outcome: Outcome) {
+    fn add(&mut self, call: CountedCall) {
         self.calls += 1;
-        self.failures += usize::from(outcome.failed);
-        self.slow_calls += usize::from(outcome.slow);
+        self.failures += usize::from(call.failed);
+        self.slow_calls += usize::from(call.slow);
     }
 
     #[inline]
-    fn remove(&mut self, outcome: Outcome) {
+    fn remove(&mut self, call: CountedCall) {
         self.calls -= 1;
-        self.failures -= usize::from(outcome.failed);
-        self.slow_calls -= usize::from(outcome.slow);
+        self.failures -= usize::from(call.failed);
+        self.slow_calls -= usize::from(call.slow);
     }
 
     fn share(self, part: usize) -> Option<f64> {
@@ -117,7 +117,7 @@ impl Counts {
     }
 }
 
-impl Outcomes {
+impl RecentCalls {
     pub(super) fn none(rules: &CircuitBreakerConfig) -> Self {
         match (rules.failure_rate, rules.window) {
             (None, _) => Self::Run(Run::default()),
@@ -129,24 +129,24 @@ impl Outcomes {
     /// Counts a call. The answer is why the circuit opens, if it does.
     pub(super) fn add(
         &mut self,
-        outcome: Outcome,
+        call: CountedCall,
         now: Instant,
         rules: &CircuitBreakerConfig,
     ) -> Option<CircuitChangeReason> {
         match self {
             Self::Run(run) => {
-                run.add(outcome, now, rules.max_failure_gap);
+                run.add(call, now, rules.max_failure_gap);
                 (run.failures >= rules.failure_threshold)
                     .then_some(CircuitChangeReason::FailuresInARow)
             }
             Self::Calls(window) => {
                 if let CircuitWindow::Calls(size) = rules.window {
-                    window.add(outcome, size);
+                    window.add(call, size);
                 }
                 window.counts.verdict(rules)
             }
             Self::Time(window) => {
-                window.add(outcome, now);
+                window.add(call, now);
                 window.counts.verdict(rules)
             }
         }
@@ -181,7 +181,7 @@ impl Outcomes {
             Self::Calls(window) => {
                 let surplus = window.last.len().saturating_sub(limit);
                 let last = window.last.iter().skip(surplus);
-                last.map(|outcome| !outcome.failed).collect()
+                last.map(|call| !call.failed).collect()
             }
             Self::Time(window) => window.successes(limit),
         }
@@ -189,8 +189,8 @@ impl Outcomes {
 }
 
 impl Run {
-    fn add(&mut self, outcome: Outcome, now: Instant, max_gap: Duration) {
-        if !outcome.failed {
+    fn add(&mut self, call: CountedCall, now: Instant, max_gap: Duration) {
+        if !call.failed {
             self.failures = 0;
             return;
         }
@@ -205,14 +205,14 @@ impl Run {
 
 impl CallWindow {
     #[inline]
-    fn add(&mut self, outcome: Outcome, size: usize) {
+    fn add(&mut self, call: CountedCall, size: usize) {
         if self.last.len() >= size {
             if let Some(oldest) = self.last.pop_front() {
                 self.counts.remove(oldest);
             }
         }
-        self.last.push_back(outcome);
-        self.counts.add(outcome);
+        self.last.push_back(call);
+        self.counts.add(call);
     }
 }
 
@@ -229,10 +229,10 @@ impl TimeWindow {
         }
     }
 
-    fn add(&mut self, outcome: Outcome, now: Instant) {
+    fn add(&mut self, call: CountedCall, now: Instant) {
         self.move_on(now);
-        self.buckets[self.newest].add(outcome);
-        self.counts.add(outcome);
+        self.buckets[self.newest].add(call);
+        self.counts.add(call);
     }
 
     /// Forgets what is older than the period. A time before the newest bucket counts as that bucket's.

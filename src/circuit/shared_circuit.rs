@@ -14,7 +14,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use super::locked::Circuit;
+use super::local_circuit::LocalCircuit;
 use super::machine::{Adopted, Snapshot};
 use super::members::FOR_EVER;
 use super::state::CircuitState;
@@ -38,7 +38,7 @@ const LONGEST_PAUSE_IN_TROUBLE: Duration = Duration::from_secs(60);
 
 /// A circuit with what the synchronizer knows about its row.
 pub(super) struct SharedCircuit {
-    circuit: Arc<Circuit>,
+    circuit: Arc<LocalCircuit>,
     /// See [`CircuitSync::with_max_adopted_isolation`](super::members::CircuitSync::with_max_adopted_isolation).
     max_adopted_isolation: Option<Duration>,
     /// The row that was last written or taken over; `None` if it is gone.
@@ -81,7 +81,7 @@ enum Comparison {
 }
 
 impl SharedCircuit {
-    pub(super) fn new(circuit: Arc<Circuit>, max_adopted_isolation: Option<Duration>) -> Self {
+    pub(super) fn new(circuit: Arc<LocalCircuit>, max_adopted_isolation: Option<Duration>) -> Self {
         Self {
             circuit,
             max_adopted_isolation,
@@ -93,7 +93,7 @@ impl SharedCircuit {
         }
     }
 
-    pub(super) fn circuit(&self) -> &Arc<Circuit> {
+    pub(super) fn circuit(&self) -> &Arc<LocalCircuit> {
         &self.circuit
     }
 

@@ -24,7 +24,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::jitter::Jitter;
-use super::locked::Circuit;
+use super::local_circuit::LocalCircuit;
 use super::members::{CircuitSync, Report};
 use super::shared_circuit::SharedCircuit;
 use super::skew::SkewWatch;
@@ -48,14 +48,14 @@ const PAUSE_SHARE: f64 = 0.5;
 pub(crate) struct Attachment {
     sync: CircuitSync,
     /// `None` only while it is dropped.
-    circuit: Option<Arc<Circuit>>,
+    circuit: Option<Arc<LocalCircuit>>,
 }
 
 impl Attachment {
     /// Waits for what the storage knows, but not for long.
     pub(crate) fn new(
         storage: Arc<dyn CircuitStorage>,
-        circuit: Arc<Circuit>,
+        circuit: Arc<LocalCircuit>,
     ) -> Result<Self, BuildError> {
         let name = Arc::clone(circuit.name());
         let refused = |error: StorageError| BuildError::CircuitStorage {
@@ -151,7 +151,7 @@ impl Synchronizer {
         contain("of a storage", "dropping it", || drop(self.storage));
     }
 
-    fn drop_circuit(&mut self, circuit: Arc<Circuit>) {
+    fn drop_circuit(&mut self, circuit: Arc<LocalCircuit>) {
         self.circuits
             .retain(|member| !Arc::ptr_eq(member.circuit(), &circuit));
         let name = Arc::clone(circuit.name());

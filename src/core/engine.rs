@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::call_data::{BulkheadView, CallData, RunningCall};
 use super::permit::Permits;
@@ -13,7 +13,7 @@ use crate::clock::Clock;
 use crate::config::BulkheadConfig;
 use crate::error::BuildError;
 use crate::event::{BulkheadEvent, Listeners};
-use crate::stats::{BulkheadState, BulkheadStats, Ledger, Totals};
+use crate::stats::{BulkheadState, BulkheadStats, Ledger, Moment, Reading, Totals};
 use crate::sync::{AtomicBool, Latch, LazySlots, Ordering, fence};
 
 pub(crate) struct Engine {
@@ -29,6 +29,7 @@ pub(crate) struct Engine {
     /// At zero when the bulkhead has ended.
     pub(crate) latch: Arc<Latch>,
     slots: LazySlots<RunningSlot>,
+    oldest_queued: Box<dyn Fn() -> Option<Instant> + Send + Sync>,
     /// No call starts before it.
     epoch: Instant,
     /// Set by a shutdown that cancels what is queued.
@@ -41,6 +42,16 @@ pub(crate) struct EngineParts {
     pub(crate) clock: Clock,
     pub(crate) listeners: Listeners,
     pub(crate) circuit_storage: Option<Arc<dyn CircuitStorage>>,
+}
+
+/// What an engine asks of the queue or the wait list in front of it.
+pub(crate) struct EngineHooks {
+    /// Called once, after the close, when no call is left.
+    pub(crate) drained: Box<dyn Fn() + Send + Sync>,
+    /// Called when the circuit has opened, in the thread that opened it and under no lock.
+    pub(crate) refuse_queued: Box<dyn Fn() + Send + Sync>,
+    /// When the call was admitted that has been waiting longest.
+    pub(crate) oldest_queued: Box<dyn Fn() -> Option<Instant> + Send + Sync>,
 }
 
 impl EngineParts {
@@ -93,14 +104,17 @@ impl EngineParts {
 }
 
 impl Engine {
-    /// The configuration must have been validated. `drained` is called once, after the close, when no call is left.
-    /// `refuse_queued` is called when the circuit has opened, in the thread that opened it and under no lock.
+    /// The configuration must have been validated.
     pub(crate) fn new(
         mut parts: EngineParts,
         latch: Arc<Latch>,
-        drained: impl Fn() + Send + Sync + 'static,
-        refuse_queued: impl Fn() + Send + Sync + 'static,
+        hooks: EngineHooks,
     ) -> Result<Self, BuildError> {
+        let EngineHooks {
+            drained,
+            refuse_queued,
+            oldest_queued,
+        } = hooks;
         let listeners = Arc::new(std::mem::take(&mut parts.listeners));
         let breaker = parts.breaker(&listeners, refuse_queued)?;
         let EngineParts { config, clock, .. } = parts;
@@ -114,6 +128,7 @@ impl Engine {
             listeners,
             latch,
             slots: LazySlots::new(slots),
+            oldest_queued,
             epoch: clock.now(),
             discard_queued: AtomicBool::new(false),
             clock,
@@ -185,19 +200,43 @@ impl Engine {
     }
 
     pub(crate) fn stats(&self) -> BulkheadStats {
-        let numbers = self.ledger.since_reset(|| self.totals());
-        let circuit_state = self.breaker.as_ref().map(CircuitBreaker::state);
-        BulkheadStats::new(
-            Arc::clone(&self.name),
-            self.state(),
-            circuit_state,
-            (self.config.max_concurrent_calls, self.config.max_queue_size),
-            numbers,
-        )
+        let now = self.clock.now();
+        let numbers = self.ledger.since_reset(|| self.reading(now));
+        // If nothing waits, the queue is left alone.
+        let oldest = (numbers.waiting() > 0)
+            .then(|| (self.oldest_queued)())
+            .flatten();
+        let moment = Moment {
+            name: Arc::clone(&self.name),
+            state: self.state(),
+            circuit_state: self.breaker.as_ref().map(CircuitBreaker::state),
+            max_concurrent_calls: self.config.max_concurrent_calls,
+            max_queue_size: self.config.max_queue_size,
+            measured_for: now.saturating_duration_since(numbers.since.unwrap_or(self.epoch)),
+            longest_running: self.running_for(now).max(),
+            longest_queued: oldest.map(|since| now.saturating_duration_since(since)),
+        };
+        BulkheadStats::new(moment, numbers)
     }
 
     pub(crate) fn reset_stats(&self) {
-        self.ledger.reset(|| self.totals());
+        self.ledger.reset(|| self.reading(self.clock.now()));
+    }
+
+    fn reading(&self, now: Instant) -> Reading {
+        Reading {
+            running_for: self.running_for(now).sum(),
+            totals: self.totals(),
+            at: now,
+        }
+    }
+
+    /// For how long each slot has been busy with the call that runs there now.
+    fn running_for(&self, now: Instant) -> impl Iterator<Item = Duration> + '_ {
+        self.slots
+            .iter()
+            .filter_map(RunningSlot::busy_since)
+            .map(move |since| now.saturating_duration_since(since))
     }
 
     pub(crate) fn state(&self) -> BulkheadState {

@@ -116,7 +116,7 @@ pub(crate) fn execute<T, E>(
     });
     counters.run_time.record(execution_time);
     if is_nested {
-        engine.ledger.shared.end_nested(outcome);
+        engine.ledger.shared.end_nested(outcome, execution_time);
     } else {
         counters.end(outcome);
     }

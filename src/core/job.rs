@@ -18,6 +18,8 @@ pub(crate) trait Job: Send + Sync {
     fn refuse_for_circuit(&self);
     /// Whether the task has left the queue, so that its entry there is empty.
     fn is_tombstone(&self) -> bool;
+    /// When the call was admitted; `None` for a tombstone.
+    fn queued_since(&self) -> Option<Instant>;
     fn is_running(&self) -> bool;
     /// For the task that asks about itself.
     fn as_call(self: Arc<Self>) -> Arc<dyn CallView>;

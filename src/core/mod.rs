@@ -40,7 +40,7 @@ pub use shutdown::{RunningTask, ShutdownReport};
 
 pub(crate) use admission::{Admitted, admit, check_circuit, reject};
 pub(crate) use call_data::{BulkheadView, CallData, CallView, RunningCall, new_execution_id};
-pub(crate) use engine::Engine;
+pub(crate) use engine::{Engine, EngineHooks};
 pub(crate) use execute::{Execution, drop_unstarted, execute, release_unstarted, run_task};
 pub(crate) use failure::{JudgedResult, judge};
 pub(crate) use job::Job;

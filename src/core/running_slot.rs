@@ -106,6 +106,12 @@ impl RunningSlot {
         running
     }
 
+    /// When the outermost call that runs here began.
+    pub(crate) fn busy_since(&self) -> Option<Instant> {
+        let in_words = self.in_words().map(|call| call.since);
+        in_words.or_else(|| self.listed.lock().first().map(|call| call.since))
+    }
+
     /// Asked by the owner.
     pub(crate) fn innermost(&self) -> Option<RunningCall> {
         let listed = self.listed.lock().last().cloned();

@@ -12,7 +12,8 @@ use crate::circuit::CircuitBreaker;
 use crate::clock::Clock;
 use crate::config::BulkheadConfig;
 use crate::core::{
-    BulkheadBuilder, Call, Engine, EveryError, SemaphoreKind, ShutdownReport, WaitLimit, shut_down,
+    BulkheadBuilder, Call, Engine, EngineHooks, EveryError, SemaphoreKind, ShutdownReport,
+    WaitLimit, shut_down,
 };
 use crate::error::{BuildError, Rejected};
 use crate::result::ExecutionResult;
@@ -313,7 +314,12 @@ impl SemaphoreBulkheadBuilder {
             let slots = Arc::clone(&slots);
             move || slots.look_again()
         };
-        let engine = Engine::new(parts, latch, drained, look_again)?;
+        let hooks = EngineHooks {
+            drained: Box::new(drained),
+            refuse_queued: Box::new(look_again),
+            oldest_queued: Box::new(|| None),
+        };
+        let engine = Engine::new(parts, latch, hooks)?;
         Ok(SemaphoreBulkhead {
             inner: Arc::new(Inner { engine, slots }),
         })

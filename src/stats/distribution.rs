@@ -81,10 +81,25 @@ impl Recorder {
     }
 }
 
-/// How long something took, over many calls: count, mean, maximum and quantiles.
+/// How long something took, over many calls: count, sum, mean, maximum, quantiles and a histogram.
 ///
 /// Quantiles come from buckets: [`quantile`](Self::quantile) is at most an eighth above the exact
-/// value, and never above the maximum.
+/// value, and never above the maximum. Count, sum, mean and maximum are exact.
+///
+/// The distributions of several bulkheads or processes can be [added up](Self::merge):
+///
+/// ```
+/// use bulkman::{Bulkhead, BulkheadConfig};
+/// use std::time::Duration;
+///
+/// let [reads, writes] = ["reads", "writes"].map(|name| Bulkhead::new(BulkheadConfig::new(name)).unwrap());
+/// reads.run(|| ()).wait();
+/// writes.run(|| ()).wait();
+/// let mut run_time = reads.stats().run_time;
+/// run_time.merge(&writes.stats().run_time);
+/// assert_eq!(run_time.count(), 2);
+/// assert_eq!(run_time.count_at_most(Duration::from_secs(60)), 2);
+/// ```
 #[derive(Clone, PartialEq, Eq)]
 pub struct Distribution {
     total_nanos: u128,
@@ -109,10 +124,39 @@ impl Distribution {
         self.total_nanos = self.total_nanos.saturating_sub(earlier.total_nanos);
     }
 
+    /// Adds what another one has recorded.
+    pub fn merge(&mut self, other: &Self) {
+        for (sum, counted) in self.buckets.iter_mut().zip(&other.buckets) {
+            *sum = sum.saturating_add(*counted);
+        }
+        self.total_nanos = self.total_nanos.saturating_add(other.total_nanos);
+        self.max_nanos = self.max_nanos.max(other.max_nanos);
+    }
+
     /// How many durations were recorded.
     #[must_use]
     pub fn count(&self) -> u64 {
         self.buckets.iter().sum()
+    }
+
+    /// All recorded durations together; what is longer than 584 years reads as that.
+    #[must_use]
+    pub fn sum(&self) -> Duration {
+        nanos_to_duration(self.total_nanos)
+    }
+
+    /// How many durations were at most `bound`: one cumulative bucket of a histogram.
+    ///
+    /// A duration up to an eighth below `bound` may not be counted, one above it never is. From 73 minutes on the answer
+    /// is the same for each `bound` less than [`max`](Self::max).
+    #[must_use]
+    pub fn count_at_most(&self, bound: Duration) -> u64 {
+        let bound = u64::try_from(bound.as_nanos()).unwrap_or(u64::MAX);
+        if bound >= self.max_nanos {
+            return self.count();
+        }
+        let whole = bucket_of(bound.saturating_add(1));
+        self.buckets[..whole].iter().sum()
     }
 
     /// The arithmetic mean; zero if nothing was recorded.
@@ -215,11 +259,59 @@ mod tests {
         assert_eq!(seen.quantile(f64::NAN), seen.quantile(0.0));
     }
 
+    fn distribution(nanos: impl IntoIterator<Item = u64>) -> Distribution {
+        let recorder = Recorder::new();
+        for nanos in nanos {
+            recorder.record(Duration::from_nanos(nanos));
+        }
+        let mut seen = Distribution::empty();
+        recorder.add_to(&mut seen);
+        seen
+    }
+
+    #[test]
+    fn cumulative_counts_grow_and_miss_at_most_an_eighth_below_their_bound() {
+        let values: Vec<u64> = (0..4_000).map(|i| i * i % 100_003).collect();
+        let seen = distribution(values.iter().copied());
+        let exact = |bound: u64| values.iter().filter(|value| **value <= bound).count() as u64;
+        let mut before = 0;
+        for bound in (0..110_000).step_by(37) {
+            let read = seen.count_at_most(Duration::from_nanos(bound));
+            assert!(before <= read && read <= exact(bound), "{bound}: {read}");
+            let surely = (bound - bound / 8).saturating_sub(1);
+            assert!(read >= exact(surely), "{bound}: {read}");
+            before = read;
+        }
+        for bound in 0..8 {
+            let read = distribution(0..100).count_at_most(Duration::from_nanos(bound));
+            assert_eq!(read, bound + 1, "small bounds are exact");
+        }
+        assert_eq!(seen.count_at_most(Duration::MAX), 4_000);
+        assert_eq!(
+            distribution([u64::MAX]).count_at_most(Duration::from_secs(10_000)),
+            0
+        );
+    }
+
+    #[test]
+    fn distributions_add_up() {
+        let mut both = distribution([1, 2, 3]);
+        both.merge(&distribution([1_000, 5]));
+        assert_eq!(both, distribution([5, 1_000, 3, 2, 1]));
+        assert_eq!(both.sum(), Duration::from_nanos(1_011));
+        both.merge(&Distribution::empty());
+        assert_eq!(both.count(), 5);
+    }
+
     #[test]
     fn an_empty_distribution_is_all_zero() {
         let empty = Distribution::empty();
         assert_eq!((empty.count(), empty.mean()), (0, Duration::ZERO));
         assert_eq!(empty.quantile(0.5), Duration::ZERO);
+        assert_eq!(
+            (empty.sum(), empty.count_at_most(Duration::MAX)),
+            (Duration::ZERO, 0)
+        );
     }
 
     #[test]

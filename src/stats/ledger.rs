@@ -20,9 +20,11 @@
 //! So every number lies between its true values at the start and at the end of `stats()`, never goes back from one snapshot
 //! to the next, and is exact for everything that happened before the call.
 
+use std::time::{Duration, Instant};
+
 use super::distribution::{Distribution, Recorder};
 use crate::event::FinishedOutcome;
-use crate::sync::{AtomicU64, LazySlots, Mutex, Ordering, Padded};
+use crate::sync::{AtomicU64, LazySlots, Mutex, Ordering, Padded, nanos};
 
 /// The counters of one slot, written by its owner alone.
 pub(crate) struct SlotCounters {
@@ -76,6 +78,8 @@ pub(crate) struct SharedCounters {
     /// Calls that run on top of the call that made them, in its slot.
     nested_started: AtomicU64,
     nested_ended: [AtomicU64; 3],
+    /// How long they ran, in nanoseconds. The calls in whose slots they ran were running too.
+    nested_time: AtomicU64,
     abandoned: AtomicU64,
 }
 
@@ -121,7 +125,9 @@ impl SharedCounters {
         count(&self.nested_started);
     }
 
-    pub(crate) fn end_nested(&self, outcome: FinishedOutcome) {
+    pub(crate) fn end_nested(&self, outcome: FinishedOutcome, execution_time: Duration) {
+        self.nested_time
+            .fetch_add(nanos(execution_time), Ordering::Release);
         count(&self.nested_ended[outcome as usize]);
     }
 
@@ -137,8 +143,35 @@ impl SharedCounters {
 pub(crate) struct Ledger {
     slots: LazySlots<Padded<SlotCounters>>,
     pub(crate) shared: Padded<SharedCounters>,
+    base: Mutex<Base>,
+}
+
+/// What snapshots are compared with.
+#[derive(Default)]
+struct Base {
     /// The numbers at the last reset.
-    base: Mutex<Option<(Totals, Times)>>,
+    reset: Option<(Reading, Times)>,
+    /// The busy time in the last snapshot after it.
+    busy_time: Duration,
+}
+
+/// What is read of a bulkhead at one moment, but for the times of its calls.
+#[derive(Clone)]
+pub(crate) struct Reading {
+    pub(crate) totals: Totals,
+    /// How long the slots have been busy with the calls that run now.
+    pub(crate) running_for: Duration,
+    pub(crate) at: Instant,
+}
+
+/// The numbers since the last reset.
+pub(crate) struct Numbers {
+    pub(super) totals: Totals,
+    pub(super) times: Times,
+    /// When the last reset was.
+    pub(crate) since: Option<Instant>,
+    /// How long all slots together were busy.
+    pub(super) busy_time: Duration,
 }
 
 /// One reading of all counters.
@@ -160,11 +193,26 @@ pub(crate) struct Totals {
     nested: u64,
 }
 
+impl Numbers {
+    /// Calls admitted that have neither started nor ended.
+    pub(crate) fn waiting(&self) -> u64 {
+        self.totals.waiting()
+    }
+}
+
 /// How long calls waited and ran.
 #[derive(Clone)]
 pub(crate) struct Times {
     pub(super) queue_wait: Distribution,
     pub(super) run_time: Distribution,
+    nested_time: Duration,
+}
+
+impl Times {
+    /// How long all slots together were busy with calls that have ended.
+    fn busy_time(&self) -> Duration {
+        self.run_time.sum().saturating_sub(self.nested_time)
+    }
 }
 
 impl Totals {
@@ -184,7 +232,7 @@ impl Ledger {
         Self {
             slots: LazySlots::new(slots),
             shared: Padded::default(),
-            base: Mutex::new(None),
+            base: Mutex::default(),
         }
     }
 
@@ -246,21 +294,31 @@ impl Ledger {
         let mut times = Times {
             queue_wait: Distribution::empty(),
             run_time: Distribution::empty(),
+            nested_time: Duration::ZERO,
         };
         for slot in self.slots.iter() {
             slot.queue_wait.add_to(&mut times.queue_wait);
             slot.run_time.add_to(&mut times.run_time);
         }
+        times.nested_time = Duration::from_nanos(self.shared.nested_time.load(Ordering::Acquire));
         times
     }
 
     /// The numbers since the last reset, for users.
-    pub(crate) fn since_reset(&self, read: impl FnOnce() -> Totals) -> (Totals, Times) {
+    pub(crate) fn since_reset(&self, read: impl FnOnce() -> Reading) -> Numbers {
         // The lock is held while reading, so that a snapshot is never older than the reset that it is compared with.
-        let base = self.base.lock();
-        let mut now = read();
+        let mut base = self.base.lock();
+        let Reading {
+            totals: mut now,
+            running_for,
+            ..
+        } = read();
         let mut times = self.times();
-        if let Some((base, base_times)) = &*base {
+        let mut busy_time = times.busy_time().saturating_add(running_for);
+        if let Some((base, base_times)) = &base.reset {
+            let busy_before = base_times.busy_time().saturating_add(base.running_for);
+            busy_time = busy_time.saturating_sub(busy_before);
+            let base = &base.totals;
             now.started -= base.finished();
             for (now, base) in now.ended.iter_mut().zip(base.ended) {
                 *now -= base;
@@ -274,16 +332,26 @@ impl Ledger {
             times.queue_wait.subtract(&base_times.queue_wait);
             times.run_time.subtract(&base_times.run_time);
         }
-        (now, times)
+        // A call that ended while it was read may have been counted twice. The number does not go back for that.
+        base.busy_time = busy_time.max(base.busy_time);
+        Numbers {
+            totals: now,
+            times,
+            since: base.reset.as_ref().map(|(reset, _)| reset.at),
+            busy_time: base.busy_time,
+        }
     }
 
-    pub(crate) fn reset(&self, read: impl FnOnce() -> Totals) {
+    pub(crate) fn reset(&self, read: impl FnOnce() -> Reading) {
         let mut base = self.base.lock();
         // First, so that the maximum of a call that counts is never forgotten.
         for slot in self.slots.iter() {
             slot.queue_wait.forget_max();
             slot.run_time.forget_max();
         }
-        *base = Some((read(), self.times()));
+        *base = Base {
+            reset: Some((read(), self.times())),
+            busy_time: Duration::ZERO,
+        };
     }
 }

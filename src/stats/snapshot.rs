@@ -2,9 +2,10 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::distribution::Distribution;
-use super::ledger::{Times, Totals};
+use super::ledger::Numbers;
 use crate::circuit::CircuitState;
 
 /// How a bulkhead is doing.
@@ -108,6 +109,27 @@ pub struct BulkheadStats {
     pub queue_wait: Distribution,
     /// How long tasks ran.
     pub run_time: Distribution,
+
+    /// How long these counters have been running: since the start, or since the last reset.
+    pub measured_for: Duration,
+    /// How long all workers together, or all slots, were busy meanwhile. A task that runs counts up to now.
+    pub busy_time: Duration,
+    /// How long the task that has been running longest has been running.
+    pub longest_running: Option<Duration>,
+    /// How long the call that has been waiting longest has been waiting for a worker, or for a free slot.
+    pub longest_queued: Option<Duration>,
+}
+
+/// What a snapshot says besides the numbers of the ledger.
+pub(crate) struct Moment {
+    pub(crate) name: Arc<str>,
+    pub(crate) state: BulkheadState,
+    pub(crate) circuit_state: Option<CircuitState>,
+    pub(crate) max_concurrent_calls: usize,
+    pub(crate) max_queue_size: usize,
+    pub(crate) measured_for: Duration,
+    pub(crate) longest_running: Option<Duration>,
+    pub(crate) longest_queued: Option<Duration>,
 }
 
 impl fmt::Display for BulkheadStats {
@@ -133,13 +155,69 @@ impl fmt::Display for BulkheadStats {
 }
 
 impl BulkheadStats {
-    pub(crate) fn new(
-        name: Arc<str>,
-        state: BulkheadState,
-        circuit_state: Option<CircuitState>,
-        limits: (usize, usize),
-        (totals, times): (Totals, Times),
-    ) -> Self {
+    /// The share of the workers, or of the slots, that are busy at this moment: `active_tasks / max_concurrent_calls`.
+    #[must_use]
+    pub fn utilization(&self) -> f64 {
+        share(self.active_tasks, self.max_concurrent_calls)
+    }
+
+    /// The share of the queue that is taken at this moment: `queued_tasks / max_queue_size`. Calls on their way to a free
+    /// worker are queued for a moment, so it may be above 1. Without a queue it is 0.
+    #[must_use]
+    pub fn queue_utilization(&self) -> f64 {
+        share(self.queued_tasks, self.max_queue_size)
+    }
+
+    /// The share of their time that the workers, or the slots, were busy: the mean of
+    /// [`utilization`](Self::utilization) since the start or the last reset.
+    ///
+    /// Near 1 the bulkhead has too few of them for its load, or a dependency that has become slow. Near 0 it has more
+    /// than it needs.
+    #[must_use]
+    pub fn mean_utilization(&self) -> f64 {
+        let all = self.measured_for.as_secs_f64() * self.max_concurrent_calls as f64;
+        if all > 0.0 {
+            (self.busy_time.as_secs_f64() / all).min(1.0)
+        } else {
+            0.0
+        }
+    }
+
+    /// A counter of these as a rate, in events a second since the start or the last reset.
+    ///
+    /// ```
+    /// # let bulkhead = bulkman::Bulkhead::new(bulkman::BulkheadConfig::new("rates")).unwrap();
+    /// let stats = bulkhead.stats();
+    /// let rejections = stats.per_second(stats.rejected_executions);
+    /// # assert_eq!(rejections, 0.0);
+    /// ```
+    #[must_use]
+    pub fn per_second(&self, count: u64) -> f64 {
+        let seconds = self.measured_for.as_secs_f64();
+        if seconds > 0.0 {
+            count as f64 / seconds
+        } else {
+            0.0
+        }
+    }
+
+    pub(crate) fn new(moment: Moment, numbers: Numbers) -> Self {
+        let Moment {
+            name,
+            state,
+            circuit_state,
+            max_concurrent_calls,
+            max_queue_size,
+            measured_for,
+            longest_running,
+            longest_queued,
+        } = moment;
+        let Numbers {
+            totals,
+            times,
+            busy_time,
+            ..
+        } = numbers;
         let [succeeded, failed, panicked] = totals.ended;
         let rejected =
             totals.rejected_full + totals.rejected_circuit_open + totals.rejected_shut_down;
@@ -169,12 +247,24 @@ impl BulkheadStats {
             active_tasks: totals.active,
             abandoned_tasks: totals.abandoned,
             in_flight: totals.in_flight,
-            max_concurrent_calls: limits.0 as u64,
-            max_queue_size: limits.1 as u64,
+            max_concurrent_calls: max_concurrent_calls as u64,
+            max_queue_size: max_queue_size as u64,
             circuit_breaker_enabled: circuit_state.is_some(),
             circuit_state,
             queue_wait: times.queue_wait,
             run_time: times.run_time,
+            measured_for,
+            busy_time,
+            longest_running,
+            longest_queued,
         }
+    }
+}
+
+fn share(part: u64, of: u64) -> f64 {
+    if of == 0 {
+        0.0
+    } else {
+        part as f64 / of as f64
     }
 }

@@ -16,7 +16,8 @@ use crate::clock::Clock;
 use crate::config::BulkheadConfig;
 use crate::context::ContextPropagator;
 use crate::core::{
-    BulkheadBuilder, Call, Engine, ShutdownReport, ThreadPoolKind, WaitLimit, shut_down,
+    BulkheadBuilder, Call, Engine, EngineHooks, ShutdownReport, ThreadPoolKind, WaitLimit,
+    shut_down,
 };
 use crate::error::{BuildError, Rejected};
 use crate::result::ExecutionResult;
@@ -367,7 +368,12 @@ impl BulkheadBuilder {
         let choose = collaborators.worker_name.take();
         let names = ThreadNames::new(&parts.config.name, workers, choose)?;
         let queue = Queue::new(workers + parts.config.max_queue_size, workers);
-        let engine = Engine::new(parts, Arc::default(), queue.stopper(), queue.refuser())?;
+        let hooks = EngineHooks {
+            drained: Box::new(queue.stopper()),
+            refuse_queued: Box::new(queue.refuser()),
+            oldest_queued: Box::new(queue.oldest()),
+        };
+        let engine = Engine::new(parts, Arc::default(), hooks)?;
         let inner = Arc::new(Inner {
             engine,
             queue,

@@ -11,6 +11,7 @@
 //!   finds `has_front` set the next time. So an entry is overtaken at most once by each worker, and then never again.
 
 use std::collections::VecDeque;
+use std::ops::ControlFlow;
 
 use crate::sync::{
     AtomicBool, AtomicUsize, Mutex, MutexGuard, Ordering, Receiver, Sender, bounded,
@@ -79,6 +80,30 @@ impl<T> Fifo<T> {
         let first = index.and_then(|index| front.remove(index));
         self.note(&front);
         first
+    }
+
+    /// Shows the first entry to `look`. If that says `Continue`, drops the entry, under the lock of the front, and shows the
+    /// next one.
+    pub(super) fn look_at_first<R>(&self, look: impl Fn(&T) -> ControlFlow<R>) -> Option<R> {
+        let mut front = self.front.lock();
+        let mut found = None;
+        // Not for ever, as in `gather`.
+        for _ in 0..self.capacity {
+            if front.is_empty() {
+                self.has_front.store(true, Ordering::Relaxed);
+                front.extend(self.receiver.try_recv());
+            }
+            match front.front().map(&look) {
+                None => break,
+                Some(ControlFlow::Break(first)) => {
+                    found = Some(first);
+                    break;
+                }
+                Some(ControlFlow::Continue(())) => drop(front.pop_front()),
+            }
+        }
+        self.note(&front);
+        found
     }
 
     /// Drops all entries that are not to be kept, under the lock of the front.

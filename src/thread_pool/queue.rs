@@ -15,7 +15,9 @@
 //! The stop token is sent once, when the last call has ended after the close; each worker passes it on to the next and
 //! ends. Nothing but the token is left then: tombstones are in front of it, and a thread that compacts still has a place.
 
+use std::ops::ControlFlow;
 use std::sync::Arc;
+use std::time::Instant;
 
 use super::sleep::{Sleeper, WorkerChannel};
 use crate::core::Job;
@@ -25,9 +27,13 @@ use crate::sync::{AtomicUsize, Ordering, Padded, fence};
 type Entry = Option<Arc<dyn Job>>;
 
 pub(super) struct Queue {
-    channel: Arc<WorkerChannel<Entry>>,
+    entries: Arc<Entries>,
     /// How many tombstones may be in the channel.
     allowance: usize,
+}
+
+struct Entries {
+    channel: WorkerChannel<Entry>,
     /// Tombstones in the channel, or about to be.
     tombstones: Padded<AtomicUsize>,
 }
@@ -36,21 +42,23 @@ impl Queue {
     pub(super) fn new(calls: usize, workers: usize) -> Self {
         let allowance = calls;
         Self {
-            channel: Arc::new(WorkerChannel::new(calls + allowance + 1, workers)),
+            entries: Arc::new(Entries {
+                channel: WorkerChannel::new(calls + allowance + 1, workers),
+                tombstones: Padded::default(),
+            }),
             allowance,
-            tombstones: Padded::default(),
         }
     }
 
     /// Sends the stop token, once.
     pub(super) fn stopper(&self) -> impl Fn() + Send + Sync + 'static {
-        let channel = Arc::clone(&self.channel);
-        move || channel.send(None)
+        let entries = Arc::clone(&self.entries);
+        move || entries.channel.send(None)
     }
 
     /// Ends the queued calls that the open circuit refuses.
     pub(super) fn refuser(&self) -> impl Fn() + Send + Sync + 'static {
-        let channel = Arc::clone(&self.channel);
+        let entries = Arc::clone(&self.entries);
         let is_refused = |entry: &Entry| {
             entry
                 .as_ref()
@@ -60,23 +68,43 @@ impl Queue {
             // ORDERING: SeqCst, with the fence in `send`. A submitter pushes and then looks whether the circuit has opened.
             // The circuit opens and then this thread looks for entries. At least one of the two sees the other.
             fence(Ordering::SeqCst);
+            // Each look for a call begins at the oldest entry: without tombstones it need not look far.
+            entries.compact();
             // One at a time, as in `drain`.
-            while let Some(entry) = channel.take_first(is_refused) {
+            while let Some(entry) = entries.channel.take_first(is_refused) {
                 entry.into_iter().for_each(|job| job.refuse_for_circuit());
             }
         }
     }
 
+    /// When the call was admitted that has been in the queue longest.
+    pub(super) fn oldest(&self) -> impl Fn() -> Option<Instant> + Send + Sync + 'static {
+        let entries = Arc::clone(&self.entries);
+        move || {
+            let oldest = entries.channel.look_at_first(|entry| match entry {
+                Some(job) => match job.queued_since() {
+                    Some(since) => ControlFlow::Break(Some(since)),
+                    None => {
+                        entries.tombstone_removed();
+                        ControlFlow::Continue(())
+                    }
+                },
+                None => ControlFlow::Break(None),
+            });
+            oldest.flatten()
+        }
+    }
+
     /// Appends a call that holds a permit.
     pub(super) fn push(&self, job: Arc<dyn Job>) {
-        self.channel.send(Some(job));
+        self.entries.channel.send(Some(job));
     }
 
     /// Waits for the next call, and tells whether it had to wait; `None` when there will be none.
     pub(super) fn next(&self, worker: &Arc<Sleeper>) -> Option<(Arc<dyn Job>, bool)> {
-        let (entry, waited) = self.channel.take(worker);
+        let (entry, waited) = self.entries.channel.take(worker);
         if entry.is_none() {
-            self.channel.send(None);
+            self.entries.channel.send(None);
         }
         entry.map(|job| (job, waited))
     }
@@ -84,7 +112,7 @@ impl Queue {
     /// Counts a tombstone before there is one.
     pub(super) fn reserve_tombstone(&self) -> ReservedTombstone<'_> {
         // ORDERING: AcqRel on `tombstones`: the number is all that is handed over, one order is enough.
-        let before = self.tombstones.fetch_add(1, Ordering::AcqRel);
+        let before = self.entries.tombstones.fetch_add(1, Ordering::AcqRel);
         ReservedTombstone {
             queue: self,
             is_over: before >= self.allowance,
@@ -93,9 +121,31 @@ impl Queue {
 
     /// A tombstone has been taken out of the channel.
     pub(super) fn tombstone_removed(&self) {
+        self.entries.tombstone_removed();
+    }
+
+    /// Takes out everything that is queued and hands the calls to `each`.
+    pub(super) fn drain(&self, mut each: impl FnMut(Arc<dyn Job>)) {
+        // One at a time, so that `each` runs under no lock, and no call is out of the queue longer than it takes to end it.
+        let channel = &self.entries.channel;
+        while let Some(entry) = channel.take_first(|_| true) {
+            match entry {
+                Some(job) => each(job),
+                None => {
+                    channel.send(None);
+                    break;
+                }
+            }
+        }
+    }
+}
+
+impl Entries {
+    fn tombstone_removed(&self) {
         self.tombstones.fetch_sub(1, Ordering::AcqRel);
     }
 
+    /// Drops the tombstones.
     fn compact(&self) {
         // A tombstone has neither closure nor outcome left: no user code runs in its drop.
         self.channel.retain(|entry| {
@@ -105,20 +155,6 @@ impl Queue {
             }
             !is_tombstone
         });
-    }
-
-    /// Takes out everything that is queued and hands the calls to `each`.
-    pub(super) fn drain(&self, mut each: impl FnMut(Arc<dyn Job>)) {
-        // One at a time, so that `each` runs under no lock, and no call is out of the queue longer than it takes to end it.
-        while let Some(entry) = self.channel.take_first(|_| true) {
-            match entry {
-                Some(job) => each(job),
-                None => {
-                    self.channel.send(None);
-                    break;
-                }
-            }
-        }
     }
 }
 
@@ -133,7 +169,7 @@ impl ReservedTombstone<'_> {
     /// The entry is a tombstone now. Afterwards the call's place may be given back.
     pub(super) fn confirm(self) {
         if self.is_over {
-            self.queue.compact();
+            self.queue.entries.compact();
         }
     }
 

@@ -19,6 +19,7 @@
 //! The last of these fences comes after everything that happened before the others. So the thread that passes it finds
 //! what is missing; later events, taking an entry or beginning to search, only make it less.
 
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use super::fifo::Fifo;
@@ -113,6 +114,14 @@ impl<T> WorkerChannel<T> {
         let first = self.entries.take_first(wanted);
         self.wake_all_needed();
         first
+    }
+
+    /// Shows the first entry to `look`, and drops it if that says `Continue`, to show the next one. The others keep their
+    /// order.
+    pub(crate) fn look_at_first<R>(&self, look: impl Fn(&T) -> ControlFlow<R>) -> Option<R> {
+        let found = self.entries.look_at_first(look);
+        self.wake_all_needed();
+        found
     }
 
     /// Drops all entries that are not to be kept. The others keep their order.

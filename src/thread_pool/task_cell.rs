@@ -530,6 +530,10 @@ where
         self.is_taken()
     }
 
+    fn queued_since(&self) -> Option<Instant> {
+        (!self.is_taken()).then_some(self.data.admitted_at)
+    }
+
     fn is_running(&self) -> bool {
         matches!(self.state.lock().stage, Stage::Running { .. })
     }

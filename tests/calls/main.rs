@@ -53,4 +53,5 @@ mod ledger {
     mod outcomes;
     mod reset;
     mod under_load;
+    mod utilization;
 }

@@ -10,19 +10,38 @@ pub fn threads_named(prefix: &str) -> usize {
     if !cfg!(target_os = "linux") {
         return 0;
     }
-    fs::read_dir("/proc/self/task")
-        .expect("the list of threads")
-        .filter_map(|task| fs::read_to_string(task.ok()?.path().join("comm")).ok())
-        .filter(|name| name.starts_with(prefix))
-        .count()
+    let names = loop {
+        // The kernel ends a listing early if the thread that it has come to ends at that moment. So a listing counts only
+        // if it is as long as the kernel says, before and after.
+        let before = status("Threads:");
+        let names: Vec<_> = fs::read_dir("/proc/self/task")
+            .expect("the list of threads")
+            .filter_map(|task| fs::read_to_string(task.ok()?.path().join("comm")).ok())
+            .collect();
+        if [before, status("Threads:")] == [names.len() as u64; 2] {
+            break names;
+        }
+    };
+    names.iter().filter(|name| name.starts_with(prefix)).count()
 }
 
 /// The resident memory of this process in kilobytes. On other systems than Linux it is 0.
 pub fn resident() -> u64 {
-    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let line = status.lines().find(|line| line.starts_with("VmRSS:"));
+    if cfg!(target_os = "linux") {
+        status("VmRSS:")
+    } else {
+        0
+    }
+}
+
+/// A number of this process that the kernel keeps.
+fn status(key: &str) -> u64 {
+    let status = fs::read_to_string("/proc/self/status").expect("the status of this process");
+    let line = status.lines().find(|line| line.starts_with(key));
     let number = line.and_then(|line| line.split_whitespace().nth(1));
-    number.map_or(0, |number| number.parse().expect("a number"))
+    number
+        .and_then(|number| number.parse().ok())
+        .expect("a number")
 }
 
 /// The full name of a test in this binary; `module` is the `module_path!()` of its file.

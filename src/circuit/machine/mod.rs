@@ -28,7 +28,7 @@
 use std::time::{Duration, Instant};
 
 use super::config::{CircuitBreakerConfig, CircuitMode};
-use super::opening_rule::{Counts, Outcome, Outcomes};
+use super::opening_rule::{CountedCall, Counts, RecentCalls};
 use super::probes::{Probes, Ticket};
 use super::state::{CircuitChangeReason, CircuitState, Verdict};
 use crate::sync::after;
@@ -123,7 +123,7 @@ pub(crate) struct Machine {
 
 #[derive(Debug)]
 enum Phase {
-    Closed(Outcomes),
+    Closed(RecentCalls),
     Open {
         /// `None`: until it is reset.
         until: Option<Instant>,
@@ -172,7 +172,7 @@ impl Machine {
         let mut machine = Self {
             half_opening,
             mode: CircuitMode::Normal,
-            phase: Phase::Closed(Outcomes::none(&rules)),
+            phase: Phase::Closed(RecentCalls::none(&rules)),
             since: now,
             changed: now,
             by_hand: false,
@@ -301,7 +301,7 @@ impl Machine {
     /// Closed, and a further success would change nothing.
     #[inline]
     pub(crate) fn is_spotless(&self) -> bool {
-        matches!(&self.phase, Phase::Closed(outcomes) if outcomes.is_spotless())
+        matches!(&self.phase, Phase::Closed(recent) if recent.is_spotless())
     }
 
     /// Half-open with all probes out.
@@ -388,17 +388,17 @@ impl Machine {
             return;
         }
         let slow_is_failed = self.rules.slow_call_rate.is_none();
-        let outcome = Outcome {
+        let call = CountedCall {
             failed: verdict == Verdict::Failure || (slow && slow_is_failed),
             slow: slow && !slow_is_failed,
         };
         match &mut self.phase {
-            Phase::Closed(outcomes) => {
-                if let Some(reason) = outcomes.add(outcome, now, &self.rules) {
+            Phase::Closed(recent) => {
+                if let Some(reason) = recent.add(call, now, &self.rules) {
                     self.open_after(self.outcomes(), now, reason);
                 }
             }
-            Phase::HalfOpen { .. } if outcome.failed => {
+            Phase::HalfOpen { .. } if call.failed => {
                 let mut outcomes = self.outcomes();
                 outcomes.push(false);
                 self.open_after(outcomes, now, CircuitChangeReason::ProbeFailed);
@@ -407,7 +407,7 @@ impl Machine {
                 successes, slow, ..
             } => {
                 *successes += 1;
-                *slow += usize::from(outcome.slow);
+                *slow += usize::from(call.slow);
                 if *successes >= self.rules.success_threshold {
                     self.end_probing(now);
                 }
@@ -519,7 +519,7 @@ impl Machine {
     }
 
     fn close(&mut self, now: Instant, reason: CircuitChangeReason) {
-        self.move_to(Phase::Closed(Outcomes::none(&self.rules)), now, reason);
+        self.move_to(Phase::Closed(RecentCalls::none(&self.rules)), now, reason);
     }
 
     fn begin_probing(&mut self, successes: usize, now: Instant, reason: CircuitChangeReason) {
@@ -539,7 +539,7 @@ impl Machine {
     }
 
     /// Takes over what a peer has stored. Where both are in the same state, only an open one takes anything: when it
-    /// ends. Outcomes and probes stay each process' own.
+    /// ends. RecentCalls and probes stay each process' own.
     pub(crate) fn adopt(&mut self, adopted: Adopted, now: Instant) {
         let reason = CircuitChangeReason::ByPeer;
         match (adopted, &self.phase) {
@@ -569,11 +569,11 @@ impl Machine {
     pub(crate) fn restore(&mut self, outcomes: &[bool], now: Instant) {
         if let Phase::Closed(remembered) = &mut self.phase {
             for succeeded in outcomes {
-                let outcome = Outcome {
+                let call = CountedCall {
                     failed: !succeeded,
                     slow: false,
                 };
-                let _ = remembered.add(outcome, now, &self.rules);
+                let _ = remembered.add(call, now, &self.rules);
             }
         }
     }
@@ -610,7 +610,7 @@ impl Machine {
     /// The calls that the present state counts.
     fn counts(&self, now: Instant) -> Counts {
         match &self.phase {
-            Phase::Closed(outcomes) => outcomes.counts(now),
+            Phase::Closed(recent) => recent.counts(now),
             Phase::Open { counts, .. } => *counts,
             Phase::HalfOpen {
                 successes, slow, ..
@@ -625,7 +625,7 @@ impl Machine {
     /// The last outcomes in this state, oldest first; true is a success. Of an open circuit: those that opened it.
     fn outcomes(&self) -> Vec<bool> {
         match &self.phase {
-            Phase::Closed(outcomes) => outcomes.successes(Self::STORED),
+            Phase::Closed(recent) => recent.successes(Self::STORED),
             Phase::Open { outcomes, .. } => outcomes.clone(),
             Phase::HalfOpen { successes, .. } => vec![true; (*successes).min(Self::STORED)],
         }

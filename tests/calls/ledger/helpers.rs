@@ -79,6 +79,11 @@ pub fn assert_never_goes_back(before: &BulkheadStats, after: &BulkheadStats) {
     for (before, after) in growing(before).into_iter().zip(growing(after)) {
         assert!(before <= after, "a counter went back: {before} to {after}");
     }
+    let [before, after] = [before.busy_time, after.busy_time];
+    assert!(
+        before <= after,
+        "busy time went back: {before:?} to {after:?}"
+    );
 }
 
 /// How many tasks have started can be neither more than were let in nor less than have ended.

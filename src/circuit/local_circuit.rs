@@ -19,7 +19,7 @@ use crate::clock::Clock;
 use crate::panic::{contain, note};
 use crate::sync::{AtomicU64, Mutex, Ordering};
 
-pub(crate) struct Circuit {
+pub(crate) struct LocalCircuit {
     name: Arc<str>,
     clock: Clock,
     machine: Mutex<Machine>,
@@ -81,7 +81,7 @@ enum Glance {
     Ask(Instant),
 }
 
-impl Circuit {
+impl LocalCircuit {
     /// `config` must have been validated.
     pub(crate) fn new(
         name: Arc<str>,

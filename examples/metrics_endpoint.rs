@@ -1,0 +1,107 @@
+//! `/metrics` for Prometheus, `/health` for people and `/ready` for a load balancer, over the bulkheads of a service.
+//!
+//! ```text
+//! cargo run --example metrics_endpoint              # shows what each page says, and ends
+//! cargo run --example metrics_endpoint -- serve     # serves on port 9464 until it is stopped
+//! ```
+
+use std::env;
+use std::error::Error;
+use std::io;
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+
+use bulkman::export::PrometheusText;
+use bulkman::{BulkheadConfig, BulkheadRegistry, BulkheadState, CircuitBreakerConfig};
+use tiny_http::{Header, Request, Response, Server};
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let stays = env::args()
+        .nth(1)
+        .is_some_and(|argument| argument == "serve");
+    let registry = Arc::new(BulkheadRegistry::new());
+    let breaker = CircuitBreakerConfig::default().failure_threshold(3);
+    registry.create(BulkheadConfig::new("database").max_concurrent_calls(4))?;
+    registry.create(BulkheadConfig::new("tax-api").circuit_breaker(breaker))?;
+
+    let port = if stays { 9464 } else { 0 };
+    let server = Server::http(("127.0.0.1", port)).map_err(|error| error as Box<dyn Error>)?;
+    let address = server.server_addr();
+    let pages = PrometheusText::new().label("service", "shop")?;
+    let served = Arc::clone(&registry);
+    let answering = thread::spawn(move || {
+        for request in server.incoming_requests() {
+            if let Err(error) = answer(request, &served, &pages) {
+                eprintln!("a client went away: {error}");
+            }
+        }
+    });
+    println!("serving on http://{address}");
+
+    work(&registry, 100)?;
+    if stays {
+        println!("press Ctrl-C to stop");
+        let _ = answering.join();
+        return Ok(());
+    }
+    for page in ["ready", "health", "metrics"] {
+        let mut response = ureq::get(format!("http://{address}/{page}"))
+            .config()
+            .http_status_as_error(false)
+            .build()
+            .call()?;
+        println!("\nGET /{page}: {}", response.status());
+        let body = response.body_mut().read_to_string()?;
+        // Histograms are long.
+        let is_short = |line: &&str| !line.contains("_bucket");
+        body.lines()
+            .filter(is_short)
+            .for_each(|line| println!("  {line}"));
+    }
+    // The server's thread ends with the process; the bulkheads end in order.
+    let reports = registry.shutdown_all(Duration::from_secs(5));
+    assert!(reports.values().all(bulkman::ShutdownReport::is_clean));
+    Ok(())
+}
+
+/// A scrape reads a few numbers of each bulkhead. It takes no lock that a call can hold, so it costs the calls nothing.
+fn answer(request: Request, registry: &BulkheadRegistry, pages: &PrometheusText) -> io::Result<()> {
+    match request.url() {
+        "/metrics" => {
+            let kind = Header::from_bytes("Content-Type", PrometheusText::CONTENT_TYPE);
+            let text = Response::from_string(pages.render(&registry.stats()));
+            request.respond(text.with_header(kind.expect("a valid header")))
+        }
+        // An open circuit is no reason to restart a process or to take traffic from it: its other dependencies are well.
+        "/health" => request.respond(Response::from_string(format!("{}\n", registry.health()))),
+        // A process that shuts down is not ready for more.
+        "/ready" => {
+            let ends = |state: &BulkheadState| *state == BulkheadState::ShutDown;
+            let is_ready = !registry.health().states.values().any(ends);
+            let (status, text) = if is_ready {
+                (200, "ready\n")
+            } else {
+                (503, "shutting down\n")
+            };
+            request.respond(Response::from_string(text).with_status_code(status))
+        }
+        _ => request.respond(Response::from_string("no such page\n").with_status_code(404)),
+    }
+}
+
+/// Some calls to two dependencies, of which one is down.
+fn work(registry: &BulkheadRegistry, calls: u64) -> Result<(), Box<dyn Error>> {
+    let database = registry.thread_pool("database").ok_or("no database")?;
+    let tax = registry.thread_pool("tax-api").ok_or("no tax-api")?;
+    let handles: Vec<_> = (0..calls)
+        .map(|i| database.run(move || thread::sleep(Duration::from_micros(50 * i))))
+        .collect();
+    for handle in handles {
+        handle.wait().into_result()?;
+    }
+    for _ in 0..calls {
+        drop(tax.execute(|| Err::<(), _>("no route to host")).wait());
+    }
+    Ok(())
+}

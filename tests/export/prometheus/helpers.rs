@@ -1,0 +1,65 @@
+//! A small reader of the text, and bulkheads with something to tell.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use bulkman::{Bulkhead, BulkheadStats, CircuitBreakerConfig, ManualClock};
+
+use crate::support::{SECOND, config, occupy, wait, with_clock};
+
+/// Two calls succeeded after a second each, one failed, one panicked, one was cancelled, one refused, one runs, one waits.
+pub(super) struct Busy {
+    pub(super) bulkhead: Arc<Bulkhead>,
+    pub(super) clock: ManualClock,
+    end: Option<Box<dyn FnOnce()>>,
+}
+
+impl Busy {
+    pub(super) fn new() -> Self {
+        let (bulkhead, clock) =
+            with_clock(config(1, 1).circuit_breaker(CircuitBreakerConfig::default()));
+        for _ in 0..2 {
+            let clock = clock.clone();
+            assert!(wait(bulkhead.run(move || clock.advance(SECOND))).is_success());
+        }
+        assert!(!wait(bulkhead.execute(|| Err::<(), _>("no"))).is_success());
+        assert!(!wait(bulkhead.run(|| panic!("one"))).is_success());
+        let running = occupy(&bulkhead, 1);
+        assert!(bulkhead.run(|| ()).cancel());
+        let queued = bulkhead.run(|| ());
+        assert!(!wait(bulkhead.run(|| ())).is_success());
+        clock.advance(2 * SECOND);
+        let end = move || {
+            running.finish();
+            // A test may have refused or cancelled it.
+            drop(wait(queued));
+        };
+        Self {
+            bulkhead,
+            clock,
+            end: Some(Box::new(end)),
+        }
+    }
+
+    pub(super) fn stats(&self) -> BulkheadStats {
+        self.bulkhead.stats()
+    }
+}
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        self.end.take().into_iter().for_each(|end| end());
+    }
+}
+
+/// Every sample by its name and labels, as they stand. Each line must be a comment or a sample.
+pub(super) fn samples(text: &str) -> BTreeMap<String, f64> {
+    let mut samples = BTreeMap::new();
+    for line in text.lines().filter(|line| !line.starts_with('#')) {
+        let (sample, value) = line.rsplit_once(' ').expect("a value after a space");
+        let value = value.parse().expect("a number");
+        let before = samples.insert(sample.to_owned(), value);
+        assert_eq!(before, None, "{sample} is there twice");
+    }
+    samples
+}
