@@ -40,6 +40,9 @@ use crate::thread_pool::{Bulkhead, ExecutionHandle};
 /// a second attempt: that is a [`Retry`](super::Retry)'s job. If the second bulkhead refuses, there is no second attempt.
 /// Both count in their bulkheads' numbers.
 ///
+/// The caller waits for both as for two futures. With a limit it uses the timer thread of awaited
+/// [handles](crate::ExecutionHandle).
+///
 /// Clones share the counters.
 #[derive(Clone)]
 pub struct Hedge {

@@ -12,8 +12,8 @@
 //! | several of these around each call of a dependency | [`Pipeline`] |
 //!
 //! Each works alone, around any closure or call. A [`Pipeline`] puts them together. All of them run in the caller's thread
-//! and start none: a pause between attempts, or the wait for a turn, holds neither a worker nor a place in a bulkhead. All take a
-//! [`Clock`](crate::Clock), so that a test moves the time instead of sleeping.
+//! and start none of their own: a pause between attempts, or the wait for a turn, holds neither a worker nor a place in a
+//! bulkhead. All go by a [`Clock`](crate::Clock), so that a test moves the time instead of sleeping.
 //!
 //! # Which order?
 //!

@@ -1,6 +1,7 @@
 //! Calling again what has failed.
 
 use std::fmt;
+use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -355,6 +356,10 @@ impl<R> Retry<R> {
         Attempts::new(self)
     }
 }
+
+// As for the bulkheads.
+impl<R> UnwindSafe for Retry<R> {}
+impl<R> RefUnwindSafe for Retry<R> {}
 
 impl<R: Clone> Clone for Retry<R> {
     fn clone(&self) -> Self {

@@ -42,6 +42,16 @@ use crate::error::{BulkheadError, RejectReason};
 /// assert_eq!(calls, 1);
 /// ```
 ///
+/// Inside of a [`BulkheadError`] the task's own error is not asked, since most have no such methods. Hand them over:
+///
+/// ```
+/// # use bulkman::policy::{Retry, RetryableError};
+/// # struct ApiError;
+/// # impl RetryableError for ApiError {}
+/// let retry = Retry::new(5).retry_if(ApiError::is_retryable).delay_of(ApiError::retry_after);
+/// # let _ = retry;
+/// ```
+///
 /// For an error type of another crate, use [`Retry::retry_if`](super::Retry::retry_if).
 #[diagnostic::on_unimplemented(
     message = "nothing says whether `{Self}` is worth another attempt",

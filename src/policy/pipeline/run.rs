@@ -1,6 +1,7 @@
 //! The pipeline, and the innermost call.
 
 use std::fmt;
+use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -362,6 +363,10 @@ impl<E, V: Values<E>, K: Place> Inner<E, V, K> {
         }
     }
 }
+
+// A panic that passes through leaves nothing half-done: there is no user code under a lock.
+impl<E, V: Values<E>, K: Place> UnwindSafe for Pipeline<E, V, K> {}
+impl<E, V: Values<E>, K: Place> RefUnwindSafe for Pipeline<E, V, K> {}
 
 impl<E, V: Values<E>, K: Place> Clone for Pipeline<E, V, K> {
     fn clone(&self) -> Self {

@@ -2,6 +2,7 @@
 
 use std::cell::Cell;
 use std::io;
+use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -77,7 +78,9 @@ fn closures_borrow_where_all_layers_run_in_the_callers_thread() {
 
 #[test]
 fn they_are_send_sync_and_clone() {
-    fn is<P: Send + Sync + Clone + 'static>() {}
+    fn is<P: Send + Sync + Clone + UnwindSafe + RefUnwindSafe + 'static>() {}
+    is::<Retry>();
+    is::<Retry<RetryIf<io::Error>>>();
     is::<Pipeline<io::Error>>();
     is::<Pipeline<io::Error, Only<String>>>();
     is::<Pipeline<io::Error, Only<Cell<u32>>, SemaphoreKind>>();
