@@ -51,7 +51,7 @@ impl CallSummary {
         Self {
             execution_id: result.execution_id,
             bulkhead_name: Arc::clone(&result.bulkhead_name),
-            operation: None,
+            operation: result.operation.clone(),
             outcome: CallOutcome::of_result(&result.result),
             queued_time: result.queued_time,
             execution_time: result.execution_time,
@@ -95,6 +95,8 @@ pub enum CallOutcome {
     },
     /// The bulkhead was shut down. The task never started.
     ShutDown,
+    /// It was nested too deeply, see [`BulkheadError::TooDeep`]. The task never started.
+    TooDeep,
 }
 
 impl CallOutcome {
@@ -135,6 +137,7 @@ impl CallOutcome {
                 retry_after: *retry_after,
             },
             Err(BulkheadError::ShutDown { .. }) => Self::ShutDown,
+            Err(BulkheadError::TooDeep { .. }) => Self::TooDeep,
         }
     }
 }
@@ -152,6 +155,7 @@ impl fmt::Display for CallOutcome {
             Self::Full => "full",
             Self::CircuitOpen { .. } => "circuit open",
             Self::ShutDown => "shut down",
+            Self::TooDeep => "too deep",
         })
     }
 }

@@ -28,6 +28,9 @@ pub(crate) enum EndReason<E> {
     Cancelled {
         by_shutdown: bool,
     },
+    TooDeep {
+        max_nested_calls: usize,
+    },
     /// `Limit::NONE`: until a reset.
     CircuitOpen {
         retry_after: Limit,
@@ -102,6 +105,7 @@ impl<T, E> Outcome<T, E> {
             Err(EndReason::Cancelled { by_shutdown }) => CallOutcome::Cancelled {
                 by_shutdown: *by_shutdown,
             },
+            Err(EndReason::TooDeep { .. }) => CallOutcome::TooDeep,
             Err(EndReason::CircuitOpen { retry_after }) => CallOutcome::CircuitOpen {
                 retry_after: retry_after.longest(),
             },
@@ -140,6 +144,10 @@ impl<T, E> Outcome<T, E> {
                     bulkhead: bulkhead(),
                     by_shutdown,
                 },
+                EndReason::TooDeep { max_nested_calls } => BulkheadError::TooDeep {
+                    bulkhead: bulkhead(),
+                    max_nested_calls,
+                },
                 EndReason::CircuitOpen { retry_after } => BulkheadError::CircuitOpen {
                     bulkhead: bulkhead(),
                     retry_after: retry_after.longest(),
@@ -147,6 +155,7 @@ impl<T, E> Outcome<T, E> {
             }),
             execution_id: data.execution_id,
             bulkhead_name: bulkhead(),
+            operation: data.operation.clone(),
             queued_time,
             execution_time: Duration::from_nanos(self.execution_nanos),
         }

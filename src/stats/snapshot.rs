@@ -78,7 +78,8 @@ pub struct BulkheadStats {
     pub rejected_circuit_open: u64,
     /// Calls refused because the bulkhead was shut down.
     pub rejected_shut_down: u64,
-    /// Calls refused in the queue, because the circuit opened after they had been admitted.
+    /// Calls refused in the queue: the circuit opened after they had been admitted, or they were
+    /// [nested too deep](crate::BulkheadError::TooDeep).
     pub refused_in_queue_executions: u64,
     /// Calls that expired in the queue: the queue timeout or the caller's own limit passed first.
     pub timed_out_executions: u64,

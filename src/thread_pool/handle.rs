@@ -42,7 +42,8 @@ use crate::sync::after;
 /// A task that waits for a call on its own bulkhead would wait for a worker while it occupies one. So
 /// there the wait, also a timed one and also `.await`, runs the task itself, on top of the waiting one,
 /// if no other worker has begun it. Such a wait ends with the task, not earlier. Each level of such waits takes some
-/// kilobytes of the worker's stack, so thousands of levels overflow it.
+/// kilobytes of the worker's stack. Beyond [`max_nested_calls`](crate::BulkheadConfig::max_nested_calls) levels, by default
+/// 64, the call that is waited for ends with [`TooDeep`](crate::BulkheadError::TooDeep), unless another worker has begun it.
 ///
 /// ```
 /// use bulkman::{Bulkhead, BulkheadConfig};
@@ -136,6 +137,37 @@ impl<T, E> ExecutionHandle<T, E> {
             Ok(result) => result,
             Err(_) => unreachable!("a wait without a deadline ends with the outcome"),
         }
+    }
+
+    /// Waits, and gives only the outcome, for `?`: short for `wait().into_result()`.
+    ///
+    /// Into a `Box<dyn Error + Send + Sync>` or an `anyhow::Error` it goes by itself. For other types see
+    /// [`BulkheadError`](crate::BulkheadError#in-a-function-that-returns-another-error).
+    ///
+    /// ```
+    /// use bulkman::{Bulkhead, BulkheadConfig};
+    /// use std::error::Error;
+    ///
+    /// fn boxed(bulkhead: &Bulkhead) -> Result<u16, Box<dyn Error + Send + Sync>> {
+    ///     let port = bulkhead.execute(|| "80".parse::<u16>()).result()?;
+    ///     Ok(port)
+    /// }
+    ///
+    /// fn with_anyhow(bulkhead: &Bulkhead) -> anyhow::Result<u16> {
+    ///     let port = bulkhead.execute(|| "80".parse::<u16>()).result()?;
+    ///     Ok(port)
+    /// }
+    ///
+    /// let bulkhead = Bulkhead::new(BulkheadConfig::new("config"))?;
+    /// assert_eq!(boxed(&bulkhead).unwrap(), with_anyhow(&bulkhead).unwrap());
+    /// # Ok::<(), bulkman::BuildError>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// Whatever kept the call from giving a value.
+    pub fn result(self) -> Result<T, BulkheadError<E>> {
+        self.wait().into_result()
     }
 
     /// Waits for the outcome, at the longest for `limit`; a limit beyond what the clock can hold means
@@ -326,6 +358,47 @@ fn cancel_handle_of<T, E>(result: &ExecutionResult<T, E>) -> CancelHandle {
     CancelHandle::ended(result.execution_id, is_started(result))
 }
 
+/// What a thread finds that waits for several handles.
+#[must_use]
+pub(super) enum Watched {
+    /// The handle has its result, and waiting for it does not block.
+    Ready,
+    /// As [`Polled::Pending`].
+    Pending { look_at: Option<Instant> },
+}
+
+/// For a thread that waits for several handles, or for something else too: see `many/` and `stream/`.
+impl<T, E> ExecutionHandle<T, E> {
+    /// As a poll, by a thread that sleeps until `look_at` itself. It sets no alarm and does not help.
+    pub(super) fn watch(&mut self, waker: &Waker) -> Watched {
+        let State::Live { cell, alarm } = &mut self.state else {
+            return Watched::Ready;
+        };
+        match cell.poll(waker) {
+            Polled::Ready(result) => {
+                self.state = State::Finished(Box::new(result));
+                Watched::Ready
+            }
+            Polled::Pending { look_at } => {
+                *alarm = None;
+                Watched::Pending { look_at }
+            }
+        }
+    }
+
+    /// Whether this thread is a worker that had better run the task than wait for it.
+    pub(super) fn wants_help(&self) -> bool {
+        matches!(&self.state, State::Live { cell, .. } if cell.wants_help())
+    }
+
+    /// Runs the task here, if no other thread has begun it.
+    pub(super) fn help(&self) {
+        if let State::Live { cell, .. } = &self.state {
+            help(cell);
+        }
+    }
+}
+
 /// On a worker of the same bulkhead: see "On a worker of the same bulkhead" above.
 fn help<T, E>(cell: &Arc<dyn Pending<T, E>>) {
     if cell.wants_help() {
@@ -431,6 +504,15 @@ impl<T, E> CancelOnDrop<T, E> {
         self.take().wait()
     }
 
+    /// As [`ExecutionHandle::result`].
+    ///
+    /// # Errors
+    ///
+    /// Whatever kept the call from giving a value.
+    pub fn result(self) -> Result<T, BulkheadError<E>> {
+        self.wait().into_result()
+    }
+
     /// As [`ExecutionHandle::wait_timeout`].
     ///
     /// # Errors
@@ -504,7 +586,14 @@ impl<T, E> CancelOnDrop<T, E> {
         self.take()
     }
 
-    fn inner(&self) -> &ExecutionHandle<T, E> {
+    pub(super) fn inner_mut(&mut self) -> &mut ExecutionHandle<T, E> {
+        match &mut self.handle {
+            Some(handle) => handle,
+            None => unreachable!("only methods that consume it take the handle"),
+        }
+    }
+
+    pub(super) fn inner(&self) -> &ExecutionHandle<T, E> {
         match &self.handle {
             Some(handle) => handle,
             None => unreachable!("only methods that consume it take the handle"),

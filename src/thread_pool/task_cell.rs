@@ -44,9 +44,9 @@ use super::inner::Inner;
 use crate::circuit::Ticket;
 use crate::context::CapturedContexts;
 use crate::core::{
-    BulkheadView, CallData, CallView, EndReason, Ending, Execution, Job, JudgedResult, Outcome,
-    RETRY_SOON, Shown, ThisThread, caller_timed_out, drop_unstarted, execute, release_unstarted,
-    run_nested, run_task,
+    BulkheadView, CallData, CallView, EndReason, Ending, Engine, Execution, Job, JudgedResult,
+    Outcome, RETRY_SOON, Shown, ThisThread, caller_timed_out, drop_unstarted, execute,
+    nested_calls_of_this_thread, release_unstarted, run_nested, run_task,
 };
 use crate::panic::contain;
 use crate::result::ExecutionResult;
@@ -499,7 +499,7 @@ impl<F, T, E> TaskCell<F, T, E> {
 
 impl<F, T, E> TaskCell<F, T, E>
 where
-    F: FnOnce() -> JudgedResult<T, E> + Send + 'static,
+    F: FnOnce(&Engine) -> JudgedResult<T, E> + Send + 'static,
     T: Send + 'static,
     E: Send + 'static,
 {
@@ -519,8 +519,8 @@ where
             shown: start.shown,
             is_nested: start.is_nested,
         };
-        let (outcome, ended) = execute(engine, call, || {
-            contexts.run_with(&engine.name, || run_task(engine, task))
+        let (outcome, ended) = execute(engine, call, |call| {
+            contexts.run_with(&engine.name, || run_task(engine, call, task))
         });
         drop(permit);
         let woke_nobody = self.finish(outcome);
@@ -532,7 +532,7 @@ where
 
 impl<F, T, E> Job for TaskCell<F, T, E>
 where
-    F: FnOnce() -> JudgedResult<T, E> + Send + 'static,
+    F: FnOnce(&Engine) -> JudgedResult<T, E> + Send + 'static,
     T: Send + 'static,
     E: Send + 'static,
 {
@@ -648,7 +648,7 @@ where
 
 impl<F, T, E> Pending<T, E> for TaskCell<F, T, E>
 where
-    F: FnOnce() -> JudgedResult<T, E> + Send + 'static,
+    F: FnOnce(&Engine) -> JudgedResult<T, E> + Send + 'static,
     T: Send + 'static,
     E: Send + 'static,
 {
@@ -758,6 +758,11 @@ where
         if EndReason::<E>::too_late(&self.data, now).is_some() {
             // The wait that follows expires it.
             return;
+        }
+        let max_nested_calls = self.inner.engine.config.max_nested_calls;
+        if nested_calls_of_this_thread() >= max_nested_calls {
+            // Nor may this thread just wait: perhaps no other worker ever comes to the call.
+            return self.leave_queue(EndReason::TooDeep { max_nested_calls }, now);
         }
         let start = match self.prepare(now, worker, true) {
             Ok(start) => start,

@@ -28,7 +28,7 @@ fn a_call_that_waits_too_long_for_its_turn_never_starts() {
         assert_eq!(
             result.error().unwrap().to_string(),
             format!(
-                "bulkhead `test` had no free place to run in time: queued for {:.1?}, the limit is 5.0s",
+                "bulkhead `test`: the call timed out in the queue after {:.1?}, the limit is 5.0s; the task never started",
                 result.queued_time
             )
         );
