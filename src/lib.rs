@@ -169,7 +169,7 @@ pub use event::{BulkheadEvent, BulkheadListener, CallInfo, FinishedOutcome};
 pub use panic::Panic;
 pub use registry::{AnyBulkhead, BulkheadRegistry, RegistryError, RegistryHealth, UnknownBulkhead};
 pub use result::ExecutionResult;
-pub use semaphore::{SemaphoreBulkhead, SemaphoreBulkheadBuilder, SemaphoreCall};
+pub use semaphore::{SemaphoreBulkhead, SemaphoreBulkheadBuilder, SemaphoreCall, SemaphoreGuard};
 pub use stats::{BulkheadState, BulkheadStats, Distribution};
 pub use thread_pool::{Bulkhead, CancelOnDrop, ExecutionHandle};
 

@@ -81,7 +81,12 @@ pub struct ModelSlots(SlotPool<()>);
 
 impl ModelSlots {
     pub fn new(slots: usize) -> Self {
-        Self(SlotPool::new(slots))
+        Self(SlotPool::new(slots, true))
+    }
+
+    /// Slots that a caller may take past those that wait.
+    pub fn unfair(slots: usize) -> Self {
+        Self(SlotPool::new(slots, false))
     }
 
     pub fn try_take(&self) -> Option<usize> {

@@ -60,32 +60,20 @@ pub(crate) fn execute<T, E>(
     call: Execution<'_>,
     body: impl FnOnce() -> TaskEnd<T, E>,
 ) -> (Outcome<T, E>, Instant) {
-    let Execution {
-        data,
-        ticket,
-        since,
-        queued_time,
-        slot,
-        shown,
-        is_nested,
-    } = call;
-    let counters = engine.ledger.slot(slot);
-    let slot = engine.slot(slot);
-    let info = data.info(&engine.name);
+    let is_nested = call.is_nested;
+    execute_with(engine, call, body, |time| is_nested.then_some(time))
+}
 
-    if is_nested {
-        engine.ledger.shared.start_nested();
-    } else {
-        counters.start();
-    }
-    counters.queue_wait.record(queued_time);
-    engine.tell(|| BulkheadEvent::Started {
-        call: info,
-        queued_time,
-    });
+/// As [`execute`], for a call that may be nested no more when it ends, or nested since: see [`Execution::end`].
+#[inline(always)]
+pub(crate) fn execute_with<T, E>(
+    engine: &Engine,
+    call: Execution<'_>,
+    body: impl FnOnce() -> TaskEnd<T, E>,
+    nested_time: impl FnOnce(Duration) -> Option<Duration>,
+) -> (Outcome<T, E>, Instant) {
+    call.start(engine);
     let TaskEnd { result, at: ended } = body();
-
-    let execution_time = ended.saturating_duration_since(since);
     let (result, verdict, outcome) = match result {
         Ok((Ok(value), verdict)) => (Ok(value), verdict, FinishedOutcome::Succeeded),
         Ok((Err(error), verdict)) => (
@@ -102,26 +90,64 @@ pub(crate) fn execute<T, E>(
             )
         }
     };
-    let is_err = outcome == FinishedOutcome::Failed;
-    let run = Run {
-        time: execution_time,
-        ended,
-    };
-    engine.judge_end(data, ticket, is_err, verdict, run);
-    engine.tell(|| BulkheadEvent::Finished {
-        call: info,
-        outcome,
-        queued_time,
-        execution_time,
-    });
-    counters.run_time.record(execution_time);
-    if is_nested {
-        engine.ledger.shared.end_nested(outcome, execution_time);
-    } else {
-        counters.end(outcome);
-    }
-    slot.end(shown);
+    let queued_time = call.queued_time;
+    let execution_time = call.end(engine, outcome, verdict, ended, nested_time);
     (Outcome::new(result, queued_time, execution_time), ended)
+}
+
+impl Execution<'_> {
+    /// Counts the start, and tells the listeners of it.
+    #[inline(always)]
+    pub(crate) fn start(&self, engine: &Engine) {
+        let counters = engine.ledger.slot(self.slot);
+        if self.is_nested {
+            engine.ledger.shared.start_nested();
+        } else {
+            counters.start();
+        }
+        counters.queue_wait.record(self.queued_time);
+        engine.tell(|| BulkheadEvent::Started {
+            call: self.data.info(&engine.name),
+            queued_time: self.queued_time,
+        });
+    }
+
+    /// Ends a call that has [started](Self::start): tells the circuit and the listeners, counts the end, and takes the call
+    /// out of its slot. Gives the time that the call ran.
+    ///
+    /// `nested_time` says whether the end counts as that of a nested call, and for how much of the given time another call ran
+    /// in the slot that lasts longer. It is asked when no more user code runs.
+    #[inline(always)]
+    pub(crate) fn end(
+        self,
+        engine: &Engine,
+        outcome: FinishedOutcome,
+        verdict: Verdict,
+        ended: Instant,
+        nested_time: impl FnOnce(Duration) -> Option<Duration>,
+    ) -> Duration {
+        let counters = engine.ledger.slot(self.slot);
+        let execution_time = ended.saturating_duration_since(self.since);
+        let is_err = outcome == FinishedOutcome::Failed;
+        let run = Run {
+            time: execution_time,
+            ended,
+        };
+        engine.judge_end(self.data, self.ticket, is_err, verdict, run);
+        engine.tell(|| BulkheadEvent::Finished {
+            call: self.data.info(&engine.name),
+            outcome,
+            queued_time: self.queued_time,
+            execution_time,
+        });
+        counters.run_time.record(execution_time);
+        match nested_time(execution_time) {
+            Some(nested_time) => engine.ledger.shared.end_nested(outcome, nested_time),
+            None => counters.end(outcome),
+        }
+        engine.slot(self.slot).end(self.shown, self.data);
+        execution_time
+    }
 }
 
 /// Ends a call that has left the queue and never starts: afterwards its place is free.

@@ -38,10 +38,13 @@ pub use failure::{ClassifyWith, EveryError, FailureClassifier, FailureIf};
 pub use kind::{SemaphoreKind, ThreadPoolKind};
 pub use shutdown::{RunningTask, ShutdownReport};
 
-pub(crate) use admission::{Admitted, admit, check_circuit, reject};
+pub(crate) use admission::{Admitted, Refusal, admit, check_circuit, refuse_without_slot, reject};
 pub(crate) use call_data::{BulkheadView, CallData, CallView, RunningCall, new_execution_id};
+pub(crate) use call_options::CallOptions;
 pub(crate) use engine::{Engine, EngineHooks};
-pub(crate) use execute::{Execution, drop_unstarted, execute, release_unstarted, run_task};
+pub(crate) use execute::{
+    Execution, drop_unstarted, execute, execute_with, release_unstarted, run_task,
+};
 pub(crate) use failure::{JudgedResult, judge};
 pub(crate) use job::Job;
 pub(crate) use kind::Kind;
@@ -50,7 +53,7 @@ pub(crate) use permit::Permit;
 pub(crate) use running_slot::Shown;
 pub(crate) use shutdown::{ShutdownTarget, WaitLimit, begin_shutdown, finish_shutdown, shut_down};
 pub(crate) use this_thread::{
-    ThisThread, become_worker, run_for_caller, run_job, run_nested, slot_of_this_thread,
-    while_holding_permit,
+    OtherCalls, ThisThread, become_worker, begin_guard, end_guard, other_calls, run_for_caller,
+    run_job, run_nested, slot_of_this_thread, while_holding_permit,
 };
 pub(crate) use ticket::RETRY_SOON;

@@ -51,6 +51,13 @@ impl SlotCounters {
     pub(crate) fn end(&self, outcome: FinishedOutcome) {
         bump(&self.ended[outcome as usize]);
     }
+
+    /// Whether more starts than ends are counted here. Asked by the owner.
+    pub(crate) fn is_started(&self) -> bool {
+        // ORDERING: Relaxed, the owner's own stores.
+        let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        load(&self.started) > self.ended.iter().map(load).sum()
+    }
 }
 
 /// Adds one to a counter that no other thread writes: a plain load and store, no locked instruction.
@@ -69,6 +76,8 @@ pub(crate) struct SharedCounters {
     rejected_circuit_open: AtomicU64,
     /// Calls that the circuit refused when they had a place.
     rejected_admitted: AtomicU64,
+    /// Calls that had a place, and do not wait, and found no free slot.
+    rejected_without_slot: AtomicU64,
     rejected_shut_down: AtomicU64,
     cancelled: AtomicU64,
     /// How many of `cancelled` a shutdown has cancelled.
@@ -78,7 +87,7 @@ pub(crate) struct SharedCounters {
     /// Calls that run on top of the call that made them, in its slot.
     nested_started: AtomicU64,
     nested_ended: [AtomicU64; 3],
-    /// How long they ran, in nanoseconds. The calls in whose slots they ran were running too.
+    /// How long they ran, in nanoseconds, while the calls in whose slots they ran were running too.
     nested_time: AtomicU64,
     abandoned: AtomicU64,
 }
@@ -100,6 +109,10 @@ impl SharedCounters {
 
     pub(crate) fn reject_admitted(&self) {
         count(&self.rejected_admitted);
+    }
+
+    pub(crate) fn reject_without_slot(&self) {
+        count(&self.rejected_without_slot);
     }
 
     pub(crate) fn reject_shut_down(&self) {
@@ -125,9 +138,10 @@ impl SharedCounters {
         count(&self.nested_started);
     }
 
-    pub(crate) fn end_nested(&self, outcome: FinishedOutcome, execution_time: Duration) {
+    /// `nested_time`: for how long another call that lasts longer ran in the same slot.
+    pub(crate) fn end_nested(&self, outcome: FinishedOutcome, nested_time: Duration) {
         self.nested_time
-            .fetch_add(nanos(execution_time), Ordering::Release);
+            .fetch_add(nanos(nested_time), Ordering::Release);
         count(&self.nested_ended[outcome as usize]);
     }
 
@@ -267,8 +281,10 @@ impl Ledger {
         let cancelled = load(&shared.cancelled);
         let timed_out = load(&shared.timed_out);
         let rejected_admitted = load(&shared.rejected_admitted);
+        let rejected_without_slot = load(&shared.rejected_without_slot);
         let refused_in_queue = load(&shared.refused_in_queue);
-        let ended_all = finished + cancelled + timed_out + refused_in_queue + rejected_admitted;
+        let refused = refused_in_queue + rejected_admitted + rejected_without_slot;
+        let ended_all = finished + cancelled + timed_out + refused;
         let abandoned = load(&shared.abandoned);
         let in_flight = admitted().saturating_sub(ended_all).min(capacity);
         // Another cut: a nested call is in flight, and not one of the active.
@@ -276,7 +292,7 @@ impl Ledger {
         Totals {
             ended,
             started: finished + active + nested,
-            rejected_full: load(&shared.rejected_full),
+            rejected_full: load(&shared.rejected_full) + rejected_without_slot,
             rejected_circuit_open: load(&shared.rejected_circuit_open) + rejected_admitted,
             rejected_shut_down: load(&shared.rejected_shut_down),
             cancelled,
