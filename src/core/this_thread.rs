@@ -154,14 +154,11 @@ impl CallStack {
         drop(removed);
     }
 
-    #[cold]
-    fn count(&self, serial: u64) -> usize {
-        let is_one = |frame: &CallerFrame| frame.serial == serial;
+    /// How many calls of the bulkhead `serial` there are, the innermost left out.
+    fn count_others(&self, serial: u64) -> usize {
         let others = self.others.borrow();
-        let beneath = others
-            .iter()
-            .filter(|frame| matches!(frame, Frame::InCaller(frame) if is_one(frame)));
-        beneath.count() + usize::from(is_one(&self.top.get()))
+        let of = |frame: &&Frame| matches!(frame, Frame::InCaller(frame) if frame.serial == serial);
+        others.iter().rev().filter(of).count()
     }
 
     /// The first answer, from the innermost outwards.
@@ -348,12 +345,14 @@ pub(crate) enum OtherCalls {
 pub(crate) fn other_calls(serial: u64, was_nested: bool) -> OtherCalls {
     CALLS.with(|calls| {
         let has_guards = calls.guards.get() > 0;
-        if !was_nested && !has_guards || calls.count(serial) < 2 {
-            OtherCalls::None
-        } else if has_guards {
-            OtherCalls::Some
-        } else {
-            OtherCalls::Outer
+        if !was_nested && !has_guards {
+            return OtherCalls::None;
+        }
+        let is_innermost = calls.top.get().serial == serial;
+        match calls.count_others(serial) + usize::from(is_innermost) {
+            0 | 1 => OtherCalls::None,
+            _ if has_guards => OtherCalls::Some,
+            _ => OtherCalls::Outer,
         }
     })
 }

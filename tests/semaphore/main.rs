@@ -10,6 +10,7 @@ mod calls;
 mod circuit;
 mod config;
 mod current;
+mod guards;
 mod helpers;
 mod ledger;
 mod limits;
