@@ -84,6 +84,9 @@ impl Bulkheads {
         self.others.extend(new);
         self.others
             .retain(|(serial, _)| slot_of_this_thread(*serial).is_some());
+        if self.others.is_empty() {
+            self.others = Vec::new();
+        }
     }
 }
 

@@ -400,6 +400,7 @@ impl<P> Waiter<P> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::AtomicU32;
     use std::sync::{Mutex, mpsc};
     use std::thread;
 
@@ -455,5 +456,69 @@ mod tests {
         });
         assert_eq!(order.into_inner().unwrap(), [0, 1, 2, 3, 4, 5, 6, 7]);
         assert_eq!(slots.try_take(), Some(slot));
+    }
+
+    /// Waits for a slot in another thread, beside `here`, which gets a count of how often the waiter has looked. Gives how often
+    /// it had when it had the slot.
+    fn while_one_waits(slots: &SlotPool<()>, here: impl FnOnce(&AtomicU32)) -> u32 {
+        let looks = AtomicU32::new(0);
+        thread::scope(|scope| {
+            let waiting = scope.spawn(|| {
+                let looks = |()| looks.fetch_add(1, Ordering::SeqCst) == u32::MAX;
+                let outcome = slots.wait(&Clock::system(), None, (), || (), |()| looks(()));
+                let WaitOutcome::Slot(slot) = outcome else {
+                    panic!("{outcome:?}");
+                };
+                slots.give_back(slot);
+            });
+            while looks.load(Ordering::SeqCst) == 0 {
+                thread::yield_now();
+            }
+            here(&looks);
+            waiting.join().unwrap();
+        });
+        looks.into_inner()
+    }
+
+    #[test]
+    fn a_slot_that_is_not_fair_is_for_anybody() {
+        let slots = SlotPool::new(1, false);
+        let slot = take(&slots);
+        while_one_waits(&slots, |_| {
+            // Under the lock the waiter cannot look.
+            let list = slots.list.lock();
+            let word = slots.top.load(Ordering::Acquire);
+            assert_ne!(word & WAKES, 0, "it is to be woken");
+            drop(list);
+            slots.give_back(slot);
+        });
+        assert_eq!(take(&slots), slot);
+        assert_eq!(slots.top.load(Ordering::Acquire) & (WAKES | HANDS_OVER), 0);
+    }
+
+    #[test]
+    fn a_waiter_that_was_woken_in_vain_is_handed_the_slot() {
+        let slots = SlotPool::new(1, false);
+        let slot = take(&slots);
+        let looks = while_one_waits(&slots, |looks| {
+            for woken in 1..=WAKE_UPS_IN_VAIN {
+                {
+                    // The slot comes back and is taken again before the waiter can look.
+                    let mut list = slots.list.lock();
+                    let before = slots.top.fetch_and(!WAKES, Ordering::AcqRel);
+                    assert_ne!(before & WAKES, 0);
+                    slots.wake_first(&mut list);
+                }
+                while looks.load(Ordering::SeqCst) <= woken {
+                    thread::yield_now();
+                }
+                let _the_waiter_sleeps_again = slots.list.lock();
+            }
+            assert_ne!(slots.top.load(Ordering::Acquire) & HANDS_OVER, 0);
+            slots.give_back(slot);
+        });
+        assert!(looks > WAKE_UPS_IN_VAIN);
+        assert_eq!(take(&slots), slot);
+        assert_eq!(slots.top.load(Ordering::Acquire) & (WAKES | HANDS_OVER), 0);
     }
 }

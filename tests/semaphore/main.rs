@@ -17,4 +17,5 @@ mod limits;
 mod listeners;
 mod nested;
 mod shutdown;
+mod unfair;
 mod wrap;
