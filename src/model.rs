@@ -99,8 +99,26 @@ impl ModelSlots {
 
     /// Waits for ever. `in_line` is called while no other caller can join the wait list.
     pub fn take(&self, in_line: impl FnOnce()) -> usize {
-        match self.0.wait(&Clock::system(), None, (), in_line, |()| false) {
-            WaitOutcome::Slot(slot) => slot,
+        self.wait(None, in_line, || ()).expect("it waits for ever")
+    }
+
+    /// Waits, at the longest for `limit`. `looked` is called each time that the caller has looked and found no slot, and
+    /// has not slept since.
+    pub fn wait(
+        &self,
+        limit: Option<Duration>,
+        in_line: impl FnOnce(),
+        looked: impl Fn(),
+    ) -> Option<usize> {
+        let clock = Clock::system();
+        let deadline = limit.map(|limit| clock.now() + limit);
+        let gives_up = |&(): &()| {
+            looked();
+            false
+        };
+        match self.0.wait(&clock, deadline, (), in_line, gives_up) {
+            WaitOutcome::Slot(slot) => Some(slot),
+            WaitOutcome::TooLate => None,
             other => unreachable!("{other:?}"),
         }
     }
