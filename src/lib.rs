@@ -123,6 +123,7 @@
 
 mod circuit;
 mod clock;
+mod common_bulkhead;
 mod config;
 mod context;
 mod core;
@@ -155,6 +156,7 @@ pub use circuit::{
 #[cfg(feature = "postgres")]
 pub use circuit::{PostgresStorage, PostgresStorageBuilder};
 pub use clock::{Clock, ManualClock};
+pub use common_bulkhead::CommonBulkhead;
 pub use config::BulkheadConfig;
 pub use context::{
     CapturedContext, ContextGuard, ContextPropagator, ContextSnapshot, ContextVar, propagate,

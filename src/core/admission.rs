@@ -49,7 +49,7 @@ pub(crate) fn admit<'a>(
     engine: &'a Engine,
     options: &CallOptions,
 ) -> Result<Admitted<'a>, Refusal> {
-    if let Some(retry_after) = engine.breaker.as_ref().and_then(CircuitBreaker::refusal) {
+    if let Some(retry_after) = circuit_refusal(engine) {
         return Err(refuse_unseen(engine, retry_after));
     }
     let (permit, begun) = match options.wait_for_capacity {
@@ -71,6 +71,12 @@ pub(crate) fn admit<'a>(
     }
 }
 
+/// For how long the circuit refuses calls. Takes nothing.
+#[inline(always)]
+fn circuit_refusal(engine: &Engine) -> Option<Duration> {
+    engine.breaker.as_ref().and_then(CircuitBreaker::refusal)
+}
+
 /// Refuses a call that has taken nothing, because the circuit is open.
 fn refuse_unseen(engine: &Engine, retry_after: Duration) -> Refusal {
     if engine.permits.is_closed() {
@@ -84,7 +90,7 @@ fn refuse_unseen(engine: &Engine, retry_after: Duration) -> Refusal {
 
 /// Refuses a call that does not wait for a slot, since none is free. It has taken nothing.
 pub(crate) fn refuse_without_slot(engine: &Engine) -> Refusal {
-    if let Some(retry_after) = engine.breaker.as_ref().and_then(CircuitBreaker::refusal) {
+    if let Some(retry_after) = circuit_refusal(engine) {
         refuse_unseen(engine, retry_after)
     } else if engine.permits.is_closed() {
         engine.ledger.shared.reject_shut_down();

@@ -107,6 +107,22 @@ fn try_acquire_against_a_call() {
     assert!(REFUSED.load(Ordering::Relaxed) > 0, "it never was");
 }
 
+/// G1: a caller that does not wait finds no slot, and takes no place meanwhile: a call that has the last one is never refused.
+#[test]
+fn try_acquire_without_a_slot_against_the_last_place() {
+    explore("try_acquire without a slot", 4, || {
+        let world = World::new(1, 1);
+        let guard = world.bulkhead.acquire().expect("nobody else is here");
+        let other = Arc::clone(&world);
+        let beside = thread::spawn(move || other.bulkhead.try_acquire().is_err());
+        assert!(world.call().is_success(), "the place was taken");
+        assert!(beside.join().unwrap());
+        guard.success();
+        let stats = world.assert_whole();
+        assert_eq!((stats.rejected_full, stats.submitted_executions), (1, 3));
+    });
+}
+
 /// G1: two callers that do not wait, and one slot: one of them has it at least.
 #[test]
 fn two_that_do_not_wait() {
