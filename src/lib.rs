@@ -30,6 +30,8 @@
 //! | wait for a place instead of being refused | [`Call::wait_for_capacity`] |
 //! | give one call its own limits, name or idea of failure | [`Bulkhead::call`] |
 //! | have a function that always goes through the bulkhead | [`Bulkhead::wrap`] |
+//! | hold a slot for code that fits into no closure | [`SemaphoreBulkhead::acquire`], which gives a [`SemaphoreGuard`] |
+//! | leave open which kind of bulkhead it is | [`CommonBulkhead`], or an [`AnyBulkhead`] |
 //!
 //! # What do I get?
 //!
