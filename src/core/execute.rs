@@ -18,11 +18,12 @@ use super::engine::Engine;
 use super::failure::JudgedResult;
 use super::outcome::{EndReason, Outcome};
 use super::permit::Permit;
-use super::running_slot::Shown;
+use super::running_slot::{RunningSlot, Shown};
 use super::this_thread::while_holding_permit;
 use crate::circuit::{Run, Ticket, Verdict};
 use crate::event::{BulkheadEvent, FinishedOutcome};
 use crate::panic::{Panic, catch, contain};
+use crate::stats::SlotCounters;
 
 /// What came of a task, a panic perhaps, and when.
 pub(crate) struct TaskEnd<T, E> {
@@ -72,7 +73,8 @@ pub(crate) fn execute_with<T, E>(
     body: impl FnOnce() -> TaskEnd<T, E>,
     nested_time: impl FnOnce(Duration) -> Option<Duration>,
 ) -> (Outcome<T, E>, Instant) {
-    call.start(engine);
+    let place = SlotData::of(engine, call.slot);
+    call.start(engine, place);
     let TaskEnd { result, at: ended } = body();
     let (result, verdict, outcome) = match result {
         Ok((Ok(value), verdict)) => (Ok(value), verdict, FinishedOutcome::Succeeded),
@@ -91,15 +93,32 @@ pub(crate) fn execute_with<T, E>(
         }
     };
     let queued_time = call.queued_time;
-    let execution_time = call.end(engine, outcome, verdict, ended, nested_time);
+    let execution_time = call.end(engine, place, outcome, verdict, ended, nested_time);
     (Outcome::new(result, queued_time, execution_time), ended)
+}
+
+/// What is kept for the slot in which a call runs.
+#[derive(Clone, Copy)]
+pub(crate) struct SlotData<'a> {
+    counters: &'a SlotCounters,
+    running: &'a RunningSlot,
+}
+
+impl<'a> SlotData<'a> {
+    #[inline(always)]
+    pub(crate) fn of(engine: &'a Engine, slot: usize) -> Self {
+        Self {
+            counters: engine.ledger.slot(slot),
+            running: engine.slot(slot),
+        }
+    }
 }
 
 impl Execution<'_> {
     /// Counts the start, and tells the listeners of it.
     #[inline(always)]
-    pub(crate) fn start(&self, engine: &Engine) {
-        let counters = engine.ledger.slot(self.slot);
+    pub(crate) fn start(&self, engine: &Engine, place: SlotData<'_>) {
+        let counters = place.counters;
         if self.is_nested {
             engine.ledger.shared.start_nested();
         } else {
@@ -121,12 +140,13 @@ impl Execution<'_> {
     pub(crate) fn end(
         self,
         engine: &Engine,
+        place: SlotData<'_>,
         outcome: FinishedOutcome,
         verdict: Verdict,
         ended: Instant,
         nested_time: impl FnOnce(Duration) -> Option<Duration>,
     ) -> Duration {
-        let counters = engine.ledger.slot(self.slot);
+        let SlotData { counters, running } = place;
         let execution_time = ended.saturating_duration_since(self.since);
         let is_err = outcome == FinishedOutcome::Failed;
         let run = Run {
@@ -145,7 +165,7 @@ impl Execution<'_> {
             Some(nested_time) => engine.ledger.shared.end_nested(outcome, nested_time),
             None => counters.end(outcome),
         }
-        engine.slot(self.slot).end(self.shown, self.data);
+        running.end(self.shown, self.data);
         execution_time
     }
 }

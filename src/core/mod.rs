@@ -43,7 +43,7 @@ pub(crate) use call_data::{BulkheadView, CallData, CallView, RunningCall, new_ex
 pub(crate) use call_options::CallOptions;
 pub(crate) use engine::{Engine, EngineHooks};
 pub(crate) use execute::{
-    Execution, drop_unstarted, execute, execute_with, release_unstarted, run_task,
+    Execution, SlotData, drop_unstarted, execute, execute_with, release_unstarted, run_task,
 };
 pub(crate) use failure::{JudgedResult, judge};
 pub(crate) use job::Job;

@@ -98,7 +98,7 @@ pub type SemaphoreCall<'a, C = EveryError> = Call<'a, SemaphoreKind, C>;
 ///
 /// A task that makes a call on its own bulkhead would wait for a slot while it has one. So such a call takes a place as
 /// any other, and is refused if there is none, but runs at once in the slot of the task that makes it, which does not run
-/// meanwhile. A call from another thread, for which the task waits, does wait for a slot, and where N is 1 for ever: give such calls
+/// meanwhile. The same holds for a thread that has a [guard](SemaphoreGuard). A call from another thread, for which the task waits, does wait for a slot, and where N is 1 for ever: give such calls
 /// a queue timeout.
 ///
 /// # What dropping it does
@@ -215,7 +215,8 @@ impl SemaphoreBulkhead {
     }
 
     /// Begins a call that lasts until the [guard](SemaphoreGuard) ends it, if a slot is free. It never waits, so the Q places
-    /// for those that do are nothing to it, and it does not take a slot from a caller that waits for one.
+    /// for those that do are nothing to it, and it does not take a slot from a caller that waits for one (but see
+    /// [`fair`](SemaphoreBulkheadBuilder::fair)).
     ///
     /// # Errors
     ///

@@ -7,9 +7,9 @@ use std::time::{Duration, Instant};
 use super::inner::{Inner, Slot};
 use crate::circuit::{Ticket, Verdict};
 use crate::core::{
-    CallData, CallOptions, EndReason, Execution, Outcome, Permit, Refusal, Shown, begin_guard,
-    check_circuit, drop_unstarted, end_guard, reject, run_for_caller, slot_of_this_thread,
-    while_holding_permit,
+    CallData, CallOptions, EndReason, Execution, Outcome, Permit, Refusal, Shown, SlotData,
+    begin_guard, check_circuit, drop_unstarted, end_guard, reject, run_for_caller,
+    slot_of_this_thread, while_holding_permit,
 };
 use crate::error::BulkheadError;
 use crate::event::FinishedOutcome;
@@ -127,7 +127,8 @@ impl Inner {
             Ok((slot, shown)) => {
                 let guard = begin_guard(self.engine.serial, self, slot.index);
                 let in_slot = InSlot { slot, shown, guard };
-                in_slot.execution(data).start(&self.engine);
+                let place = SlotData::of(&self.engine, in_slot.slot.index);
+                in_slot.execution(data).start(&self.engine, place);
                 Ok(in_slot)
             }
             Err(reason) => Err(self.unstarted(data, reason)),
@@ -164,7 +165,8 @@ impl Inner {
         let call = in_slot.execution(data);
         let InSlot { slot, guard, .. } = in_slot;
         let mut is_last = true;
-        let execution_time = call.end(engine, outcome, verdict, ended, |time| {
+        let place = SlotData::of(engine, slot.index);
+        let execution_time = call.end(engine, place, outcome, verdict, ended, |time| {
             let end = self.end_in_slot(&slot, data, time);
             is_last = end.is_last();
             end.nested_time()
