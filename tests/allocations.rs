@@ -112,6 +112,7 @@ fn a_thread_holds_no_memory_of_a_bulkhead_that_it_has_left() {
             let [outer, inner] = gone.each_ref().map(|gone| gone.acquire().unwrap());
             outer.success();
             inner.success();
+            let _ = gone[0].run(|| drop(gone[1].acquire().unwrap()));
             drop(gone);
             let _ = lasting.run(|| ());
         })

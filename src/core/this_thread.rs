@@ -77,6 +77,21 @@ impl Bulkheads {
         bulkhead.upgrade()
     }
 
+    /// A guard's call is over, and `innermost` is the bulkhead of the innermost call now: it takes the place of the last one,
+    /// so that nothing is kept of a bulkhead whose calls have all ended.
+    #[cold]
+    fn end(&mut self, innermost: u64) {
+        let is_it = |(serial, _): &Known| *serial == innermost;
+        if !self.last.as_ref().is_some_and(is_it) {
+            if let Some(place) = self.others.iter().position(is_it) {
+                let innermost = self.others.swap_remove(place);
+                let last = self.last.replace(innermost);
+                return self.keep(last);
+            }
+        }
+        self.keep(None);
+    }
+
     /// Keeps a bulkhead that is not the last any more as long as this thread has calls of it.
     fn keep(&mut self, bulkhead: Option<Known>) {
         let is_new = |(serial, _): &Known| self.others.iter().all(|(known, _)| known != serial);
@@ -320,14 +335,15 @@ pub(crate) fn begin_guard<B: BulkheadView + 'static>(
 
 /// The call of this guard is over. Other calls of this thread may have begun before it or after it.
 pub(crate) fn end_guard(guard: u64) {
-    CALLS.with(|calls| {
+    let innermost = CALLS.with(|calls| {
         calls.remove(guard);
         calls.guards.set(calls.guards.get() - 1);
+        calls.top.get().serial
     });
     let _ = BULKHEADS.try_with(|known| {
         let known = &mut *known.borrow_mut();
         if !known.others.is_empty() {
-            known.keep(None);
+            known.end(innermost);
         }
     });
 }

@@ -7,7 +7,7 @@
 //! | the call that ends | counts as the end of | the slot |
 //! |---|---|---|
 //! | the thread has other calls of the bulkhead | a nested call | stays with them |
-//! | it has none | the call that took the slot; of a nested one, if that has been counted already | goes back |
+//! | it has none | the call that took the slot, or a nested call if that end is counted already | goes back |
 //!
 //! So no more ends than starts are counted of either, at any moment.
 
