@@ -103,6 +103,17 @@ pub trait CommonBulkhead: Sealed + fmt::Debug + Send + Sync {
 
     /// As [`Bulkhead::shutdown_now`] or [`SemaphoreBulkhead::shutdown_now`].
     fn shutdown_now(&self) -> ShutdownReport;
+
+    /// As [`Bulkhead::close`] or [`SemaphoreBulkhead::close`].
+    fn close(&self);
+
+    /// As [`Bulkhead::wait_closed`] or [`SemaphoreBulkhead::wait_closed`].
+    #[must_use = "it says whether the bulkhead has ended"]
+    fn wait_closed(&self, limit: Duration) -> bool;
+
+    /// As [`Bulkhead::wait_idle`] or [`SemaphoreBulkhead::wait_idle`].
+    #[must_use = "it says whether there was such a moment"]
+    fn wait_idle(&self, limit: Duration) -> bool;
 }
 
 /// Implements the trait by the methods of `$inner`, which `self` is or refers to.
@@ -163,6 +174,18 @@ macro_rules! common_bulkhead {
 
             fn shutdown_now(&self) -> ShutdownReport {
                 <$inner>::shutdown_now(self)
+            }
+
+            fn close(&self) {
+                <$inner>::close(self);
+            }
+
+            fn wait_closed(&self, limit: Duration) -> bool {
+                <$inner>::wait_closed(self, limit)
+            }
+
+            fn wait_idle(&self, limit: Duration) -> bool {
+                <$inner>::wait_idle(self, limit)
             }
         }
     };

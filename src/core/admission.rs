@@ -49,7 +49,7 @@ pub(crate) fn admit<'a>(
     engine: &'a Engine,
     options: &CallOptions,
 ) -> Result<Admitted<'a>, Refusal> {
-    if let Some(retry_after) = circuit_refusal(engine) {
+    if let Some(retry_after) = refused_by_circuit(engine) {
         return Err(refuse_unseen(engine, retry_after));
     }
     let (permit, begun) = match options.wait_for_capacity {
@@ -71,9 +71,27 @@ pub(crate) fn admit<'a>(
     }
 }
 
-/// For how long the circuit refuses calls. Takes nothing.
+/// As [`admit`], without waiting. `None`: the bulkhead is full, and nothing is decided or counted.
+pub(crate) fn admit_if_room(engine: &Engine) -> Option<Result<Admitted<'_>, Refusal>> {
+    if let Some(retry_after) = refused_by_circuit(engine) {
+        return Some(Err(refuse_unseen(engine, retry_after)));
+    }
+    match engine.permits.try_acquire() {
+        Ok(permit) => Some(Ok(Admitted {
+            permit,
+            begun: None,
+        })),
+        Err(Denied::Full) => None,
+        Err(Denied::Closed) => {
+            engine.ledger.shared.reject_shut_down();
+            Some(Err(Refusal::ShutDown))
+        }
+    }
+}
+
+/// The look at the circuit that takes nothing.
 #[inline(always)]
-fn circuit_refusal(engine: &Engine) -> Option<Duration> {
+fn refused_by_circuit(engine: &Engine) -> Option<Duration> {
     engine.breaker.as_ref().and_then(CircuitBreaker::refusal)
 }
 
@@ -90,7 +108,7 @@ fn refuse_unseen(engine: &Engine, retry_after: Duration) -> Refusal {
 
 /// Refuses a call that does not wait for a slot, since none is free. It has taken nothing.
 pub(crate) fn refuse_without_slot(engine: &Engine) -> Refusal {
-    if let Some(retry_after) = circuit_refusal(engine) {
+    if let Some(retry_after) = refused_by_circuit(engine) {
         refuse_unseen(engine, retry_after)
     } else if engine.permits.is_closed() {
         engine.ledger.shared.reject_shut_down();

@@ -1,15 +1,18 @@
 //! What is counted and told around a task, and in which order.
 //!
-//! A call that starts: shown in its slot ([`Engine::show`]), counted as started, told, run; then the circuit hears the verdict, listeners
-//! are told, the end is counted, and the slot forgets the call. Only after that the caller of [`execute`] gives the place
+//! A call that starts: shown in its slot ([`Engine::show`]), counted as started, told, run, told; then the circuit hears the
+//! verdict, the end is counted, and the slot forgets the call. Only after that the caller of [`execute`] gives the place
 //! back, and last of all it publishes the outcome. The end is counted before the slot forgets the call, see
 //! `shutdown.rs`.
+//!
+//! Listeners hear of the start and the end inside the context that the call has brought along ([`run_task`]), so that what
+//! they write carries the request. The circuit hears the verdict outside of it: that may end other calls, which are none of
+//! this request's business.
 //!
 //! A call that never starts: the circuit gets its ticket back, the end is counted, the place is given back
 //! ([`release_unstarted`]), and only then user code runs: the drop of the task, and the listeners
 //! ([`drop_unstarted`]). The place goes first because that user code may shut the bulkhead down and wait for all places.
 
-use std::any::Any;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -21,13 +24,15 @@ use super::permit::Permit;
 use super::running_slot::{RunningSlot, Shown};
 use super::this_thread::while_holding_permit;
 use crate::circuit::{Run, Ticket, Verdict};
-use crate::event::{BulkheadEvent, FinishedOutcome};
+use crate::event::{BulkheadEvent, CallInfo, FinishedOutcome};
 use crate::panic::{Panic, catch, contain};
 use crate::stats::SlotCounters;
 
-/// What came of a task, a panic perhaps, and when.
+/// What came of a task, and when.
 pub(crate) struct TaskEnd<T, E> {
-    result: Result<JudgedResult<T, E>, Box<dyn Any + Send>>,
+    result: Result<T, EndReason<E>>,
+    verdict: Verdict,
+    outcome: FinishedOutcome,
     at: Instant,
 }
 
@@ -44,38 +49,23 @@ pub(crate) struct Execution<'a> {
     pub(crate) is_nested: bool,
 }
 
+impl Execution<'_> {
+    fn info<'a>(&'a self, engine: &'a Engine) -> CallInfo<'a> {
+        self.data.info(&engine.name)
+    }
+}
+
+/// Runs the task, and tells the listeners before and after.
 #[inline(always)]
 pub(crate) fn run_task<T, E>(
     engine: &Engine,
-    task: impl FnOnce() -> JudgedResult<T, E>,
+    call: &Execution<'_>,
+    task: impl FnOnce(&Engine) -> JudgedResult<T, E>,
 ) -> TaskEnd<T, E> {
-    let result = catch(task);
+    call.tell_started(engine);
+    let result = catch(|| task(engine));
     let at = engine.clock.now();
-    TaskEnd { result, at }
-}
 
-/// Runs `body`, which ends in [`run_task`] and must not panic. Gives the outcome, and when the task ended.
-#[inline(always)]
-pub(crate) fn execute<T, E>(
-    engine: &Engine,
-    call: Execution<'_>,
-    body: impl FnOnce() -> TaskEnd<T, E>,
-) -> (Outcome<T, E>, Instant) {
-    let is_nested = call.is_nested;
-    execute_with(engine, call, body, |time| is_nested.then_some(time))
-}
-
-/// As [`execute`], for a call that may be nested no more when it ends, or nested since: see [`Execution::end`].
-#[inline(always)]
-pub(crate) fn execute_with<T, E>(
-    engine: &Engine,
-    call: Execution<'_>,
-    body: impl FnOnce() -> TaskEnd<T, E>,
-    nested_time: impl FnOnce(Duration) -> Option<Duration>,
-) -> (Outcome<T, E>, Instant) {
-    let place = SlotData::of(engine, call.slot);
-    call.start(engine, place);
-    let TaskEnd { result, at: ended } = body();
     let (result, verdict, outcome) = match result {
         Ok((Ok(value), verdict)) => (Ok(value), verdict, FinishedOutcome::Succeeded),
         Ok((Err(error), verdict)) => (
@@ -92,6 +82,42 @@ pub(crate) fn execute_with<T, E>(
             )
         }
     };
+    call.tell_finished(engine, outcome, at);
+    TaskEnd {
+        result,
+        verdict,
+        outcome,
+        at,
+    }
+}
+
+/// Runs `body`, which ends in [`run_task`] and must not panic. Gives the outcome, and when the task ended.
+#[inline(always)]
+pub(crate) fn execute<T, E>(
+    engine: &Engine,
+    call: Execution<'_>,
+    body: impl FnOnce(&Execution<'_>) -> TaskEnd<T, E>,
+) -> (Outcome<T, E>, Instant) {
+    let is_nested = call.is_nested;
+    execute_with(engine, call, body, |time| is_nested.then_some(time))
+}
+
+/// As [`execute`], for a call that may be nested no more when it ends, or nested since: see [`Execution::end`].
+#[inline(always)]
+pub(crate) fn execute_with<T, E>(
+    engine: &Engine,
+    call: Execution<'_>,
+    body: impl FnOnce(&Execution<'_>) -> TaskEnd<T, E>,
+    nested_time: impl FnOnce(Duration) -> Option<Duration>,
+) -> (Outcome<T, E>, Instant) {
+    let place = SlotData::of(engine, call.slot);
+    call.start(engine, place);
+    let TaskEnd {
+        result,
+        verdict,
+        outcome,
+        at: ended,
+    } = body(&call);
     let queued_time = call.queued_time;
     let execution_time = call.end(engine, place, outcome, verdict, ended, nested_time);
     (Outcome::new(result, queued_time, execution_time), ended)
@@ -115,7 +141,27 @@ impl<'a> SlotData<'a> {
 }
 
 impl Execution<'_> {
-    /// Counts the start, and tells the listeners of it.
+    /// Tells the listeners that the task is about to start.
+    #[inline(always)]
+    pub(crate) fn tell_started(&self, engine: &Engine) {
+        engine.tell(|| BulkheadEvent::Started {
+            call: self.info(engine),
+            queued_time: self.queued_time,
+        });
+    }
+
+    /// Tells the listeners that the task has ended.
+    #[inline(always)]
+    pub(crate) fn tell_finished(&self, engine: &Engine, outcome: FinishedOutcome, at: Instant) {
+        engine.tell(|| BulkheadEvent::Finished {
+            call: self.info(engine),
+            outcome,
+            queued_time: self.queued_time,
+            execution_time: at.saturating_duration_since(self.since),
+        });
+    }
+
+    /// Counts the start.
     #[inline(always)]
     pub(crate) fn start(&self, engine: &Engine, place: SlotData<'_>) {
         let counters = place.counters;
@@ -125,14 +171,9 @@ impl Execution<'_> {
             counters.start();
         }
         counters.queue_wait.record(self.queued_time);
-        engine.tell(|| BulkheadEvent::Started {
-            call: self.data.info(&engine.name),
-            queued_time: self.queued_time,
-        });
     }
 
-    /// Ends a call that has [started](Self::start): tells the circuit and the listeners, counts the end, and takes the call
-    /// out of its slot. Gives the time that the call ran.
+    /// Ends a call that has [started](Self::start): tells the circuit, counts the end, and takes the call out of its slot. Gives the time that the call ran.
     ///
     /// `nested_time` says whether the end counts as that of a nested call, and for how much of the given time another call ran
     /// in the slot that lasts longer. It is asked when no more user code runs.
@@ -154,12 +195,6 @@ impl Execution<'_> {
             ended,
         };
         engine.judge_end(self.data, self.ticket, is_err, verdict, run);
-        engine.tell(|| BulkheadEvent::Finished {
-            call: self.data.info(&engine.name),
-            outcome,
-            queued_time: self.queued_time,
-            execution_time,
-        });
         counters.run_time.record(execution_time);
         match nested_time(execution_time) {
             Some(nested_time) => engine.ledger.shared.end_nested(outcome, nested_time),
@@ -181,7 +216,9 @@ pub(crate) fn release_unstarted<E>(
     while_holding_permit(engine.serial, || engine.give_ticket_back(ticket));
     match reason {
         EndReason::Cancelled { by_shutdown } => engine.ledger.shared.cancel(*by_shutdown),
-        EndReason::CircuitOpen { .. } => engine.ledger.shared.refuse_in_queue(),
+        EndReason::CircuitOpen { .. } | EndReason::TooDeep { .. } => {
+            engine.ledger.shared.refuse_in_queue();
+        }
         _ => engine.ledger.shared.time_out(),
     }
     drop(permit);
@@ -205,6 +242,23 @@ pub(crate) fn drop_unstarted<E>(
             queued_time,
             retry_after: retry_after.longest(),
         },
+        EndReason::TooDeep { max_nested_calls } => BulkheadEvent::TooDeep {
+            call,
+            queued_time,
+            max_nested_calls: *max_nested_calls,
+        },
         _ => BulkheadEvent::Expired { call, queued_time },
+    });
+}
+
+/// A caller has left at its limit, and this is its thread: counts it, and tells the listeners. The call itself is counted by
+/// its own end.
+#[cold]
+pub(crate) fn caller_timed_out(engine: &Engine, data: &CallData, started: bool) {
+    engine.ledger.shared.caller_timed_out(started);
+    engine.tell(|| BulkheadEvent::CallerTimedOut {
+        call: data.info(&engine.name),
+        limit: data.timeout.duration(),
+        started,
     });
 }

@@ -158,6 +158,7 @@ impl<'a> SemaphoreGuard<'a> {
             result: result.map_err(BulkheadError::Failed),
             execution_id: self.data.execution_id,
             bulkhead_name: Arc::clone(&self.inner.engine.name),
+            operation: self.data.operation.clone(),
             queued_time,
             execution_time,
         }

@@ -8,8 +8,8 @@ use super::inner::{Inner, Slot};
 use crate::circuit::{Ticket, Verdict};
 use crate::core::{
     CallData, CallOptions, EndReason, Execution, Outcome, Permit, Refusal, Shown, SlotData,
-    begin_guard, check_circuit, drop_unstarted, end_guard, reject, run_for_caller,
-    slot_of_this_thread, while_holding_permit,
+    begin_guard, caller_timed_out, check_circuit, drop_unstarted, end_guard, reject,
+    run_for_caller, slot_of_this_thread, while_holding_permit,
 };
 use crate::error::BulkheadError;
 use crate::event::FinishedOutcome;
@@ -128,7 +128,9 @@ impl Inner {
                 let guard = begin_guard(self.engine.serial, self, slot.index);
                 let in_slot = InSlot { slot, shown, guard };
                 let place = SlotData::of(&self.engine, in_slot.slot.index);
-                in_slot.execution(data).start(&self.engine, place);
+                let call = in_slot.execution(data);
+                call.start(&self.engine, place);
+                call.tell_started(&self.engine);
                 Ok(in_slot)
             }
             Err(reason) => Err(self.unstarted(data, reason)),
@@ -144,6 +146,9 @@ impl Inner {
         let engine = &self.engine;
         let queued_time = data.queued_for(engine.clock.now());
         drop_unstarted(engine, (), data, &reason, queued_time);
+        if let EndReason::Timeout { started } = reason {
+            caller_timed_out(engine, data, started);
+        }
         let outcome = Outcome::<Infallible, _>::new(Err(reason), queued_time, Duration::ZERO);
         match outcome.into_result(data, &engine.name).result {
             Ok(never) => match never {},
@@ -163,6 +168,7 @@ impl Inner {
         let engine = &self.engine;
         let ended = engine.clock.now();
         let call = in_slot.execution(data);
+        call.tell_finished(engine, outcome, ended);
         let InSlot { slot, guard, .. } = in_slot;
         let mut is_last = true;
         let place = SlotData::of(engine, slot.index);
