@@ -276,14 +276,8 @@ impl Inner {
             is_last = end.is_last();
             end.nested_time()
         };
-        let body = || {
-            execute_with(
-                engine,
-                call,
-                |call| run_task(engine, call, task),
-                nested_time,
-            )
-        };
+        let run = |call: &Execution<'_>| run_task(engine, call, task);
+        let body = || execute_with(engine, call, run, nested_time);
         let (outcome, _) = run_for_caller(engine.serial, self, slot.index, body);
         if is_last {
             self.slots.give_back(slot.index);
