@@ -10,8 +10,8 @@
 mod common;
 
 use std::hint::black_box;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
 use bulkman::{BulkheadConfig, CircuitBreakerConfig, SemaphoreBulkhead};
@@ -28,6 +28,20 @@ fn call(c: &mut Criterion) {
     let plain = build(config(10, 100));
     group.bench_function("run", |b| b.iter(|| plain.run(task)));
     let fails = || black_box(Err::<u64, u64>(7));
+    group.bench_function("guard", |b| {
+        b.iter(|| {
+            let guard = plain.acquire().expect("a slot is free");
+            black_box(task());
+            guard.success();
+        });
+    });
+    group.bench_function("guard, without a wait", |b| {
+        b.iter(|| {
+            let guard = plain.try_acquire().expect("a slot is free");
+            black_box(task());
+            guard.success();
+        });
+    });
     group.bench_function("execute, an error", |b| b.iter(|| plain.execute(fails)));
     group.bench_function("with a name and limits", |b| {
         let limit = Duration::from_secs(60);
@@ -79,6 +93,23 @@ fn refused(c: &mut Criterion) {
     });
     let shut_down = build(config(1, 0));
     shut_down.shutdown();
+    let taken = build(config(1, 100));
+    std::thread::scope(|scope| {
+        let (release, until_released) = mpsc::channel::<()>();
+        let (took, has_taken) = mpsc::channel();
+        let taken = &taken;
+        scope.spawn(move || {
+            let guard = taken.acquire().expect("a slot is free");
+            took.send(()).expect("the bench waits");
+            let _ = until_released.recv();
+            guard.success();
+        });
+        has_taken.recv().expect("the guard is there");
+        group.bench_function("no free slot, guard", |b| {
+            b.iter(|| taken.try_acquire().is_err());
+        });
+        drop(release);
+    });
     group.bench_function("shut down, closure back", |b| {
         b.iter(|| shut_down.try_run(task).is_err());
     });
@@ -102,6 +133,37 @@ fn callers(c: &mut Criterion) {
     group.finish();
 }
 
+/// One slot for all, which is handed to the caller that has waited longest, or free for whoever comes first. Both in turn,
+/// round by round, since a busy machine changes from one second to the next. Prints medians and their ratio.
+fn order(_: &mut Criterion) {
+    let is_quick = std::env::args().any(|arg| arg == "--quick" || arg == "--test");
+    let (rounds, calls) = if is_quick { (3, 10_000) } else { (21, 100_000) };
+    for threads in [2, 4, 16] {
+        let config = || config(1, threads as usize);
+        let fair = build(config());
+        let builder = SemaphoreBulkhead::builder(config()).fair(false);
+        let unfair = builder.build().expect("a valid configuration");
+        let mut nanos = [Vec::new(), Vec::new()];
+        for _ in 0..rounds {
+            for (bulkhead, nanos) in [&fair, &unfair].into_iter().zip(&mut nanos) {
+                let call = || assert!(bulkhead.run(task).is_success());
+                let took = from_threads(threads, calls, call);
+                nanos.push(took.as_secs_f64() * 1e9 / calls as f64);
+            }
+        }
+        let longest = [&fair, &unfair].map(|bulkhead| bulkhead.stats().queue_wait.max());
+        let [fair, unfair] = nanos.map(|mut nanos| {
+            nanos.sort_by(f64::total_cmp);
+            nanos[nanos.len() / 2]
+        });
+        println!(
+            "semaphore order, {threads} callers of one slot: fair {fair:.0} ns a call, not fair {unfair:.0} ns, \
+             ratio {:.2}; longest waits {longest:.1?}",
+            unfair / fair
+        );
+    }
+}
+
 /// Has to be flat.
 fn scale(c: &mut Criterion) {
     let mut group = c.benchmark_group("semaphore scale");
@@ -119,6 +181,6 @@ fn scale(c: &mut Criterion) {
 criterion_group! {
     name = benches;
     config = settings();
-    targets = call, least, refused, callers, scale
+    targets = call, least, refused, callers, order, scale
 }
 criterion_main!(benches);

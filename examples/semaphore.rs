@@ -1,4 +1,4 @@
-//! A bulkhead without threads: calls run where they are made, at most so many at a time.
+//! A bulkhead without threads: calls run where they are made, at most so many at a time; with a closure, or with a guard.
 //!
 //! ```text
 //! cargo run --example semaphore
@@ -88,7 +88,46 @@ fn main() -> Result<(), Box<dyn Error>> {
         println!("   5th: {:?}\n", fifth.value());
     });
 
-    println!("3. the numbers");
+    println!("3. without a closure: a guard is the call, until it says how that ended");
+    let lines = ["first", "second", "", "fourth"];
+    let guard = bulkhead.call().operation("import").acquire()?;
+    let mut imported = 0;
+    for line in lines {
+        if line.is_empty() {
+            break; // which a closure could not do
+        }
+        imported += 1;
+    }
+    println!("   imported {imported} lines in {:?}", guard.operation());
+    guard.success();
+    let first = bulkhead.try_acquire()?;
+    let (both_in, until) = (Barrier::new(2), Barrier::new(2));
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            let second = bulkhead.acquire().expect("a second slot");
+            both_in.wait();
+            until.wait();
+            second.failure();
+        });
+        both_in.wait();
+        let third = scope.spawn(|| bulkhead.try_acquire().map(drop));
+        let third = third.join().expect("it does not panic");
+        println!("   {}", third.expect_err("both slots are taken"));
+        until.wait();
+    });
+    first.success();
+
+    println!("\n4. one slot, and four callers that want it again and again");
+    let counter = BulkheadConfig::new("counter").max_concurrent_calls(1);
+    let counter = SemaphoreBulkhead::builder(counter).fair(false).build()?;
+    thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| (0..1_000).for_each(|_| drop(counter.run(|| ()))));
+        }
+    });
+    println!("   {}\n", counter.stats());
+
+    println!("5. the numbers");
     println!("   {}", bulkhead.stats());
     println!("   {:?}", bulkhead.shutdown());
     Ok(())

@@ -32,6 +32,8 @@
 //! | have a function that always goes through the bulkhead | [`Bulkhead::wrap`], with a name and limits [`Call::wrap`] |
 //! | call a function for each item of a list or an endless input, so many at a time | [`Bulkhead::execute_map`] |
 //! | take rows or chunks while the task is still producing them | [`Bulkhead::execute_stream`] |
+//! | hold a slot for code that fits into no closure | [`SemaphoreBulkhead::acquire`], which gives a [`SemaphoreGuard`] |
+//! | leave open which kind of bulkhead it is | [`CommonBulkhead`], or an [`AnyBulkhead`] |
 //!
 //! # What do I get?
 //!
@@ -172,6 +174,7 @@
 
 mod circuit;
 mod clock;
+mod common_bulkhead;
 mod config;
 mod context;
 mod core;
@@ -215,6 +218,7 @@ pub use circuit::{
 #[cfg(feature = "postgres")]
 pub use circuit::{PostgresStorage, PostgresStorageBuilder};
 pub use clock::{Clock, ManualClock};
+pub use common_bulkhead::CommonBulkhead;
 pub use config::BulkheadConfig;
 pub use context::{
     CapturedContext, ContextGuard, ContextPropagator, ContextSnapshot, ContextVar, propagate,
@@ -234,7 +238,7 @@ pub use event::{BulkheadEvent, BulkheadListener, CallInfo, FinishedOutcome};
 pub use panic::Panic;
 pub use registry::{AnyBulkhead, BulkheadRegistry, RegistryError, RegistryHealth, UnknownBulkhead};
 pub use result::ExecutionResult;
-pub use semaphore::{SemaphoreBulkhead, SemaphoreBulkheadBuilder, SemaphoreCall};
+pub use semaphore::{SemaphoreBulkhead, SemaphoreBulkheadBuilder, SemaphoreCall, SemaphoreGuard};
 pub use stats::{BulkheadState, BulkheadStats, Distribution};
 pub use summary::{CallOutcome, CallSummary};
 pub use thread_pool::{

@@ -88,7 +88,12 @@ pub struct ModelSlots(SlotPool<()>);
 
 impl ModelSlots {
     pub fn new(slots: usize) -> Self {
-        Self(SlotPool::new(slots))
+        Self(SlotPool::new(slots, true))
+    }
+
+    /// Slots that a caller may take past those that wait.
+    pub fn unfair(slots: usize) -> Self {
+        Self(SlotPool::new(slots, false))
     }
 
     pub fn try_take(&self) -> Option<usize> {
@@ -101,8 +106,26 @@ impl ModelSlots {
 
     /// Waits for ever. `in_line` is called while no other caller can join the wait list.
     pub fn take(&self, in_line: impl FnOnce()) -> usize {
-        match self.0.wait(&Clock::system(), None, (), in_line, |()| false) {
-            WaitOutcome::Slot(slot) => slot,
+        self.wait(None, in_line, || ()).expect("it waits for ever")
+    }
+
+    /// Waits, at the longest for `limit`. `looked` is called each time that the caller has looked and found no slot, and
+    /// has not slept since.
+    pub fn wait(
+        &self,
+        limit: Option<Duration>,
+        in_line: impl FnOnce(),
+        looked: impl Fn(),
+    ) -> Option<usize> {
+        let clock = Clock::system();
+        let deadline = limit.map(|limit| clock.now() + limit);
+        let gives_up = |&(): &()| {
+            looked();
+            false
+        };
+        match self.0.wait(&clock, deadline, (), in_line, gives_up) {
+            WaitOutcome::Slot(slot) => Some(slot),
+            WaitOutcome::TooLate => None,
             other => unreachable!("{other:?}"),
         }
     }

@@ -84,6 +84,11 @@ pub(crate) fn message(payload: &(dyn Any + Send)) -> &str {
     }
 }
 
+/// Whether this thread unwinds at this moment.
+pub(crate) fn is_unwinding() -> bool {
+    std::thread::panicking()
+}
+
 /// Runs a task's body; a panic becomes the payload.
 pub(crate) fn catch<R>(body: impl FnOnce() -> R) -> Result<R, Box<dyn Any + Send>> {
     // The caller gets either the value or the payload, never both, and everything that the body

@@ -19,6 +19,7 @@ use std::time::Duration;
 
 use thiserror::Error as ThisError;
 
+use crate::circuit::CircuitBreaker;
 use crate::config::BulkheadConfig;
 use crate::core::{
     BulkheadBuilder, Engine, ShutdownReport, ShutdownTarget, WaitLimit, begin_shutdown,
@@ -99,7 +100,8 @@ sync::thread_local! {
     static IS_BUILDING: Cell<bool> = Cell::new(false);
 }
 
-/// A bulkhead of either kind. Clones are the same bulkhead.
+/// A bulkhead of either kind. Clones are the same bulkhead. [`CommonBulkhead`](crate::CommonBulkhead) is the trait for code
+/// that works with either.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum AnyBulkhead {
@@ -650,6 +652,12 @@ impl AnyBulkhead {
     #[must_use]
     pub fn available_capacity(&self) -> usize {
         self.engine().available_capacity()
+    }
+
+    /// As [`Bulkhead::circuit_breaker`].
+    #[must_use]
+    pub fn circuit_breaker(&self) -> Option<&CircuitBreaker> {
+        self.engine().breaker.as_ref()
     }
 
     /// As [`Bulkhead::stats`].

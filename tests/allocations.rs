@@ -113,10 +113,15 @@ fn a_call_in_its_callers_thread_allocates_nothing() {
             let result = bulkhead.call().operation("static").run(|| [7; 100]);
             assert!(result.is_success());
             assert!(bulkhead.execute(|| Err::<(), _>(())).error().is_some());
+            bulkhead.acquire().unwrap().success();
+            let guard = bulkhead.call().operation("static").try_acquire().unwrap();
+            drop(guard);
         }
         bulkhead.shutdown();
         for _ in 0..100 {
             assert!(bulkhead.try_run(|| ()).is_err());
+            assert!(bulkhead.acquire().is_err());
+            assert!(bulkhead.try_acquire().is_err());
         }
     });
     assert_eq!(allocated, 0);
@@ -133,8 +138,12 @@ fn a_thread_holds_no_memory_of_a_bulkhead_that_it_has_left() {
         // A thread makes some things once.
         let _ = shut_down.run(|| ());
         measure(|| {
-            let gone = SemaphoreBulkhead::new(config(1, 1)).unwrap();
-            let _ = gone.run(|| ());
+            let gone = [0, 1].map(|_| SemaphoreBulkhead::new(config(1, 1)).unwrap());
+            let _ = gone[0].run(|| ());
+            let [outer, inner] = gone.each_ref().map(|gone| gone.acquire().unwrap());
+            outer.success();
+            inner.success();
+            let _ = gone[0].run(|| drop(gone[1].acquire().unwrap()));
             drop(gone);
             let _ = lasting.run(|| ());
         })

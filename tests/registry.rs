@@ -12,8 +12,8 @@ use std::time::Duration;
 use bulkman::{
     AnyBulkhead, BuildError, Bulkhead, BulkheadConfig, BulkheadError, BulkheadEvent,
     BulkheadRegistry, BulkheadState, CircuitBreakerConfig, CircuitRecord, CircuitStorage,
-    CircuitSync, MemoryStorage, RegistryError, StorageError, StoredCircuit, UnknownBulkhead,
-    WriteGuard, WriteOutcome,
+    CircuitSync, CommonBulkhead, MemoryStorage, RegistryError, SemaphoreBulkhead, StorageError,
+    StoredCircuit, UnknownBulkhead, WriteGuard, WriteOutcome,
 };
 use support::{Gate, OpenOnDrop, PATIENCE, assert_balanced, wait};
 
@@ -652,4 +652,63 @@ fn a_bulkhead_that_is_built_during_the_end_is_shut_down_too() {
         assert_eq!(late.state(), BulkheadState::ShutDown);
         assert!(late.run(|| ()).wait().error().unwrap().is_rejected());
     });
+}
+
+// ---- either kind, as one trait
+
+/// What both kinds and their owners have in common.
+fn use_up(bulkhead: &(impl CommonBulkhead + ?Sized), run: impl FnOnce() -> i32) {
+    assert_eq!(bulkhead.name(), "both");
+    assert_eq!(bulkhead.config().max_concurrent_calls, 1);
+    assert_eq!(bulkhead.state(), BulkheadState::Healthy);
+    assert!(bulkhead.is_healthy());
+    assert_eq!(bulkhead.available_capacity(), 5);
+    assert!(
+        bulkhead
+            .circuit_breaker()
+            .is_some_and(|breaker| breaker.is_closed())
+    );
+    assert_eq!(run(), 7);
+    assert_eq!(bulkhead.stats().successful_executions, 1);
+    bulkhead.reset_stats();
+    assert_eq!(bulkhead.stats().submitted_executions, 0);
+    assert!(bulkhead.wait_idle(PATIENCE));
+    bulkhead.close();
+    assert!(bulkhead.wait_closed(PATIENCE));
+    assert!(bulkhead.shutdown_timeout(PATIENCE).is_clean());
+    assert!(bulkhead.shutdown().is_clean());
+    assert!(bulkhead.shutdown_now().is_clean());
+    assert!(!bulkhead.is_healthy());
+}
+
+#[test]
+fn either_kind_is_a_common_bulkhead() {
+    fn blocking(bulkhead: impl CommonBulkhead) -> i32 {
+        let result = bulkhead.execute_blocking(|| "7".parse());
+        result.into_result().unwrap()
+    }
+    let config = || config("both").circuit_breaker(CircuitBreakerConfig::default());
+    let pool = Bulkhead::new(config()).unwrap();
+    use_up(&pool, || blocking(&pool));
+    let semaphore = SemaphoreBulkhead::new(config()).unwrap();
+    use_up(&semaphore, || blocking(&semaphore));
+    let any = AnyBulkhead::from(Arc::new(Bulkhead::new(config()).unwrap()));
+    use_up(&any, || blocking(any.clone()));
+    let any = AnyBulkhead::from(Arc::new(SemaphoreBulkhead::new(config()).unwrap()));
+    use_up(&any, || blocking(&any));
+    let shared = Arc::new(Bulkhead::new(config()).unwrap());
+    use_up(&shared, || blocking(Arc::clone(&shared)));
+    let object: Arc<dyn CommonBulkhead> = Arc::new(SemaphoreBulkhead::new(config()).unwrap());
+    object.reset_stats();
+    assert_eq!(object.name(), "both");
+}
+
+/// The trait takes nothing away from what a bulkhead in an `Arc` can do by itself.
+#[test]
+fn a_shared_semaphore_bulkhead_still_borrows() {
+    let shared = Arc::new(SemaphoreBulkhead::new(config("borrows")).unwrap());
+    let text = String::from("borrowed");
+    let same = shared.execute_with_timeout(PATIENCE, || Ok::<_, ()>(&text));
+    assert!(same.is_success());
+    assert_eq!(CommonBulkhead::name(&shared), "borrows");
 }

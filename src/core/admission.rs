@@ -25,8 +25,14 @@ use crate::event::BulkheadEvent;
 /// A refusal that is decided and counted, and not yet put into words.
 #[derive(Clone, Copy)]
 pub(crate) enum Refusal {
-    Full { waited: Option<Duration> },
-    CircuitOpen { retry_after: Duration },
+    Full {
+        waited: Option<Duration>,
+    },
+    /// The call does not wait for a slot, and none is free.
+    NoSlot,
+    CircuitOpen {
+        retry_after: Duration,
+    },
     ShutDown,
 }
 
@@ -100,6 +106,19 @@ fn refuse_unseen(engine: &Engine, retry_after: Duration) -> Refusal {
     }
 }
 
+/// Refuses a call that does not wait for a slot, since none is free. It has taken nothing.
+pub(crate) fn refuse_without_slot(engine: &Engine) -> Refusal {
+    if let Some(retry_after) = refused_by_circuit(engine) {
+        refuse_unseen(engine, retry_after)
+    } else if engine.permits.is_closed() {
+        engine.ledger.shared.reject_shut_down();
+        Refusal::ShutDown
+    } else {
+        engine.ledger.shared.reject_full();
+        Refusal::NoSlot
+    }
+}
+
 fn wait_for_permit<'a>(
     engine: &'a Engine,
     options: &CallOptions,
@@ -165,6 +184,13 @@ fn reason(engine: &Engine, refusal: Refusal) -> RejectReason {
             max_concurrent_calls: engine.config.max_concurrent_calls,
             max_queue_size: engine.config.max_queue_size,
             waited,
+        },
+        // For this call there were no places to wait.
+        Refusal::NoSlot => RejectReason::Full {
+            bulkhead,
+            max_concurrent_calls: engine.config.max_concurrent_calls,
+            max_queue_size: 0,
+            waited: None,
         },
         Refusal::CircuitOpen { retry_after } => RejectReason::CircuitOpen {
             bulkhead,

@@ -187,7 +187,7 @@ impl Engine {
         // or the shutdown sees the slot.
         fence(Ordering::SeqCst);
         if self.is_discarding() {
-            slot.end(shown);
+            slot.end(shown, data);
             None
         } else {
             Some(shown)

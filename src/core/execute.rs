@@ -21,11 +21,12 @@ use super::engine::Engine;
 use super::failure::JudgedResult;
 use super::outcome::{EndReason, Outcome};
 use super::permit::Permit;
-use super::running_slot::Shown;
+use super::running_slot::{RunningSlot, Shown};
 use super::this_thread::while_holding_permit;
 use crate::circuit::{Run, Ticket, Verdict};
 use crate::event::{BulkheadEvent, CallInfo, FinishedOutcome};
 use crate::panic::{Panic, catch, contain};
+use crate::stats::SlotCounters;
 
 /// What came of a task, and when.
 pub(crate) struct TaskEnd<T, E> {
@@ -61,11 +62,7 @@ pub(crate) fn run_task<T, E>(
     call: &Execution<'_>,
     task: impl FnOnce(&Engine) -> JudgedResult<T, E>,
 ) -> TaskEnd<T, E> {
-    let queued_time = call.queued_time;
-    engine.tell(|| BulkheadEvent::Started {
-        call: call.info(engine),
-        queued_time,
-    });
+    call.tell_started(engine);
     let result = catch(|| task(engine));
     let at = engine.clock.now();
 
@@ -85,12 +82,7 @@ pub(crate) fn run_task<T, E>(
             )
         }
     };
-    engine.tell(|| BulkheadEvent::Finished {
-        call: call.info(engine),
-        outcome,
-        queued_time,
-        execution_time: at.saturating_duration_since(call.since),
-    });
+    call.tell_finished(engine, outcome, at);
     TaskEnd {
         result,
         verdict,
@@ -106,40 +98,111 @@ pub(crate) fn execute<T, E>(
     call: Execution<'_>,
     body: impl FnOnce(&Execution<'_>) -> TaskEnd<T, E>,
 ) -> (Outcome<T, E>, Instant) {
-    let counters = engine.ledger.slot(call.slot);
-    let slot = engine.slot(call.slot);
+    let is_nested = call.is_nested;
+    execute_with(engine, call, body, |time| is_nested.then_some(time))
+}
 
-    if call.is_nested {
-        engine.ledger.shared.start_nested();
-    } else {
-        counters.start();
-    }
-    counters.queue_wait.record(call.queued_time);
+/// As [`execute`], for a call that may be nested no more when it ends, or nested since: see [`Execution::end`].
+#[inline(always)]
+pub(crate) fn execute_with<T, E>(
+    engine: &Engine,
+    call: Execution<'_>,
+    body: impl FnOnce(&Execution<'_>) -> TaskEnd<T, E>,
+    nested_time: impl FnOnce(Duration) -> Option<Duration>,
+) -> (Outcome<T, E>, Instant) {
+    let place = SlotData::of(engine, call.slot);
+    call.start(engine, place);
     let TaskEnd {
         result,
         verdict,
         outcome,
         at: ended,
     } = body(&call);
+    let queued_time = call.queued_time;
+    let execution_time = call.end(engine, place, outcome, verdict, ended, nested_time);
+    (Outcome::new(result, queued_time, execution_time), ended)
+}
 
-    let execution_time = ended.saturating_duration_since(call.since);
-    let is_err = outcome == FinishedOutcome::Failed;
-    let run = Run {
-        time: execution_time,
-        ended,
-    };
-    engine.judge_end(call.data, call.ticket, is_err, verdict, run);
-    counters.run_time.record(execution_time);
-    if call.is_nested {
-        engine.ledger.shared.end_nested(outcome, execution_time);
-    } else {
-        counters.end(outcome);
+/// What is kept for the slot in which a call runs.
+#[derive(Clone, Copy)]
+pub(crate) struct SlotData<'a> {
+    counters: &'a SlotCounters,
+    running: &'a RunningSlot,
+}
+
+impl<'a> SlotData<'a> {
+    #[inline(always)]
+    pub(crate) fn of(engine: &'a Engine, slot: usize) -> Self {
+        Self {
+            counters: engine.ledger.slot(slot),
+            running: engine.slot(slot),
+        }
     }
-    slot.end(call.shown);
-    (
-        Outcome::new(result, call.queued_time, execution_time),
-        ended,
-    )
+}
+
+impl Execution<'_> {
+    /// Tells the listeners that the task is about to start.
+    #[inline(always)]
+    pub(crate) fn tell_started(&self, engine: &Engine) {
+        engine.tell(|| BulkheadEvent::Started {
+            call: self.info(engine),
+            queued_time: self.queued_time,
+        });
+    }
+
+    /// Tells the listeners that the task has ended.
+    #[inline(always)]
+    pub(crate) fn tell_finished(&self, engine: &Engine, outcome: FinishedOutcome, at: Instant) {
+        engine.tell(|| BulkheadEvent::Finished {
+            call: self.info(engine),
+            outcome,
+            queued_time: self.queued_time,
+            execution_time: at.saturating_duration_since(self.since),
+        });
+    }
+
+    /// Counts the start.
+    #[inline(always)]
+    pub(crate) fn start(&self, engine: &Engine, place: SlotData<'_>) {
+        let counters = place.counters;
+        if self.is_nested {
+            engine.ledger.shared.start_nested();
+        } else {
+            counters.start();
+        }
+        counters.queue_wait.record(self.queued_time);
+    }
+
+    /// Ends a call that has [started](Self::start): tells the circuit, counts the end, and takes the call out of its slot. Gives the time that the call ran.
+    ///
+    /// `nested_time` says whether the end counts as that of a nested call, and for how much of the given time another call ran
+    /// in the slot that lasts longer. It is asked when no more user code runs.
+    #[inline(always)]
+    pub(crate) fn end(
+        self,
+        engine: &Engine,
+        place: SlotData<'_>,
+        outcome: FinishedOutcome,
+        verdict: Verdict,
+        ended: Instant,
+        nested_time: impl FnOnce(Duration) -> Option<Duration>,
+    ) -> Duration {
+        let SlotData { counters, running } = place;
+        let execution_time = ended.saturating_duration_since(self.since);
+        let is_err = outcome == FinishedOutcome::Failed;
+        let run = Run {
+            time: execution_time,
+            ended,
+        };
+        engine.judge_end(self.data, self.ticket, is_err, verdict, run);
+        counters.run_time.record(execution_time);
+        match nested_time(execution_time) {
+            Some(nested_time) => engine.ledger.shared.end_nested(outcome, nested_time),
+            None => counters.end(outcome),
+        }
+        running.end(self.shown, self.data);
+        execution_time
+    }
 }
 
 /// Ends a call that has left the queue and never starts: afterwards its place is free.

@@ -40,11 +40,15 @@ pub use failure::{ClassifyWith, EveryError, FailureClassifier, FailureIf};
 pub use kind::{SemaphoreKind, ThreadPoolKind};
 pub use shutdown::{RunningTask, ShutdownReport};
 
-pub(crate) use admission::{Admitted, admit, admit_if_room, check_circuit, reject};
+pub(crate) use admission::{
+    Admitted, Refusal, admit, admit_if_room, check_circuit, refuse_without_slot, reject,
+};
 pub(crate) use call_data::{BulkheadView, CallData, CallView, RunningCall, new_execution_id};
+pub(crate) use call_options::CallOptions;
 pub(crate) use engine::{Engine, EngineHooks};
 pub(crate) use execute::{
-    Execution, caller_timed_out, drop_unstarted, execute, release_unstarted, run_task,
+    Execution, SlotData, caller_timed_out, drop_unstarted, execute, execute_with,
+    release_unstarted, run_task,
 };
 pub(crate) use failure::{JudgedResult, judge};
 pub(crate) use job::Job;
@@ -56,7 +60,8 @@ pub(crate) use shutdown::{
     ShutdownTarget, WaitLimit, begin_shutdown, finish_shutdown, shut_down, wait_closed, wait_idle,
 };
 pub(crate) use this_thread::{
-    ThisThread, become_worker, nested_calls_of_this_thread, run_for_caller, run_job, run_nested,
-    slot_of_this_thread, this_worker, while_holding_permit,
+    OtherCalls, ThisThread, become_worker, begin_guard, end_guard, nested_calls_of_this_thread,
+    other_calls, run_for_caller, run_job, run_nested, slot_of_this_thread, this_worker,
+    while_holding_permit,
 };
 pub(crate) use ticket::RETRY_SOON;

@@ -8,7 +8,8 @@ use super::call_data::{CallData, RunningCall};
 use crate::sync::{AtomicU64, Limit, Mutex, Ordering, nanos};
 
 /// The call that runs in a slot, and on top of it the calls that it has made itself and that run in its stead. One thread
-/// at a time owns the slot: a worker for its whole life, or a caller. The owner alone writes here.
+/// at a time owns the slot: a worker for its whole life, or a caller. The owner alone writes here. Calls of guards, which are
+/// dropped in any order, may end before those on top of them.
 ///
 /// Most calls are not nested, have no name and inherit nothing. A few words hold what is to be seen of them. These words
 /// are a *seqlock*:
@@ -82,13 +83,17 @@ impl RunningSlot {
         Shown::InWords
     }
 
-    /// The last call that has begun here is over.
+    /// A call that has begun here is over. Most often it is the last one that has.
     #[inline]
-    pub(crate) fn end(&self, shown: Shown) {
+    pub(crate) fn end(&self, shown: Shown, data: &CallData) {
         match shown {
             Shown::InWords => self.advance(),
             Shown::InList => {
-                self.listed.lock().pop();
+                let mut listed = self.listed.lock();
+                let is_it = |call: &RunningCall| call.execution_id == data.execution_id;
+                if let Some(place) = listed.iter().rposition(is_it) {
+                    listed.remove(place);
+                }
             }
         }
     }
@@ -101,20 +106,28 @@ impl RunningSlot {
             .store(version.wrapping_add(1), Ordering::Release);
     }
 
-    /// From the outermost to the innermost.
+    /// In the order in which they began.
     pub(crate) fn running(&self) -> Vec<RunningCall> {
         let mut running: Vec<_> = self.in_words().into_iter().collect();
         running.extend(self.listed.lock().iter().cloned());
         running
     }
 
-    /// When the outermost call that runs here began.
+    /// When the first of the calls that run here began.
     pub(crate) fn busy_since(&self) -> Option<Instant> {
         let in_words = self.in_words().map(|call| call.since);
         in_words.or_else(|| self.listed.lock().first().map(|call| call.since))
     }
 
-    /// Asked by the owner.
+    /// The same of the calls other than this one. Asked by the owner.
+    pub(crate) fn others_busy_since(&self, data: &CallData) -> Option<Instant> {
+        let running = self.running();
+        let is_other = |call: &&RunningCall| call.execution_id != data.execution_id;
+        let others = running.iter().filter(is_other);
+        others.map(|call| call.since).min()
+    }
+
+    /// The call that began last. Asked by the owner.
     pub(crate) fn innermost(&self) -> Option<RunningCall> {
         let listed = self.listed.lock().last().cloned();
         listed.or_else(|| self.in_words())

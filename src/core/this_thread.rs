@@ -7,6 +7,11 @@
 //! | a worker's own, taken from the queue | `WORKER_JOB` | the task, through [`innermost`] |
 //! | on top of it, since the worker waits for it | `CALLS`, as `Frame::Nested` | the same |
 //! | in its caller's thread | `CALLS`, as `Frame::InCaller` | the same, and [`slot_of_this_thread`] |
+//! | of a guard | the same, with the guard's number | the same |
+//!
+//! Calls of closures end in the reverse of the order in which they began. A guard is dropped at any time: before a guard that
+//! is younger, and after the closure in which it was acquired. So a closure's call that ends is the innermost one without a
+//! guard's number, and a guard's call is found by its number.
 
 #![allow(
     clippy::missing_const_for_thread_local,
@@ -37,9 +42,68 @@ sync::thread_local! {
     /// The calls on top of that, or in a caller's own thread. Without a destructor, as above.
     static CALLS: CallStack = CallStack::default();
 
-    /// The bulkhead of the innermost call in its caller's thread, or of the last one: a call that follows another of the
-    /// same bulkhead then counts no reference.
-    static BULKHEAD: RefCell<Option<(u64, Weak<dyn BulkheadView>)>> = RefCell::new(None);
+    /// The bulkheads of the calls in their caller's thread.
+    static BULKHEADS: RefCell<Bulkheads> = RefCell::new(Bulkheads::default());
+}
+
+/// A bulkhead, by serial number.
+type Known = (u64, Weak<dyn BulkheadView>);
+
+#[derive(Default)]
+struct Bulkheads {
+    /// The one of the last call that has begun: a call that follows another of the same bulkhead then counts no reference.
+    last: Option<Known>,
+    /// Others that may still have calls here, for the sake of guards.
+    others: Vec<Known>,
+}
+
+impl Bulkheads {
+    /// Makes the bulkhead of a call the last one. Gives the one that was, if it is another.
+    #[inline(always)]
+    fn begin<B: BulkheadView + 'static>(
+        &mut self,
+        serial: u64,
+        bulkhead: &Arc<B>,
+    ) -> Option<Known> {
+        if matches!(&self.last, Some((known, _)) if *known == serial) {
+            return None;
+        }
+        let bulkhead = Arc::downgrade(bulkhead) as Weak<dyn BulkheadView>;
+        self.last.replace((serial, bulkhead))
+    }
+
+    fn find(&self, serial: u64) -> Option<Arc<dyn BulkheadView>> {
+        let mut all = self.last.iter().chain(&self.others);
+        let (_, bulkhead) = all.find(|(known, _)| *known == serial)?;
+        bulkhead.upgrade()
+    }
+
+    /// A guard's call is over, and `innermost` is the bulkhead of the innermost call now: it takes the place of the last one,
+    /// so that nothing is kept of a bulkhead whose calls have all ended.
+    #[cold]
+    fn end(&mut self, innermost: u64) {
+        let is_it = |(serial, _): &Known| *serial == innermost;
+        if !self.last.as_ref().is_some_and(is_it) {
+            if let Some(place) = self.others.iter().position(is_it) {
+                let innermost = self.others.swap_remove(place);
+                let last = self.last.replace(innermost);
+                return self.keep(last);
+            }
+        }
+        self.keep(None);
+    }
+
+    /// Keeps a bulkhead that is not the last any more as long as this thread has calls of it.
+    fn keep(&mut self, bulkhead: Option<Known>) {
+        let is_new = |(serial, _): &Known| self.others.iter().all(|(known, _)| known != serial);
+        let new = bulkhead.filter(is_new);
+        self.others.extend(new);
+        self.others
+            .retain(|(serial, _)| slot_of_this_thread(*serial).is_some());
+        if self.others.is_empty() {
+            self.others = Vec::new();
+        }
+    }
 }
 
 /// Calls of which each is waited for by the one before it.
@@ -55,6 +119,9 @@ struct CallStack {
     is_worker: Cell<bool>,
     /// What the calls inherit that the task of that call makes. `None` once the call is over, as above.
     from_worker_job: RefCell<ManuallyDrop<Option<Arc<Inherited>>>>,
+    /// How many calls of guards there are. Without any, the innermost call is the last that has begun.
+    guards: Cell<usize>,
+    last_guard: Cell<u64>,
 }
 
 /// A call that its caller runs, in this slot of this bulkhead. `serial` is `NO_BULKHEAD` if there is none.
@@ -62,7 +129,11 @@ struct CallStack {
 struct CallerFrame {
     serial: u64,
     slot: usize,
+    /// The number of the guard, which no other of this thread has, or `NO_GUARD`.
+    guard: u64,
 }
+
+const NO_GUARD: u64 = 0;
 
 enum Frame {
     InCaller(CallerFrame),
@@ -102,14 +173,44 @@ impl CallStack {
         self.others.borrow_mut().push(frame);
     }
 
-    fn pop(&self) {
+    /// Makes a call the innermost one; or none, for a frame of another kind to be pushed.
+    #[inline(always)]
+    fn begin(&self, frame: CallerFrame) -> CallerFrame {
+        let before = self.top.replace(frame);
+        if before.serial != NO_BULKHEAD {
+            self.push(Frame::InCaller(before));
+        }
+        before
+    }
+
+    /// Removes the innermost call of this guard; with `NO_GUARD`, that of a closure.
+    fn remove(&self, guard: u64) {
+        let top = self.top.get();
         let mut others = self.others.borrow_mut();
-        let last = others.pop();
+        let mut removed = None;
+        if top.serial != NO_BULKHEAD && top.guard == guard {
+            self.top.set(CallerFrame::default());
+        } else if let Some(place) = others.iter().rposition(|frame| frame.guard() == guard) {
+            removed = Some(others.remove(place));
+        }
+        if self.top.get().serial == NO_BULKHEAD {
+            if let Some(Frame::InCaller(frame)) = others.last() {
+                self.top.set(*frame);
+                others.pop();
+            }
+        }
         if others.is_empty() {
             **others = Vec::new();
         }
         drop(others);
-        drop(last);
+        drop(removed);
+    }
+
+    /// How many calls of the bulkhead `serial` there are, the innermost left out.
+    fn count_others(&self, serial: u64) -> usize {
+        let others = self.others.borrow();
+        let of = |frame: &&Frame| matches!(frame, Frame::InCaller(frame) if frame.serial == serial);
+        others.iter().rev().filter(of).count()
     }
 
     /// The first answer, from the innermost outwards.
@@ -128,15 +229,21 @@ impl CallStack {
     }
 }
 
+impl Frame {
+    fn guard(&self) -> u64 {
+        match self {
+            Self::InCaller(frame) => frame.guard,
+            Self::Nested(_) => NO_GUARD,
+        }
+    }
+}
+
 impl CallerFrame {
     fn as_call(self) -> Option<Arc<dyn CallView>> {
         if self.serial == NO_BULKHEAD {
             return None;
         }
-        let bulkhead = BULKHEAD.try_with(|known| match &*known.borrow() {
-            Some((serial, bulkhead)) if *serial == self.serial => bulkhead.upgrade(),
-            _ => None,
-        });
+        let bulkhead = BULKHEADS.try_with(|known| known.borrow().find(self.serial));
         let bulkhead = bulkhead.ok()??;
         let data = CallData::of_running(bulkhead.innermost(self.slot)?);
         Some(Arc::new(CallInCaller { data, bulkhead }))
@@ -189,21 +296,20 @@ fn end_made_calls() {
 
 /// Runs `body`, which runs `job`, on top of the call that this thread is running. `body` must not panic.
 pub(crate) fn run_nested<R>(job: Arc<dyn Job>, body: impl FnOnce() -> R) -> R {
-    with_top(CallerFrame::default(), || {
-        CALLS.with(|calls| {
-            calls.nested.set(calls.nested.get() + 1);
-            calls.push(Frame::Nested(NestedJob {
-                job,
-                for_calls: RefCell::default(),
-            }));
-        });
-        let value = body();
-        CALLS.with(|calls| {
-            calls.nested.set(calls.nested.get() - 1);
-            calls.pop();
-        });
-        value
-    })
+    CALLS.with(|calls| {
+        calls.begin(CallerFrame::default());
+        calls.nested.set(calls.nested.get() + 1);
+        calls.push(Frame::Nested(NestedJob {
+            job,
+            for_calls: RefCell::default(),
+        }));
+    });
+    let value = body();
+    CALLS.with(|calls| {
+        calls.nested.set(calls.nested.get() - 1);
+        calls.remove(NO_GUARD);
+    });
+    value
 }
 
 /// How many calls this thread, a worker, runs on top of the one that it has taken from the queue.
@@ -220,17 +326,24 @@ pub(crate) fn run_for_caller<B: BulkheadView + 'static, R>(
     slot: usize,
     body: impl FnOnce() -> R,
 ) -> R {
-    let before = BULKHEAD.try_with(|known| {
-        let mut known = known.borrow_mut();
-        if matches!(&*known, Some((known, _)) if *known == serial) {
-            return None;
+    let known = BULKHEADS.try_with(|known| known.borrow_mut().begin(serial, bulkhead));
+    let frame = CallerFrame {
+        serial,
+        slot,
+        guard: NO_GUARD,
+    };
+    let before = CALLS.with(|calls| calls.begin(frame));
+    let value = body();
+    CALLS.with(|calls| {
+        if before.serial == NO_BULKHEAD && calls.guards.get() == 0 {
+            // There was no call beneath, and there is none above.
+            calls.top.set(CallerFrame::default());
+        } else {
+            calls.remove(NO_GUARD);
         }
-        let bulkhead = Arc::downgrade(bulkhead) as Weak<dyn BulkheadView>;
-        known.replace((serial, bulkhead))
     });
-    let value = with_top(CallerFrame { serial, slot }, body);
-    if let Ok(Some(before)) = before {
-        restore_bulkhead(before);
+    if let Ok(Some(known)) = known {
+        restore_bulkhead(known);
     }
     value
 }
@@ -238,25 +351,85 @@ pub(crate) fn run_for_caller<B: BulkheadView + 'static, R>(
 /// The bulkhead of a call that is over stays known for the next call, which is most likely one of the same. Only if a call
 /// around this one needs it, the bulkhead that was known `before` comes back.
 #[cold]
-fn restore_bulkhead(before: (u64, Weak<dyn BulkheadView>)) {
+fn restore_bulkhead(before: Known) {
     if slot_of_this_thread(before.0).is_some() {
-        let _ = BULKHEAD.try_with(|known| known.replace(Some(before)));
+        let _ = BULKHEADS.try_with(|known| {
+            let known = &mut *known.borrow_mut();
+            let last = known.last.replace(before);
+            if CALLS.with(|calls| calls.guards.get()) > 0 {
+                known.keep(last);
+            }
+        });
     }
 }
 
-/// Runs `body` with `frame` as the innermost, which may be none.
-#[inline(always)]
-fn with_top<R>(frame: CallerFrame, body: impl FnOnce() -> R) -> R {
-    let before = CALLS.with(|calls| calls.top.replace(frame));
-    if before.serial != NO_BULKHEAD {
-        CALLS.with(|calls| calls.push(Frame::InCaller(before)));
-    }
-    let value = body();
-    if before.serial != NO_BULKHEAD {
-        CALLS.with(CallStack::pop);
-    }
-    CALLS.with(|calls| calls.top.set(before));
-    value
+/// Makes the call of a guard the innermost one, until [`end_guard`] gets the number that is returned.
+#[must_use]
+pub(crate) fn begin_guard<B: BulkheadView + 'static>(
+    serial: u64,
+    bulkhead: &Arc<B>,
+    slot: usize,
+) -> u64 {
+    let _ = BULKHEADS.try_with(|known| {
+        let known = &mut *known.borrow_mut();
+        if let Some(before) = known.begin(serial, bulkhead) {
+            known.keep(Some(before));
+        }
+    });
+    CALLS.with(|calls| {
+        let guard = calls.last_guard.get() + 1;
+        calls.last_guard.set(guard);
+        calls.guards.set(calls.guards.get() + 1);
+        calls.begin(CallerFrame {
+            serial,
+            slot,
+            guard,
+        });
+        guard
+    })
+}
+
+/// The call of this guard is over. Other calls of this thread may have begun before it or after it.
+pub(crate) fn end_guard(guard: u64) {
+    let innermost = CALLS.with(|calls| {
+        calls.remove(guard);
+        calls.guards.set(calls.guards.get() - 1);
+        calls.top.get().serial
+    });
+    let _ = BULKHEADS.try_with(|known| {
+        let known = &mut *known.borrow_mut();
+        if !known.others.is_empty() {
+            known.end(innermost);
+        }
+    });
+}
+
+/// The calls of a bulkhead that this thread has besides the one that is about to end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum OtherCalls {
+    None,
+    /// All began before it, and end after it.
+    Outer,
+    /// Guards are among this thread's calls, which begin and end in any order.
+    Some,
+}
+
+/// What calls of the bulkhead `serial` this thread has besides the one that is about to end, and that `was_nested` when it
+/// began.
+#[inline]
+pub(crate) fn other_calls(serial: u64, was_nested: bool) -> OtherCalls {
+    CALLS.with(|calls| {
+        let has_guards = calls.guards.get() > 0;
+        if !was_nested && !has_guards {
+            return OtherCalls::None;
+        }
+        let is_innermost = calls.top.get().serial == serial;
+        match calls.count_others(serial) + usize::from(is_innermost) {
+            0 | 1 => OtherCalls::None,
+            _ if has_guards => OtherCalls::Some,
+            _ => OtherCalls::Outer,
+        }
+    })
 }
 
 /// The slot of the bulkhead `serial` in which this thread runs a call of its own.

@@ -6,6 +6,7 @@ use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::guard::SemaphoreGuard;
 use super::inner::Inner;
 use super::slots::SlotPool;
 use crate::circuit::CircuitBreaker;
@@ -15,7 +16,7 @@ use crate::core::{
     BulkheadBuilder, Call, Engine, EngineHooks, EveryError, SemaphoreKind, ShutdownReport,
     WaitLimit, begin_shutdown, shut_down, wait_closed, wait_idle,
 };
-use crate::error::{BuildError, Rejected};
+use crate::error::{BuildError, BulkheadError, Rejected};
 use crate::result::ExecutionResult;
 use crate::stats::{BulkheadState, BulkheadStats};
 use crate::sync::Latch;
@@ -28,8 +29,8 @@ pub type SemaphoreCall<'a, C = EveryError> = Call<'a, SemaphoreKind, C>;
 
 /// Limits how many calls run at a time, each in its caller's own thread: a bulkhead without threads of its own.
 ///
-/// There are N slots: at most N calls run, Q callers wait for a slot in the order in which they came, and one more is
-/// refused at once.
+/// There are N slots: at most N calls run, Q callers wait for a slot in the order in which they came (or
+/// [in any](SemaphoreBulkheadBuilder::fair)), and one more is refused at once.
 /// It has the configuration, the results, the errors and the ledger of a [`Bulkhead`](crate::Bulkhead), and costs a
 /// fraction of it, since nothing is handed to another thread. So the closure may borrow, and need not be `Send`:
 ///
@@ -61,6 +62,32 @@ pub type SemaphoreCall<'a, C = EveryError> = Call<'a, SemaphoreKind, C>;
 ///
 /// Take this one where the client that it guards has timeouts of its own that can be relied on, or the work is short.
 ///
+/// # Without a closure
+///
+/// [`acquire`](Self::acquire) gives a [guard](SemaphoreGuard) that is the call: it holds the slot until it says how the call
+/// ended, or is dropped.
+///
+/// | | waits for a slot |
+/// |---|---|
+/// | [`acquire`](Self::acquire) | as a call with a closure does: at the longest for the queue timeout |
+/// | [`acquire_timeout`](Self::acquire_timeout) | at the longest for as long as it is told |
+/// | [`try_acquire`](Self::try_acquire) | never |
+///
+/// ```
+/// use bulkman::{BulkheadConfig, SemaphoreBulkhead};
+/// use std::time::Duration;
+///
+/// let bulkhead = SemaphoreBulkhead::new(BulkheadConfig::new("mail").max_concurrent_calls(2))?;
+/// let guard = bulkhead.acquire_timeout(Duration::from_millis(50))?;
+/// match send("hello") {
+///     Ok(()) => guard.success(),
+///     Err(_) => guard.failure(),
+/// }
+/// assert_eq!(bulkhead.stats().successful_executions, 1);
+/// # fn send(_: &str) -> Result<(), std::io::Error> { Ok(()) }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
 /// # Limits in time
 ///
 /// A [queue timeout](BulkheadConfig::queue_timeout) ends the wait for a slot. A caller's limit
@@ -72,15 +99,15 @@ pub type SemaphoreCall<'a, C = EveryError> = Call<'a, SemaphoreKind, C>;
 ///
 /// A task that makes a call on its own bulkhead would wait for a slot while it has one. So such a call takes a place as
 /// any other, and is refused if there is none, but runs at once in the slot of the task that makes it, which does not run
-/// meanwhile. A call from another thread, for which the task waits, does wait for a slot, and where N is 1 for ever: give such calls
-/// a queue timeout. How deep calls are nested is up to the program, as with any function: there is no limit, and each
-/// takes a part of the thread's stack.
+/// meanwhile. The same holds for a thread that has a [guard](SemaphoreGuard). A call from another thread, for which the
+/// task waits, does wait for a slot, and where N is 1 for ever: give such calls a queue timeout. How deep calls are nested is
+/// up to the program, as with any function: there is no limit, and each takes a part of the thread's stack.
 ///
 /// # What dropping it does
 ///
 /// The same as [`shutdown`](Self::shutdown); but once another form of it has given up on something that runs, dropping
-/// does not wait for it again. Nothing can be in it then but calls through a function from [`wrap`](Self::wrap). One in a
-/// `static` is never dropped; what that means at the end of `main` stands at
+/// does not wait for it again. Nothing can be in it then but calls through a function from [`wrap`](Self::wrap), and guards
+/// that were leaked. One in a `static` is never dropped; what that means at the end of `main` stands at
 /// [`Bulkhead`](crate::Bulkhead#at-the-end-of-the-process).
 ///
 /// # Panics in user code
@@ -159,6 +186,50 @@ impl SemaphoreBulkhead {
         F: FnOnce() -> Result<T, E>,
     {
         self.call().timeout(limit).execute(f)
+    }
+
+    /// Begins a call that lasts until the [guard](SemaphoreGuard) ends it. If N others run, it waits for a slot, at the longest
+    /// for the queue timeout; if Q others do so, it is refused at once, as it is if the bulkhead is shut down or its circuit
+    /// open.
+    ///
+    /// # Errors
+    ///
+    /// [`Full`](BulkheadError::Full), [`CircuitOpen`](BulkheadError::CircuitOpen), [`ShutDown`](BulkheadError::ShutDown),
+    /// [`QueueTimeout`](BulkheadError::QueueTimeout), [`Timeout`](BulkheadError::Timeout) if the configured
+    /// [`execution_timeout`](BulkheadConfig::execution_timeout) passed first, or [`Cancelled`](BulkheadError::Cancelled) by a
+    /// shutdown. The call has [never started](BulkheadError::never_started). Plain `?` takes the error into a
+    /// `Box<dyn Error + Send + Sync>`, [`widen`](BulkheadError::widen) makes it the error of a task that can fail.
+    #[inline]
+    pub fn acquire(&self) -> Result<SemaphoreGuard<'_>, BulkheadError<Infallible>> {
+        self.call().acquire()
+    }
+
+    /// As [`acquire`](Self::acquire), but waits for a slot at the longest for `limit`, in place of the configured queue timeout.
+    ///
+    /// # Errors
+    ///
+    /// As [`acquire`](Self::acquire).
+    #[inline]
+    pub fn acquire_timeout(
+        &self,
+        limit: Duration,
+    ) -> Result<SemaphoreGuard<'_>, BulkheadError<Infallible>> {
+        self.call().queue_timeout(limit).acquire()
+    }
+
+    /// Begins a call that lasts until the [guard](SemaphoreGuard) ends it, if a slot is free. It never waits, so the Q places
+    /// for those that do are nothing to it, and it does not take a slot from a caller that waits for one (but see
+    /// [`fair`](SemaphoreBulkheadBuilder::fair)).
+    ///
+    /// # Errors
+    ///
+    /// [`Full`](BulkheadError::Full) if no slot is free, with a `max_queue_size` of 0, since it waits in none.
+    /// [`CircuitOpen`](BulkheadError::CircuitOpen), [`ShutDown`](BulkheadError::ShutDown), or
+    /// [`Cancelled`](BulkheadError::Cancelled) by a shutdown at this very moment. Nothing was allocated and no lock was waited
+    /// for.
+    #[inline]
+    pub fn try_acquire(&self) -> Result<SemaphoreGuard<'_>, BulkheadError<Infallible>> {
+        self.call().try_acquire()
     }
 
     /// Begins a call with settings of its own.
@@ -315,6 +386,30 @@ impl fmt::Debug for SemaphoreBulkhead {
 }
 
 impl SemaphoreBulkheadBuilder {
+    /// Sets whether callers get slots in the order in which they came. Default: true.
+    ///
+    /// A fair slot that comes back is handed to the caller that has waited longest, which is asleep as a rule: until it runs,
+    /// the slot does nothing. With many callers of short calls that is most of the time. With `false` the slot is free for
+    /// whoever comes first, and the longest waiter is woken to try as well. So more calls get through, and some wait longer: a
+    /// caller may be overtaken by any number of others until it has been woken in vain four times. Then the next slot is
+    /// handed to it.
+    ///
+    /// The limits N and Q, and all else, hold as before.
+    ///
+    /// ```
+    /// use bulkman::{BulkheadConfig, SemaphoreBulkhead};
+    ///
+    /// let counters = SemaphoreBulkhead::builder(BulkheadConfig::new("counters").max_concurrent_calls(1))
+    ///     .fair(false)
+    ///     .build()?;
+    /// assert!(counters.run(|| 7).is_success());
+    /// # Ok::<(), bulkman::BuildError>(())
+    /// ```
+    pub fn fair(mut self, fair: bool) -> Self {
+        self.collaborators.is_fair = fair;
+        self
+    }
+
     /// Checks the configuration. No thread is started.
     ///
     /// # Errors
@@ -322,9 +417,13 @@ impl SemaphoreBulkheadBuilder {
     /// [`BuildError::InvalidValue`], see [`BulkheadConfig::validate`]; [`BuildError::CircuitStorage`] if the circuit cannot
     /// be kept in its storage.
     pub fn build(self) -> Result<SemaphoreBulkhead, BuildError> {
-        let Self { parts, .. } = self;
+        let Self {
+            parts,
+            collaborators: rules,
+        } = self;
         parts.config.validate()?;
-        let slots = Arc::new(SlotPool::new(parts.config.max_concurrent_calls));
+        let n = parts.config.max_concurrent_calls;
+        let slots = Arc::new(SlotPool::new(n, rules.is_fair));
         // One count stands for all calls: it goes down when the last one has ended after the close.
         let latch = Arc::new(Latch::default());
         latch.count_up();

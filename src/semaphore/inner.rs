@@ -1,4 +1,15 @@
 //! Calls that run in their callers' threads: how one gets a slot, runs, and ends.
+//!
+//! A call on a thread that is in a call of the same bulkhead is nested: it runs in the slot that the thread has. As long as
+//! calls end in the reverse of the order in which they began, the slot goes back with the call that took it. Guards end in any
+//! order. So the slot goes back with the last of the thread's calls to end, and what the end counts as is decided then:
+//!
+//! | the call that ends | counts as the end of | the slot |
+//! |---|---|---|
+//! | the thread has other calls of the bulkhead | a nested call | stays with them |
+//! | it has none | the call that took the slot, or a nested call if that end is counted already | goes back |
+//!
+//! So no more ends than starts are counted of either, at any moment.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -8,9 +19,10 @@ use super::slots::{SlotPool, WaitOutcome};
 use crate::circuit::Ticket;
 use crate::clock::Clock;
 use crate::core::{
-    BulkheadView, CallData, EndReason, Engine, Execution, JudgedResult, Kind, Outcome, Permit,
-    RETRY_SOON, RunningCall, SemaphoreKind, Shown, ShutdownTarget, caller_timed_out,
-    drop_unstarted, execute, release_unstarted, run_for_caller, run_task, slot_of_this_thread,
+    BulkheadView, CallData, EndReason, Engine, Execution, JudgedResult, Kind, OtherCalls, Outcome,
+    Permit, RETRY_SOON, RunningCall, SemaphoreKind, Shown, ShutdownTarget, caller_timed_out,
+    drop_unstarted, execute_with, other_calls, release_unstarted, run_for_caller, run_task,
+    slot_of_this_thread,
 };
 
 /// An engine, and slots behind it.
@@ -20,15 +32,48 @@ pub(crate) struct Inner {
     pub(super) slots: Arc<SlotPool<Option<Ticket>>>,
 }
 
+/// What only a bulkhead without threads is told by its builder.
+pub(crate) struct Rules {
+    pub(super) is_fair: bool,
+}
+
+impl Default for Rules {
+    fn default() -> Self {
+        Self { is_fair: true }
+    }
+}
+
+/// How a call ends that has run in a slot. `nested_time` is that of [`Execution::end`].
+#[derive(Clone, Copy)]
+pub(super) enum EndInSlot {
+    /// The slot goes back.
+    Last { nested_time: Option<Duration> },
+    /// The slot stays with other calls of this thread.
+    WithOthers { nested_time: Duration },
+}
+
+impl EndInSlot {
+    pub(super) fn nested_time(self) -> Option<Duration> {
+        match self {
+            Self::Last { nested_time } => nested_time,
+            Self::WithOthers { nested_time } => Some(nested_time),
+        }
+    }
+
+    pub(super) fn is_last(self) -> bool {
+        matches!(self, Self::Last { .. })
+    }
+}
+
 /// The right to run a task now.
-struct Slot<'a> {
-    permit: Permit<'a>,
-    ticket: Option<Ticket>,
-    since: Instant,
-    queued_time: Duration,
-    index: usize,
-    /// Whether the slot belongs to the call that makes this one.
-    is_nested: bool,
+pub(super) struct Slot<'a> {
+    pub(super) permit: Permit<'a>,
+    pub(super) ticket: Option<Ticket>,
+    pub(super) since: Instant,
+    pub(super) queued_time: Duration,
+    pub(super) index: usize,
+    /// Whether the slot belonged to a call of this thread when this one began.
+    pub(super) is_nested: bool,
 }
 
 impl Inner {
@@ -57,9 +102,15 @@ impl Inner {
         }
     }
 
+    /// Whether a call on this thread would find a slot at this moment.
+    #[inline]
+    pub(super) fn may_have_slot(&self) -> bool {
+        self.slots.has_free() || slot_of_this_thread(self.engine.serial).is_some()
+    }
+
     /// A slot, or the reason why the call has ended without one: then its place has been given back.
     #[inline(always)]
-    fn slot<'a, E>(
+    pub(super) fn slot<'a, E>(
         self: &'a Arc<Self>,
         data: &CallData,
         ticket: Option<Ticket>,
@@ -134,15 +185,23 @@ impl Inner {
 
     /// Ends a call that has a slot and does not start.
     fn give_up<E>(&self, slot: Slot<'_>, reason: EndReason<E>) -> EndReason<E> {
-        let ticket = slot.ticket;
-        let permit = self.give_back(slot);
-        release_unstarted(&self.engine, permit, ticket, &reason);
+        self.give_back_unstarted(slot.index);
+        release_unstarted(&self.engine, slot.permit, slot.ticket, &reason);
         reason
+    }
+
+    /// Gives the slot of a call back that does not start; the place is still taken.
+    pub(super) fn give_back_unstarted(&self, index: usize) {
+        // A call that was nested leaves the slot to those around it, and so does one in whose slot a listener of the circuit
+        // has acquired a guard.
+        if slot_of_this_thread(self.engine.serial).is_none() {
+            self.slots.give_back(index);
+        }
     }
 
     /// Shows the call in its slot, unless a shutdown cancels it.
     #[inline(always)]
-    fn show<'a, E>(
+    pub(super) fn show<'a, E>(
         &self,
         slot: Slot<'a>,
         data: &CallData,
@@ -157,20 +216,40 @@ impl Inner {
 
     /// A slot that has come too late is of no use.
     #[inline(always)]
-    fn in_time<'a, E>(&self, slot: Slot<'a>, data: &CallData) -> Result<Slot<'a>, EndReason<E>> {
+    pub(super) fn in_time<'a, E>(
+        &self,
+        slot: Slot<'a>,
+        data: &CallData,
+    ) -> Result<Slot<'a>, EndReason<E>> {
         match EndReason::too_late(data, slot.since) {
             None => Ok(slot),
             Some(reason) => Err(self.give_up(slot, reason)),
         }
     }
 
-    /// Gives the slot back; the place is still taken.
+    /// What the end of a call counts as, and whether the thread has others in the slot.
     #[inline(always)]
-    fn give_back<'a>(&self, slot: Slot<'a>) -> Permit<'a> {
-        if !slot.is_nested {
-            self.slots.give_back(slot.index);
+    pub(super) fn end_in_slot(
+        &self,
+        slot: &Slot<'_>,
+        data: &CallData,
+        time: Duration,
+    ) -> EndInSlot {
+        match other_calls(self.engine.serial, slot.is_nested) {
+            OtherCalls::None if !slot.is_nested => EndInSlot::Last { nested_time: None },
+            OtherCalls::None => {
+                let is_started = self.engine.ledger.slot(slot.index).is_started();
+                let nested_time = (!is_started).then_some(Duration::ZERO);
+                EndInSlot::Last { nested_time }
+            }
+            OtherCalls::Outer => EndInSlot::WithOthers { nested_time: time },
+            OtherCalls::Some => {
+                let others = self.engine.slot(slot.index).others_busy_since(data);
+                let apart = others.map(|others| others.saturating_duration_since(slot.since));
+                let nested_time = time.saturating_sub(apart.unwrap_or(time));
+                EndInSlot::WithOthers { nested_time }
+            }
         }
-        slot.permit
     }
 
     #[inline(always)]
@@ -191,16 +270,26 @@ impl Inner {
             shown,
             is_nested: slot.is_nested,
         };
-        let body = || execute(engine, call, |call| run_task(engine, call, task));
+        let mut is_last = true;
+        let nested_time = |time| {
+            let end = self.end_in_slot(&slot, data, time);
+            is_last = end.is_last();
+            end.nested_time()
+        };
+        let run = |call: &Execution<'_>| run_task(engine, call, task);
+        let body = || execute_with(engine, call, run, nested_time);
         let (outcome, _) = run_for_caller(engine.serial, self, slot.index, body);
-        drop(self.give_back(slot));
+        if is_last {
+            self.slots.give_back(slot.index);
+        }
+        drop(slot.permit);
         outcome
     }
 }
 
 impl Kind for SemaphoreKind {
     type Inner = Inner;
-    type Collaborators = ();
+    type Collaborators = Rules;
     const CALL: &'static str = "SemaphoreCall";
     const BUILDER: &'static str = "SemaphoreBulkheadBuilder";
 

@@ -3,12 +3,13 @@
 use std::convert::Infallible;
 use std::sync::Arc;
 
+use super::guard::SemaphoreGuard;
 use crate::circuit::Verdict;
 use crate::core::{
-    Admitted, Call, Engine, FailureClassifier, JudgedResult, SemaphoreKind, admit, check_circuit,
-    judge, new_execution_id, reject,
+    Admitted, Call, Engine, FailureClassifier, JudgedResult, Refusal, SemaphoreKind, admit,
+    check_circuit, judge, new_execution_id, refuse_without_slot, reject,
 };
-use crate::error::Rejected;
+use crate::error::{BulkheadError, Rejected};
 use crate::result::ExecutionResult;
 
 /// A call in its caller's own thread.
@@ -100,6 +101,82 @@ impl<C> Call<'_, SemaphoreKind, C> {
             Err(refusal) => Err(reject(&self.inner.engine, refusal, &self.options, f)),
         }
     }
+}
+
+/// A call without a closure, which says itself how it ended; so a classifier has no place here.
+impl<'a> Call<'a, SemaphoreKind> {
+    /// Begins a call that lasts until the guard ends it. Without a free slot it waits for one, as a call with a closure does;
+    /// see [`SemaphoreBulkhead::acquire`](crate::SemaphoreBulkhead::acquire). A [`timeout`](Self::timeout) is over the wait and
+    /// the call together: the guard's [`remaining`](SemaphoreGuard::remaining) has what is left.
+    ///
+    /// # Errors
+    ///
+    /// As [`SemaphoreBulkhead::acquire`](crate::SemaphoreBulkhead::acquire); and
+    /// [`Timeout`](BulkheadError::Timeout) if the timeout passed first.
+    #[inline]
+    pub fn acquire(self) -> Result<SemaphoreGuard<'a>, BulkheadError<Infallible>> {
+        match admit(&self.inner.engine, &self.options) {
+            Ok(admitted) => wait_for_guard(self, admitted),
+            Err(refusal) => Err(refused_guard(&self, refusal)),
+        }
+    }
+
+    /// Begins a call that lasts until the guard ends it, or is refused if no slot is free:
+    /// see [`SemaphoreBulkhead::try_acquire`](crate::SemaphoreBulkhead::try_acquire). It never waits: a
+    /// [`queue_timeout`](Self::queue_timeout) or [`wait_for_capacity`](Self::wait_for_capacity) has no effect.
+    ///
+    /// # Errors
+    ///
+    /// As [`SemaphoreBulkhead::try_acquire`](crate::SemaphoreBulkhead::try_acquire).
+    #[inline]
+    pub fn try_acquire(mut self) -> Result<SemaphoreGuard<'a>, BulkheadError<Infallible>> {
+        self.options.queue_timeout = None;
+        self.options.wait_for_capacity = None;
+        let inner = self.inner;
+        // A look that takes nothing: a call that is refused here never holds a place, not even for a moment.
+        if !inner.may_have_slot() {
+            let refusal = refuse_without_slot(&inner.engine);
+            return Err(refused_guard(&self, refusal));
+        }
+        match admit(&inner.engine, &self.options) {
+            Ok(admitted) => try_guard(self, admitted),
+            Err(refusal) => Err(refused_guard(&self, refusal)),
+        }
+    }
+}
+
+#[inline(never)]
+fn wait_for_guard<'a>(
+    call: Call<'a, SemaphoreKind>,
+    Admitted { permit, begun }: Admitted<'a>,
+) -> Result<SemaphoreGuard<'a>, BulkheadError<Infallible>> {
+    let inner = call.inner;
+    let engine = &inner.engine;
+    let ticket = match check_circuit(engine) {
+        Ok(ticket) => ticket,
+        Err(refusal) => {
+            drop(permit);
+            return Err(refused_guard(&call, refusal));
+        }
+    };
+    let data = call.options.into_data(&engine.clock, begun);
+    let in_slot = inner.begin_guard(&data, ticket, permit)?;
+    Ok(SemaphoreGuard::new(inner, data, in_slot))
+}
+
+#[inline(never)]
+fn try_guard<'a>(
+    call: Call<'a, SemaphoreKind>,
+    Admitted { permit, .. }: Admitted<'a>,
+) -> Result<SemaphoreGuard<'a>, BulkheadError<Infallible>> {
+    let (data, in_slot) = call.inner.try_begin_guard(call.options, permit)?;
+    Ok(SemaphoreGuard::new(call.inner, data, in_slot))
+}
+
+fn refused_guard(call: &Call<'_, SemaphoreKind>, refusal: Refusal) -> BulkheadError<Infallible> {
+    reject(&call.inner.engine, refusal, &call.options, ())
+        .reason
+        .into()
 }
 
 /// Asks the circuit, and makes the call.

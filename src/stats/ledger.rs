@@ -52,6 +52,13 @@ impl SlotCounters {
     pub(crate) fn end(&self, outcome: FinishedOutcome) {
         bump(&self.ended[outcome as usize]);
     }
+
+    /// Whether more starts than ends are counted here. Asked by the owner.
+    pub(crate) fn is_started(&self) -> bool {
+        // ORDERING: Relaxed, the owner's own stores.
+        let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        load(&self.started) > self.ended.iter().map(load).sum()
+    }
 }
 
 /// Adds one to a counter that no other thread writes: a plain load and store, no locked instruction.
@@ -70,6 +77,8 @@ pub(crate) struct SharedCounters {
     rejected_circuit_open: AtomicU64,
     /// Calls that the circuit refused when they had a place.
     rejected_admitted: AtomicU64,
+    /// Calls that had a place, and do not wait, and found no free slot.
+    rejected_without_slot: AtomicU64,
     rejected_shut_down: AtomicU64,
     cancelled: AtomicU64,
     /// How many of `cancelled` a shutdown has cancelled.
@@ -79,7 +88,7 @@ pub(crate) struct SharedCounters {
     /// Calls that run on top of the call that made them, in its slot.
     nested_started: AtomicU64,
     nested_ended: [AtomicU64; 3],
-    /// How long they ran, in nanoseconds. The calls in whose slots they ran were running too.
+    /// How long they ran, in nanoseconds, while the calls in whose slots they ran were running too.
     nested_time: AtomicU64,
     abandoned: AtomicU64,
     /// Callers that left with `Timeout`, by whether the task had started.
@@ -105,6 +114,10 @@ impl SharedCounters {
         count(&self.rejected_admitted);
     }
 
+    pub(crate) fn reject_without_slot(&self) {
+        count(&self.rejected_without_slot);
+    }
+
     pub(crate) fn reject_shut_down(&self) {
         count(&self.rejected_shut_down);
     }
@@ -128,9 +141,10 @@ impl SharedCounters {
         count(&self.nested_started);
     }
 
-    pub(crate) fn end_nested(&self, outcome: FinishedOutcome, execution_time: Duration) {
+    /// `nested_time`: for how long another call that lasts longer ran in the same slot.
+    pub(crate) fn end_nested(&self, outcome: FinishedOutcome, nested_time: Duration) {
         self.nested_time
-            .fetch_add(nanos(execution_time), Ordering::Release);
+            .fetch_add(nanos(nested_time), Ordering::Release);
         count(&self.nested_ended[outcome as usize]);
     }
 
@@ -276,8 +290,10 @@ impl Ledger {
         let cancelled = load(&shared.cancelled);
         let timed_out = load(&shared.timed_out);
         let rejected_admitted = load(&shared.rejected_admitted);
+        let rejected_without_slot = load(&shared.rejected_without_slot);
         let refused_in_queue = load(&shared.refused_in_queue);
-        let ended_all = finished + cancelled + timed_out + refused_in_queue + rejected_admitted;
+        let refused = refused_in_queue + rejected_admitted + rejected_without_slot;
+        let ended_all = finished + cancelled + timed_out + refused;
         let abandoned = load(&shared.abandoned);
         let in_flight = admitted().saturating_sub(ended_all).min(capacity);
         // Another cut: a nested call is in flight, and not one of the active.
@@ -285,7 +301,7 @@ impl Ledger {
         Totals {
             ended,
             started: finished + active + nested,
-            rejected_full: load(&shared.rejected_full),
+            rejected_full: load(&shared.rejected_full) + rejected_without_slot,
             rejected_circuit_open: load(&shared.rejected_circuit_open) + rejected_admitted,
             rejected_shut_down: load(&shared.rejected_shut_down),
             cancelled,

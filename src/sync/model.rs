@@ -20,6 +20,9 @@ pub(crate) use checker::{lazy_static, thread_local};
 /// A model ends when all its threads have.
 pub(crate) const ALARM_THREAD_IDLE: Duration = Duration::ZERO;
 
+/// As few as can be, so that the models reach what comes after.
+pub(crate) const WAKE_UPS_IN_VAIN: u32 = 1;
+
 /// Looks once, and once more after a yield: the checker explores both.
 #[derive(Debug)]
 pub(crate) struct LatePushes {

@@ -23,6 +23,9 @@ pub(crate) use lazy_static;
 /// How long the thread of alarms stays when there is none.
 pub(crate) const ALARM_THREAD_IDLE: Duration = Duration::from_secs(10);
 
+/// How often a caller is woken for a slot that another caller takes before it, until it is handed one.
+pub(crate) const WAKE_UPS_IN_VAIN: u32 = 4;
+
 /// How long a shutdown that cancels looks for calls that submitters are just pushing.
 #[derive(Debug)]
 pub(crate) struct LatePushes {

@@ -374,7 +374,10 @@ impl<F, T, E> TaskCell<F, T, E> {
 
     /// Another thread was first to take the task.
     fn unprepare(&self, start: &Start) {
-        self.inner.engine.slot(start.worker).end(start.shown);
+        self.inner
+            .engine
+            .slot(start.worker)
+            .end(start.shown, &self.data);
         self.give_renewed_back(start.ticket);
     }
 

@@ -8,6 +8,8 @@ mod support;
 
 mod calls;
 mod deadlines;
+mod guards;
 mod helpers;
 mod shutdown;
 mod slots;
+mod unfair;

@@ -9,40 +9,42 @@ use loom::thread::{self};
 use crate::support::explore;
 
 /// Slots that are marked while somebody has them: nobody else may have the same one.
-struct Marked {
-    seats: ModelSlots,
+pub struct Marked {
+    pub seats: ModelSlots,
     taken: [AtomicBool; 2],
 }
 
 impl Marked {
-    fn new(seats: usize) -> Arc<Self> {
-        Arc::new(Self {
-            seats: ModelSlots::new(seats),
-            taken: Default::default(),
-        })
+    pub fn new(seats: usize) -> Arc<Self> {
+        Self::of(ModelSlots::new(seats))
     }
 
-    fn mark(&self, seat: usize) -> usize {
+    pub fn of(seats: ModelSlots) -> Arc<Self> {
+        let taken = Default::default();
+        Arc::new(Self { seats, taken })
+    }
+
+    pub fn mark(&self, seat: usize) -> usize {
         let before = self.taken[seat].swap(true, Ordering::Relaxed);
         assert!(!before, "two have the same seat");
         seat
     }
 
-    fn try_take(&self) -> Option<usize> {
+    pub fn try_take(&self) -> Option<usize> {
         self.seats.try_take().map(|seat| self.mark(seat))
     }
 
-    fn take(&self) -> usize {
+    pub fn take(&self) -> usize {
         self.mark(self.seats.take(|| ()))
     }
 
-    fn give_back(&self, seat: usize) {
+    pub fn give_back(&self, seat: usize) {
         self.taken[seat].store(false, Ordering::Relaxed);
         self.seats.give_back(seat);
     }
 
     /// Nobody has a slot any more: all are there, and no more than these.
-    fn assert_whole(&self, seats: usize) {
+    pub fn assert_whole(&self, seats: usize) {
         for _ in 0..seats {
             self.try_take().expect("a seat was lost");
         }
