@@ -95,12 +95,21 @@ fn two_threads_wait_for_an_idle_moment() {
         let bulkhead = semaphore(1, 0);
         let calling = {
             let bulkhead = Arc::clone(&bulkhead);
-            thread::spawn(move || bulkhead.run(|| advance(SECOND)).is_success())
+            thread::spawn(move || {
+                // Each yield lets the other two go as far as they can.
+                let result = bulkhead.run(|| {
+                    thread::yield_now();
+                    advance(SECOND);
+                    thread::yield_now();
+                });
+                result.is_success()
+            })
         };
         let brief = {
             let bulkhead = Arc::clone(&bulkhead);
             thread::spawn(move || bulkhead.wait_idle(SECOND))
         };
+        thread::yield_now();
         assert!(bulkhead.wait_idle(Duration::MAX));
         assert!(calling.join().unwrap());
         let _either = brief.join().unwrap();

@@ -45,16 +45,17 @@ fn looks_against_the_cancel_and_the_end_of_the_outer_call() {
             let inner = of_task.run(me).wait().into_result().unwrap();
             *of_outer.lock().unwrap() = Some(inner);
         });
-        let looking = thread::spawn(move || {
+        let inner = loop {
             let inner = seen.lock().unwrap().take();
-            if let Some(inner) = inner {
-                let before = inner.is_cancelled();
-                let after = inner.is_cancelled();
-                assert!(!before || after, "it is wanted again");
+            match inner {
+                Some(inner) => break inner,
+                None => thread::yield_now(),
             }
-        });
+        };
         outer.cancel();
+        let before = inner.is_cancelled();
+        let after = inner.is_cancelled();
+        assert!(!before || after, "it is wanted again");
         drop(outer.wait());
-        looking.join().unwrap();
     });
 }
