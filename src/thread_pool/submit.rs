@@ -138,39 +138,48 @@ impl<C> Call<'_, ThreadPoolKind, C> {
         }
     }
 
-    /// As [`execute`](Self::execute) for a task that gets `item`, but a full bulkhead gives the item back, and that
-    /// counts as no call.
-    pub(super) fn execute_if_room<A, T, E, F>(
+    /// As [`execute`](Self::execute), for one item of many calls that share a classifier and a function.
+    pub(super) fn execute_item<A, T, E, D, F>(
         self,
         item: A,
-        f: F,
+        shared: Arc<(D, F)>,
+    ) -> ExecutionHandle<T, E>
+    where
+        A: Send + 'static,
+        F: Fn(A) -> Result<T, E> + Send + Sync + 'static,
+        T: Send + 'static,
+        E: Send + 'static,
+        D: FailureClassifier<E> + Send + Sync + 'static,
+    {
+        self.submit((item, shared), |(item, shared), _| item_task(item, shared))
+            .unwrap_or_else(|rejected| ExecutionHandle::refused(rejected.reason))
+    }
+
+    /// As [`execute_item`](Self::execute_item), but a full bulkhead gives the item back, and that counts as no call.
+    pub(super) fn execute_item_if_room<A, T, E, D, F>(
+        self,
+        item: A,
+        shared: Arc<(D, F)>,
     ) -> Result<ExecutionHandle<T, E>, A>
     where
         A: Send + 'static,
-        F: FnOnce(A) -> Result<T, E> + Send + 'static,
+        F: Fn(A) -> Result<T, E> + Send + Sync + 'static,
         T: Send + 'static,
         E: Send + 'static,
-        C: FailureClassifier<E> + Send + 'static,
+        D: FailureClassifier<E> + Send + Sync + 'static,
     {
         let engine = &self.inner.engine;
         let admitted = match admit_if_room(engine) {
             None => return Err(item),
             Some(Ok(admitted)) => admitted,
             Some(Err(refusal)) => {
-                let rejected = reject(engine, refusal, &self.options, (f, item));
+                let rejected = reject(engine, refusal, &self.options, item);
                 return Ok(ExecutionHandle::refused(rejected.reason));
             }
         };
-        let accepted = accept(self, admitted, (f, item), |(f, item), classifier| {
-            move |engine: &Engine| {
-                judge(
-                    engine,
-                    || f(item),
-                    |error| engine.classifiers.classify(&classifier, error),
-                )
-            }
-        });
-        Ok(accepted.unwrap_or_else(|rejected| ExecutionHandle::refused(rejected.reason)))
+        let into_task = |(item, shared), _| item_task(item, shared);
+        Ok(accept(self, admitted, (item, shared), into_task)
+            .unwrap_or_else(|rejected| ExecutionHandle::refused(rejected.reason)))
     }
 
     /// Admission is part of the caller's own code and the rest is not, so that a refused call touches nothing but what
@@ -190,6 +199,28 @@ impl<C> Call<'_, ThreadPoolKind, C> {
             Ok(admitted) => accept(self, admitted, f, into_task),
             Err(refusal) => Err(reject(&self.inner.engine, refusal, &self.options, f)),
         }
+    }
+}
+
+/// The task of one item of many. The classifier keeps its type, by which a bulkhead tells whether the call has one of its own.
+fn item_task<A, T, E, D, F>(
+    item: A,
+    shared: Arc<(D, F)>,
+) -> impl FnOnce(&Engine) -> JudgedResult<T, E> + Send + 'static
+where
+    A: Send + 'static,
+    F: Fn(A) -> Result<T, E> + Send + Sync + 'static,
+    T: 'static,
+    E: 'static,
+    D: FailureClassifier<E> + Send + Sync + 'static,
+{
+    move |engine| {
+        let (classifier, f) = &*shared;
+        judge(
+            engine,
+            || f(item),
+            |error| engine.classifiers.classify(classifier, error),
+        )
     }
 }
 

@@ -70,11 +70,14 @@ fn any_again_and_again_loses_no_result() {
 #[test]
 fn any_ends_at_a_callers_limit() {
     in_time(|| {
-        let bulkhead = bulkhead(2, 0);
+        let (bulkhead, clock) = with_clock(config(2, 0));
         let (_opener, mut endless) = at_a_gate(&bulkhead, ());
         let gate = crate::support::Gate::new();
         let _other = crate::support::OpenOnDrop(gate.clone());
-        let mut limited = bulkhead.call().timeout(SHORT).run(move || gate.pass());
+        let inside = gate.clone();
+        let mut limited = bulkhead.call().timeout(SECOND).run(move || inside.pass());
+        gate.wait_for_arrivals(1);
+        clock.advance(SECOND);
         let handles: [&mut dyn Waitable; 2] = [&mut endless, &mut limited];
         assert_eq!(wait_any(handles), Some(1));
         assert!(limited.is_finished());

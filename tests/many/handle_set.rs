@@ -198,16 +198,19 @@ fn a_running_call_ends_at_its_callers_limit() {
 #[test]
 fn the_callers_limit_holds_while_the_task_runs() {
     in_time(|| {
-        let bulkhead = bulkhead(2, 0);
+        let (bulkhead, clock) = with_clock(config(2, 0));
         let gate = crate::support::Gate::new();
         let _opener = crate::support::OpenOnDrop(gate.clone());
         let mut set = HandleSet::new();
         let inside = gate.clone();
         set.insert(
             "limited",
-            bulkhead.call().timeout(SHORT).run(move || inside.pass()),
+            bulkhead.call().timeout(SECOND).run(move || inside.pass()),
         );
-        set.insert("endless", bulkhead.run(move || gate.pass()));
+        let other = gate.clone();
+        set.insert("endless", bulkhead.run(move || other.pass()));
+        gate.wait_for_arrivals(2);
+        clock.advance(SECOND);
         let (key, result) = set.next().unwrap();
         assert_eq!(key, "limited");
         assert!(matches!(

@@ -8,8 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::set::HandleSet;
-use crate::circuit::Verdict;
-use crate::core::{Call, FailureClassifier, ThreadPoolKind};
+use crate::core::{Call, EveryError, FailureClassifier, ThreadPoolKind};
 use crate::result::ExecutionResult;
 use crate::thread_pool::bulkhead::Bulkhead;
 use crate::thread_pool::handle::ExecutionHandle;
@@ -74,20 +73,19 @@ impl<C> Call<'_, ThreadPoolKind, C> {
         let inner = Arc::clone(self.inner);
         let max_concurrent_calls = inner.engine.config.max_concurrent_calls;
         let options = self.options;
-        let classifier = Arc::new(self.classifier);
-        let f = Arc::new(f);
+        let shared = Arc::new((self.classifier, f));
         let submit = move |item: I::Item, how: Submit| {
             let call = Call {
                 inner: &inner,
                 options: options.clone(),
-                classifier: Shared(Arc::clone(&classifier)),
+                classifier: EveryError,
             };
-            let f = Arc::clone(&f);
+            let shared = Arc::clone(&shared);
             match how {
-                Submit::IfThereIsRoom => call.execute_if_room(item, move |item| f(item)),
+                Submit::IfThereIsRoom => call.execute_item_if_room(item, shared),
                 Submit::Waiting => {
                     let limit = options.wait_for_capacity.unwrap_or(Duration::MAX);
-                    Ok(call.wait_for_capacity(limit).execute(move || f(item)))
+                    Ok(call.wait_for_capacity(limit).execute_item(item, shared))
                 }
             }
         };
@@ -115,27 +113,9 @@ impl<C> Call<'_, ThreadPoolKind, C> {
         let call = Call {
             inner: self.inner,
             options: self.options,
-            classifier: NeverFails,
+            classifier: EveryError,
         };
         call.execute_map(items, move |item| Ok(f(item)))
-    }
-}
-
-/// A classifier that many calls use.
-struct Shared<C>(Arc<C>);
-
-impl<E, C: FailureClassifier<E>> FailureClassifier<E> for Shared<C> {
-    fn classify(&self, error: &E) -> Verdict {
-        self.0.classify(error)
-    }
-}
-
-/// The classifier of calls that have no error.
-struct NeverFails;
-
-impl FailureClassifier<Infallible> for NeverFails {
-    fn classify(&self, error: &Infallible) -> Verdict {
-        match *error {}
     }
 }
 

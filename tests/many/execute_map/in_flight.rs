@@ -132,13 +132,16 @@ fn several_share_the_places() {
 fn dropping_it_cancels_what_is_queued() {
     in_time(|| {
         let bulkhead = bulkhead(1, 10);
-        let ran = Arc::new(AtomicUsize::new(0));
+        let [taken, ran] = [(); 2].map(|()| Arc::new(AtomicUsize::new(0)));
         let told = Arc::new(AtomicBool::new(false));
+        let input = counted(&taken);
         let (counter, flag) = (Arc::clone(&ran), Arc::clone(&told));
         let mut results = bulkhead
-            .run_map(0.., move |n| {
+            .run_map(input, move |n| {
                 counter.fetch_add(1, Ordering::SeqCst);
-                if n > 0 {
+                if n == 0 {
+                    eventually("five are out", || taken.load(Ordering::SeqCst) == 5);
+                } else {
                     eventually("it is told to stop", || {
                         bulkman::current().is_some_and(|call| call.is_cancelled())
                     });
@@ -152,7 +155,7 @@ fn dropping_it_cancels_what_is_queued() {
         bulkhead.shutdown();
         assert!(told.load(Ordering::SeqCst));
         assert_eq!(ran.load(Ordering::SeqCst), 2);
-        assert!(bulkhead.stats().cancelled_executions >= 1);
+        assert_eq!(bulkhead.stats().cancelled_executions, 3);
     });
 }
 

@@ -4,9 +4,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use bulkman::BulkheadError;
+use bulkman::{Bulkhead, BulkheadError, Verdict};
 
-use crate::support::{Gate, OpenOnDrop, assert_balanced, bulkhead, eventually, in_time};
+use crate::support::{
+    Gate, HOUR, OpenOnDrop, assert_balanced, bulkhead, config, eventually, in_time, rules,
+};
 
 #[test]
 fn in_the_order_of_the_items() {
@@ -180,6 +182,23 @@ fn the_settings_of_the_call_hold_for_each_item() {
             .map(|result| result.into_result().unwrap())
             .collect();
         assert_eq!(operations, vec![(Some("square".into()), true); 4]);
+    });
+}
+
+#[test]
+fn the_bulkheads_classifier_holds_for_each_item() {
+    in_time(|| {
+        let config = config(1, 10).circuit_breaker(rules(1, 1, HOUR));
+        let bulkhead = Bulkhead::builder(config)
+            .classify(|_: &&str| Verdict::Ignored)
+            .build()
+            .unwrap();
+        let failed = bulkhead
+            .execute_map(0..3, |_| Err::<(), _>("ignored"))
+            .filter(|result| matches!(result.error(), Some(BulkheadError::Failed(_))))
+            .count();
+        assert_eq!(failed, 3);
+        assert!(bulkhead.is_healthy());
     });
 }
 

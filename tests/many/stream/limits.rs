@@ -22,17 +22,19 @@ fn timed_out<T, E>(result: &bulkman::ExecutionResult<T, E>) -> bool {
 #[test]
 fn a_consumer_that_waits_leaves_at_the_limit() {
     in_time(|| {
-        let bulkhead = bulkhead(1, 0);
+        let (bulkhead, clock) = with_clock(config(1, 0));
         let gate = Gate::new();
         let opener = OpenOnDrop(gate.clone());
         let (tell, told) = mpsc::channel();
-        let mut stream = bulkhead.call().timeout(SHORT).execute_stream(move |sink| {
+        let mut stream = bulkhead.call().timeout(SECOND).execute_stream(move |sink| {
             sink.send(1).unwrap();
             gate.pass();
             tell.send(sink.send(2)).unwrap();
             Ok::<_, ()>(())
         });
-        assert_eq!(stream.items().collect::<Vec<_>>(), [1]);
+        assert_eq!(stream.next_item(), Some(1));
+        clock.advance(SECOND);
+        assert_eq!(stream.next_item(), None);
         assert!(stream.is_finished());
         assert!(timed_out(&stream.finish()));
         assert_eq!(bulkhead.stats().abandoned_tasks, 1);

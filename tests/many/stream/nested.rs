@@ -6,7 +6,7 @@ use std::time::Duration;
 use bulkman::{BulkheadError, CancelReason};
 
 use crate::helpers::on_a_worker;
-use crate::support::{bulkhead, in_time};
+use crate::support::{bulkhead, eventually, in_time};
 
 #[test]
 fn the_only_worker_runs_the_producer_first() {
@@ -108,7 +108,8 @@ fn a_cancel_of_the_reading_task_hides_no_items() {
             let taken = stream.items().count();
             (taken, stream.finish().into_result())
         });
-        assert!(!reading.cancel(), "it runs");
+        eventually("it runs", || outer.stats().active_tasks == 1);
+        assert!(!reading.cancel());
         cancelled.send(()).unwrap();
         let (taken, outcome) = reading.wait().into_result().unwrap();
         // The producer can see the cancel, and it is the reader's own matter whether to go.
