@@ -285,13 +285,13 @@ impl<F, E> From<Rejected<F>> for BulkheadError<E> {
 ///
 /// # In a function that returns another error
 ///
-/// | the function returns | and the task | take |
+/// | the function returns | the task's error is | take |
 /// |---|---|---|
-/// | `Box<dyn Error + Send + Sync>`, `anyhow::Error` | any error that is an [`Error`] | [`result()?`](crate::ExecutionHandle::result) |
+/// | `Box<dyn Error + Send + Sync>`, `anyhow::Error` | an [`Error`] | [`result()?`](crate::ExecutionHandle::result) |
 /// | `anyhow::Error` | the same | [`flatten()?`](crate::ExecutionResult::flatten) |
 /// | an enum of your own | the same | [`flatten()?`](crate::ExecutionResult::flatten) |
-/// | an enum of your own | another error `E` | [`result()?`](crate::ExecutionHandle::result), and `#[from] BulkheadError<E>` in the enum |
-/// | `Box<dyn Error + Send + Sync>` | a `String`, or another error that is none | [`into_boxed`](Self::into_boxed) |
+/// | an enum of your own | another, `E` | [`result()?`](crate::ExecutionHandle::result), and `#[from] BulkheadError<E>` in the enum |
+/// | `Box<dyn Error + Send + Sync>` | a `String`, or another that is no [`Error`] | [`into_boxed`](Self::into_boxed) |
 #[derive(Debug, ThisError)]
 #[non_exhaustive]
 pub enum BulkheadError<E> {
