@@ -9,6 +9,7 @@ use std::time::Duration;
 use super::inner::Inner;
 use super::slots::SlotPool;
 use crate::circuit::CircuitBreaker;
+use crate::clock::Clock;
 use crate::config::BulkheadConfig;
 use crate::core::{
     BulkheadBuilder, Call, Engine, EngineHooks, EveryError, SemaphoreKind, ShutdownReport,
@@ -281,6 +282,11 @@ impl SemaphoreBulkhead {
 }
 
 impl SemaphoreBulkhead {
+    /// Where it reads the time.
+    pub(crate) fn clock(&self) -> &Clock {
+        &self.inner.engine.clock
+    }
+
     pub(crate) fn shutdown_target(&self) -> &Inner {
         &self.inner
     }
