@@ -79,8 +79,12 @@ pub enum CallOutcome {
     Panicked,
     /// The queue timeout passed before a worker was free. The task never started.
     QueueTimeout,
-    /// The caller's limit passed before a worker was free. The task never started.
-    Timeout,
+    /// The caller's limit passed.
+    Timeout {
+        /// Whether the task had started, and may still be running. Only a callback is told so that is registered when the
+        /// caller has left already; any other waits for the end of the task. `false`: it never started.
+        started: bool,
+    },
     /// The call was cancelled in the queue. The task never started.
     Cancelled {
         /// A shutdown has cancelled it.
@@ -109,7 +113,10 @@ impl CallOutcome {
     /// Whether the task never started, so that it is safe to do its work elsewhere.
     #[must_use]
     pub fn never_started(self) -> bool {
-        !matches!(self, Self::Succeeded | Self::Failed | Self::Panicked)
+        !matches!(
+            self,
+            Self::Succeeded | Self::Failed | Self::Panicked | Self::Timeout { started: true }
+        )
     }
 
     fn of_refusal(reason: &RejectReason) -> Self {
@@ -128,7 +135,7 @@ impl CallOutcome {
             Err(BulkheadError::Failed(_)) => Self::Failed,
             Err(BulkheadError::Panicked(_)) => Self::Panicked,
             Err(BulkheadError::QueueTimeout { .. }) => Self::QueueTimeout,
-            Err(BulkheadError::Timeout { .. }) => Self::Timeout,
+            Err(BulkheadError::Timeout { started, .. }) => Self::Timeout { started: *started },
             Err(BulkheadError::Cancelled { by_shutdown, .. }) => Self::Cancelled {
                 by_shutdown: *by_shutdown,
             },
@@ -150,7 +157,7 @@ impl fmt::Display for CallOutcome {
             Self::Failed => "failed",
             Self::Panicked => "panicked",
             Self::QueueTimeout => "queue timeout",
-            Self::Timeout => "timeout",
+            Self::Timeout { .. } => "timeout",
             Self::Cancelled { .. } => "cancelled",
             Self::Full => "full",
             Self::CircuitOpen { .. } => "circuit open",

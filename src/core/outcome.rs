@@ -101,7 +101,7 @@ impl<T, E> Outcome<T, E> {
             Err(EndReason::Failed(_)) => CallOutcome::Failed,
             Err(EndReason::Panicked(_)) => CallOutcome::Panicked,
             Err(EndReason::QueueTimeout) => CallOutcome::QueueTimeout,
-            Err(EndReason::Timeout { .. }) => CallOutcome::Timeout,
+            Err(EndReason::Timeout { started }) => CallOutcome::Timeout { started: *started },
             Err(EndReason::Cancelled { by_shutdown }) => CallOutcome::Cancelled {
                 by_shutdown: *by_shutdown,
             },

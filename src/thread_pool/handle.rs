@@ -76,11 +76,27 @@ enum State<T, E> {
     },
     Refused(Refused),
     /// The call has ended before there was a handle.
-    Finished(Box<ExecutionResult<T, E>>),
+    Finished(Box<Finished<T, E>>),
     /// A poll has handed the outcome out. The handle can still be looked at.
     PolledToEnd(CancelHandle),
     /// The handle is being consumed.
     Taken,
+}
+
+/// A result that is there, and waits for the handle's owner.
+struct Finished<T, E> {
+    result: ExecutionResult<T, E>,
+    /// It may be that the caller has left at its limit, and the task runs on.
+    call: CancelHandle,
+}
+
+impl<T, E> Finished<T, E> {
+    /// Of a call that ran in its caller's thread.
+    fn new(result: ExecutionResult<T, E>) -> Self {
+        let is_started = !result.error().is_some_and(BulkheadError::never_started);
+        let call = CancelHandle::ended(result.execution_id, is_started);
+        Self { result, call }
+    }
 }
 
 /// What a handle says that has nothing left to wait for.
@@ -112,7 +128,7 @@ impl<T, E> ExecutionHandle<T, E> {
     /// For a call that ran in its caller's thread.
     pub(crate) fn finished(result: ExecutionResult<T, E>) -> Self {
         Self {
-            state: State::Finished(Box::new(result)),
+            state: State::Finished(Box::new(Finished::new(result))),
         }
     }
 
@@ -217,7 +233,7 @@ impl<T, E> ExecutionHandle<T, E> {
             }
             None => match std::mem::replace(&mut self.state, State::Taken) {
                 State::Refused(refused) => Ok(refused.result()),
-                State::Finished(result) => Ok(*result),
+                State::Finished(finished) => Ok(finished.result),
                 State::PolledToEnd(_) => panic!("{POLLED_TO_END}"),
                 live => {
                     self.state = live;
@@ -253,8 +269,8 @@ impl<T, E> ExecutionHandle<T, E> {
         match &self.state {
             State::Live { cell, .. } => CancelHandle::live(Arc::clone(cell).as_cancellable()),
             State::Refused(refused) => refused.cancel_handle(),
-            State::Finished(result) => cancel_handle_of(result),
-            State::PolledToEnd(cancel_handle) => cancel_handle.clone(),
+            State::Finished(finished) => finished.call.clone(),
+            State::PolledToEnd(call) => call.clone(),
             State::Taken => unreachable!("only methods that consume the handle take its state"),
         }
     }
@@ -273,7 +289,8 @@ impl<T, E> ExecutionHandle<T, E> {
     ///   called. (A [listener](crate::BulkheadListener) is told before.)
     /// * **Several**: those that were there before the end are called one after the other, in their order.
     /// * **Limits**: a caller that leaves at its limit while the task runs does not end the call. `f` is called when the
-    ///   task ends, and is told how.
+    ///   task ends, and is told how. (One that is registered only after the caller has left, which can be when many handles
+    ///   are waited for together, is called at once, with [`Timeout`](crate::CallOutcome::Timeout).)
     /// * **Panics**: a panic in `f` is contained and logged. It harms neither the outcome nor the next callback.
     ///
     /// A call without a callback pays nothing for this. The first one takes three small allocations.
@@ -304,7 +321,7 @@ impl<T, E> ExecutionHandle<T, E> {
                 reason,
                 execution_id,
             }) => call_back(f, &CallSummary::refused(reason, *execution_id)),
-            State::Finished(result) => call_back(f, &CallSummary::of(result)),
+            State::Finished(finished) => call_back(f, &CallSummary::of(&finished.result)),
             State::PolledToEnd(_) => panic!("{POLLED_TO_END}"),
             State::Taken => unreachable!("only methods that consume the handle take its state"),
         }
@@ -321,7 +338,7 @@ impl<T, E> ExecutionHandle<T, E> {
     pub fn is_started(&self) -> bool {
         match &self.state {
             State::Live { cell, .. } => cell.is_started(),
-            State::Finished(result) => is_started(result),
+            State::Finished(finished) => finished.call.is_started(),
             State::PolledToEnd(call) => call.is_started(),
             State::Refused(_) | State::Taken => false,
         }
@@ -343,19 +360,11 @@ impl<T, E> ExecutionHandle<T, E> {
         match &self.state {
             State::Live { cell, .. } => cell.data().execution_id,
             State::Refused(refused) => refused.execution_id,
-            State::Finished(result) => result.execution_id,
+            State::Finished(finished) => finished.result.execution_id,
             State::PolledToEnd(call) => call.execution_id(),
             State::Taken => unreachable!("only methods that consume the handle take its state"),
         }
     }
-}
-
-fn is_started<T, E>(result: &ExecutionResult<T, E>) -> bool {
-    !result.error().is_some_and(BulkheadError::never_started)
-}
-
-fn cancel_handle_of<T, E>(result: &ExecutionResult<T, E>) -> CancelHandle {
-    CancelHandle::ended(result.execution_id, is_started(result))
 }
 
 /// What a thread finds that waits for several handles.
@@ -376,7 +385,10 @@ impl<T, E> ExecutionHandle<T, E> {
         };
         match cell.poll(waker) {
             Polled::Ready(result) => {
-                self.state = State::Finished(Box::new(result));
+                if let State::Live { cell, .. } = std::mem::replace(&mut self.state, State::Taken) {
+                    let call = CancelHandle::live(cell.as_cancellable());
+                    self.state = State::Finished(Box::new(Finished { result, call }));
+                }
                 Watched::Ready
             }
             Polled::Pending { look_at } => {
@@ -461,12 +473,12 @@ impl<T, E> Future for ExecutionHandle<T, E> {
         }
         let ended = match &self.state {
             State::Refused(refused) => refused.cancel_handle(),
-            State::Finished(result) => cancel_handle_of(result),
+            State::Finished(finished) => finished.call.clone(),
             _ => panic!("an ExecutionHandle was polled after it was ready"),
         };
         match std::mem::replace(&mut self.state, State::PolledToEnd(ended)) {
             State::Refused(refused) => Poll::Ready(refused.result()),
-            State::Finished(result) => Poll::Ready(*result),
+            State::Finished(finished) => Poll::Ready(finished.result),
             _ => unreachable!("it is one of the two"),
         }
     }

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use bulkman::{
     Bulkhead, BulkheadConfig, BulkheadRegistry, CallOutcome, CallSummary, CircuitBreakerConfig,
-    ExecutionHandle, ExecutionResult,
+    ExecutionHandle, ExecutionResult, wait_all_timeout,
 };
 
 use super::helpers::{Tells, at_a_gate};
@@ -84,7 +84,7 @@ fn it_is_told_why_the_task_never_started() {
     let [cancelled, queue_timeout, timeout] = told.map(|told| outcome(&told));
     assert_eq!(cancelled, CANCELLED);
     assert_eq!(queue_timeout, CallOutcome::QueueTimeout);
-    assert_eq!(timeout, CallOutcome::Timeout);
+    assert_eq!(timeout, CallOutcome::Timeout { started: false });
 
     let queued = bulkhead.run(|| ());
     let told = listen(&queued);
@@ -196,6 +196,31 @@ fn when_the_caller_left_at_its_limit_it_is_told_how_the_task_ended() {
     }
 }
 
+/// A wait for many has taken the caller's result, and the handle is still there.
+#[test]
+fn registered_after_the_caller_left_it_is_told_that() {
+    let (bulkhead, clock) = with_clock(config(1, 1));
+    let gate = Gate::new();
+    let opener = OpenOnDrop(gate.clone());
+    let at_gate = gate.clone();
+    let mut handle = bulkhead.call().timeout(SECOND).run(move || at_gate.pass());
+    gate.wait_for_arrivals(1);
+    let before = listen(&handle);
+    clock.advance(SECOND);
+    assert!(wait_all_timeout([&mut handle], PATIENCE));
+    let after = outcome(&listen(&handle));
+    assert_eq!(after, CallOutcome::Timeout { started: true });
+    assert!(!after.never_started(), "it is not safe to send elsewhere");
+    assert!(before.try_recv().is_err(), "this one waits for the task");
+    let call = handle.cancel_handle();
+    assert!(call.is_started() && !call.is_finished(), "it runs on");
+    assert!(handle.is_finished());
+    drop(opener);
+    assert_eq!(outcome(&before), CallOutcome::Succeeded);
+    assert!(call.is_finished());
+    assert!(handle.wait().error().unwrap().is_timeout());
+}
+
 #[test]
 fn a_call_in_its_callers_thread_is_over_at_once() {
     let registry = BulkheadRegistry::new();
@@ -222,7 +247,7 @@ fn each_outcome_has_a_name() {
         CallOutcome::Failed,
         CallOutcome::Panicked,
         CallOutcome::QueueTimeout,
-        CallOutcome::Timeout,
+        CallOutcome::Timeout { started: false },
         CANCELLED,
         CallOutcome::Full,
         CallOutcome::CircuitOpen {
