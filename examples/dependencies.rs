@@ -12,6 +12,7 @@ use std::error::Error;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::path::PathBuf;
+use std::process::ExitCode;
 use std::time::{Duration, Instant};
 use std::{env, process, thread};
 
@@ -24,7 +25,17 @@ const ORDERS: usize = 40;
 
 type Failure = Box<dyn Error + Send + Sync>;
 
-fn main() -> Result<(), Failure> {
+fn main() -> ExitCode {
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run() -> Result<(), Failure> {
     // A typo in the file or in a variable ends the program here, with the line, and not at the first call.
     let settings = Settings::from_path(SETTINGS)
         .environment("testing")

@@ -63,8 +63,13 @@ pub struct BulkheadConfig {
     pub circuit_breaker: Option<CircuitBreakerConfig>,
     /// The stack of each worker thread, in bytes; `None`: the standard library's default, which is 2 MiB, or what the
     /// environment variable `RUST_MIN_STACK` says.
+    #[cfg_attr(
+        feature = "config",
+        serde(default, skip_serializing_if = "Option::is_none")
+    )]
     pub stack_size: Option<usize>,
     /// How many calls a worker runs on top of one another, each waited for by the one below it.
+    #[cfg_attr(feature = "config", serde(default = "default_max_nested_calls"))]
     pub max_nested_calls: usize,
 }
 
@@ -245,4 +250,9 @@ fn default_max_concurrent_calls() -> usize {
 #[cfg(feature = "config")]
 fn default_max_queue_size() -> usize {
     BulkheadConfig::new("").max_queue_size
+}
+
+#[cfg(feature = "config")]
+fn default_max_nested_calls() -> usize {
+    BulkheadConfig::new("").max_nested_calls
 }

@@ -54,6 +54,7 @@ struct Options {
     timeout: Option<Duration>,
     queue_timeout: Option<Duration>,
     wait_for_capacity: Option<Duration>,
+    detached: bool,
 }
 
 impl DependencyCall {
@@ -113,6 +114,12 @@ impl<C> DependencyCall<C> {
     /// As [`Call::wait_for_capacity`].
     pub fn wait_for_capacity(mut self, limit: Duration) -> Self {
         self.options.wait_for_capacity = Some(limit);
+        self
+    }
+
+    /// As [`Call::detached`].
+    pub fn detached(mut self) -> Self {
+        self.options.detached = true;
         self
     }
 
@@ -281,6 +288,7 @@ impl Options {
         options.queue_timeout = self.queue_timeout.or(options.queue_timeout);
         options.wait_for_capacity = self.wait_for_capacity;
         options.operation = self.operation;
+        options.detached = self.detached;
         Call {
             inner,
             options,

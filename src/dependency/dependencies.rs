@@ -156,6 +156,11 @@ impl DependenciesBuilder {
         self
     }
 
+    /// Adds a plain closure as a [`listener`](Self::listener), without a type at its argument.
+    pub fn on_event(self, listener: impl Fn(&BulkheadEvent<'_>) + Send + Sync + 'static) -> Self {
+        self.listener(listener)
+    }
+
     /// Keeps the circuits in a storage, as
     /// [`BulkheadBuilder::circuit_storage`](crate::BulkheadBuilder::circuit_storage). A dependency without a circuit
     /// breaker has nothing to keep there.
@@ -299,7 +304,7 @@ impl Dependencies {
             Err(reason) => Err(DependencyError::Invalid {
                 dependency: name.to_owned(),
                 operation: operation.map(|(name, _)| name.clone()),
-                reason,
+                reason: Box::new(reason),
             }),
         }
     }

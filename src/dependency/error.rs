@@ -42,7 +42,7 @@ pub enum DependencyError {
         /// The operation, if the setting is an operation's.
         operation: Option<String>,
         /// The setting, its value, and what it has to be.
-        reason: BuildError,
+        reason: Box<BuildError>,
     },
     /// The bulkhead could not be built: its name exists already, all is shut down, or a thread could not start.
     #[error(transparent)]

@@ -318,3 +318,24 @@ fn a_wrapped_function_keeps_its_options_and_may_outlive_the_dependency() {
     ));
     assert_eq!(&*result.bulkhead_name, "db");
 }
+
+#[test]
+fn a_call_inherits_the_deadline_of_the_task_that_makes_it_unless_detached() {
+    let clock = ManualClock::new();
+    let dependencies = Arc::new(with_clock(&clock));
+    dependencies.register_database("db").unwrap();
+    dependencies.register_cpu("job").unwrap();
+    let inner = Arc::clone(&dependencies);
+    let task = move || {
+        [false, true].map(|is_detached| {
+            let call = inner.call("db").unwrap().timeout(HOUR);
+            let call = if is_detached { call.detached() } else { call };
+            wait(call.run(|| current().unwrap().remaining()))
+                .into_result()
+                .unwrap()
+        })
+    };
+    let outer = dependencies.call("job").unwrap().timeout(seconds(3));
+    let remaining = wait(outer.run(task)).into_result().unwrap();
+    assert_eq!(remaining, [Some(seconds(3)), Some(HOUR)]);
+}

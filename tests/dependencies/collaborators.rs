@@ -15,7 +15,7 @@ fn listeners_hear_of_every_dependency() {
     let dependencies = {
         let heard = Arc::clone(&heard);
         Dependencies::builder()
-            .listener(move |event: &BulkheadEvent<'_>| {
+            .on_event(move |event| {
                 if let BulkheadEvent::Finished { call, .. } = event {
                     heard.lock().unwrap().push(call.bulkhead.to_owned());
                 }

@@ -42,7 +42,7 @@ fn a_bulkheads_configuration() {
     let text = round_trip(&BulkheadConfig::new("plain"));
     assert_eq!(
         text,
-        r#"{"name":"plain","max_concurrent_calls":10,"max_queue_size":100}"#
+        r#"{"name":"plain","max_concurrent_calls":10,"max_queue_size":100,"max_nested_calls":64}"#
     );
     round_trip(
         &BulkheadConfig::new("all")
@@ -50,7 +50,9 @@ fn a_bulkheads_configuration() {
             .max_queue_size(0)
             .queue_timeout(seconds(1))
             .execution_timeout(Duration::from_millis(250))
-            .circuit_breaker(every_rule()),
+            .circuit_breaker(every_rule())
+            .stack_size(1 << 20)
+            .max_nested_calls(3),
     );
     let short: BulkheadConfig =
         serde_json::from_str(r#"{"name": "short", "queue_timeout": 2.5}"#).unwrap();
