@@ -85,6 +85,11 @@
 //! runs calls in their callers' threads, at most N at a time. They cost a fraction, and may borrow. But a task that
 //! hangs then takes its caller with it.
 //!
+//! # What if a call fails, or takes too long?
+//!
+//! The module [`policy`] has what goes around a call: retry, one deadline for everything below, fallback, rate limit,
+//! hedge, and [`Pipeline`](policy::Pipeline), which puts them together in an order that makes sense.
+//!
 //! # What can a task know about itself?
 //!
 //! [`current()`](current()): whether it is cancelled, its deadline, its id, the operation's name. A call that a task makes
@@ -188,6 +193,7 @@ pub mod export;
 )]
 pub mod model;
 mod panic;
+pub mod policy;
 #[cfg(any(doc, doctest))]
 #[doc = include_str!("recipes.md")]
 pub mod recipes {}
@@ -289,6 +295,36 @@ struct Readme;
 /// let text = Rc::new(String::from("borrowed"));
 /// let same = bulkhead.run(|| Rc::clone(&text)).into_result().unwrap();
 /// assert!(Rc::ptr_eq(&text, &same));
+/// ```
+///
+/// So it is with pipelines:
+/// ```
+/// # use std::sync::Arc;
+/// # use bulkman::{BulkheadConfig, SemaphoreBulkhead, policy::Pipeline};
+/// let bulkhead = Arc::new(SemaphoreBulkhead::new(BulkheadConfig::new("doc")).unwrap());
+/// let pipeline = Pipeline::builder("doc").bulkhead(&bulkhead).build().unwrap();
+/// let text = String::from("borrowed");
+/// drop(pipeline.execute(|| Ok::<_, String>(text.len())));
+/// ```
+/// ```compile_fail,E0373
+/// # use std::sync::Arc;
+/// # use bulkman::{BulkheadConfig, Bulkhead, policy::Pipeline};
+/// let bulkhead = Arc::new(Bulkhead::new(BulkheadConfig::new("doc")).unwrap());
+/// let pipeline = Pipeline::builder("doc").bulkhead(&bulkhead).build().unwrap();
+/// let text = String::from("borrowed");
+/// drop(pipeline.execute(|| Ok::<_, String>(text.len())));
+/// ```
+///
+/// A retry knows what to do with an error, or is told:
+/// ```
+/// # use bulkman::policy::Retry;
+/// let retry = Retry::new(3).retry_if(|_: &std::num::ParseIntError| true);
+/// assert!(retry.call(|| "7".parse::<u8>()).is_ok());
+/// ```
+/// ```compile_fail,E0277
+/// # use bulkman::policy::Retry;
+/// let retry = Retry::new(3);
+/// assert!(retry.call(|| "7".parse::<u8>()).is_ok());
 /// ```
 ///
 /// One outcome, once:

@@ -102,11 +102,21 @@ pub(crate) fn contain<R>(
     what: &str,
     body: impl FnOnce() -> R,
 ) -> Option<R> {
+    contain_in("bulkhead", bulkhead, what, body)
+}
+
+/// As [`contain`], for user code of something that is no bulkhead.
+pub(crate) fn contain_in<R>(
+    owner: &str,
+    name: impl fmt::Display,
+    what: &str,
+    body: impl FnOnce() -> R,
+) -> Option<R> {
     match catch(body) {
         Ok(value) => Some(value),
         Err(payload) => {
             note(
-                || log::error!(target: "bulkman", "bulkhead `{bulkhead}`: {what} panicked; the panic is contained"),
+                || log::error!(target: "bulkman", "{owner} `{name}`: {what} panicked; the panic is contained"),
             );
             discard(payload);
             None

@@ -5,10 +5,12 @@
 mod support;
 
 use allocation_counter::measure;
+use bulkman::policy::{Fallback, Pipeline, RateLimit, Retry, RetryBudget};
 use bulkman::{
-    Bulkhead, BulkheadKind, CircuitBreakerConfig, Dependencies, DependencyConfig, DependencyKind,
-    OperationOverrides, SemaphoreBulkhead,
+    Bulkhead, BulkheadKind, CircuitBreaker, CircuitBreakerConfig, Dependencies, DependencyConfig,
+    DependencyKind, OperationOverrides, SemaphoreBulkhead,
 };
+use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 use support::{bulkhead, config, occupy};
@@ -159,4 +161,36 @@ fn a_cancel_allocates_nothing() {
     let allocated = blocks(|| assert!(handles.iter().all(|handle| handle.cancel())));
     assert_eq!(allocated, 0);
     busy.finish();
+}
+
+#[test]
+fn policies_allocate_nothing_of_their_own_while_all_is_well() {
+    let here = Arc::new(SemaphoreBulkhead::new(config(1, 0)).unwrap());
+    let breaker = CircuitBreaker::new("layer", CircuitBreakerConfig::default()).unwrap();
+    let limit = RateLimit::new(u32::MAX, Duration::from_secs(3600)).unwrap();
+    let retry = Retry::new(3).budget(RetryBudget::new(0.1));
+    let nothing = Pipeline::builder("nothing").build().unwrap();
+    let many = Pipeline::builder("many")
+        .fallback(Fallback::value(0))
+        .retry(retry.clone())
+        .rate_limit(limit)
+        .circuit_breaker(Arc::new(breaker))
+        .bulkhead(&here)
+        .build()
+        .unwrap();
+    let call = || Ok::<u32, &str>(1);
+    let calls = || {
+        assert_eq!(retry.call(call), Ok(1));
+        assert_eq!(nothing.execute(call).value(), Some(&1));
+        assert_eq!(many.execute(call).value(), Some(&1));
+    };
+    calls();
+    assert_eq!(blocks(|| (0..100).for_each(|_| calls())), 0);
+
+    // On a worker: the task, which may be needed again, and the call.
+    let pool = Arc::new(bulkhead(1, 100));
+    let on_worker = Pipeline::builder("worker").bulkhead(&pool).build().unwrap();
+    let call = || assert!(on_worker.execute(|| Ok::<u32, &str>(1)).is_success());
+    call();
+    assert_eq!(blocks(|| (0..100).for_each(|_| call())), 200);
 }

@@ -131,9 +131,10 @@ impl CurrentExecution {
         Some(self.deadline()?.saturating_duration_since(now))
     }
 
-    /// The caller's limit over queue and run.
-    pub(crate) fn limit(&self) -> Duration {
-        self.call.data().timeout.longest()
+    /// The caller's own limit over queue and run, and when it is over. Nothing that is inherited.
+    pub(crate) fn caller_limit(&self) -> Option<(Duration, Instant)> {
+        let data = self.call.data();
+        Some((data.timeout.duration(), data.deadline()?))
     }
 
     /// The id that the call's result will carry.

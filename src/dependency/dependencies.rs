@@ -57,9 +57,9 @@ use crate::sync::RwLock;
 /// first of these levels that says something: the call, the [operation](DependencyConfig::operation), the
 /// [dependency](DependencyConfig), its [kind](DependencyDefaults::for_kind), the kind's
 /// [preset](DependencyKind::preset), the [global default](DependencyDefaults::for_all).
-/// [`explain`](Self::explain) shows which it was. A timeout bounds the whole call, queue included; the result has both
-/// clocks, [`queued_time`](crate::ExecutionResult::queued_time) and
-/// [`execution_time`](crate::ExecutionResult::execution_time).
+/// [`explain`](Self::explain) shows which it was. A timeout bounds the whole call, queue included; on a
+/// [semaphore](DependencyKind#thread-pool-or-semaphore) the wait for a slot. The result has both clocks,
+/// [`queued_time`](crate::ExecutionResult::queued_time) and [`execution_time`](crate::ExecutionResult::execution_time).
 ///
 /// The bulkheads are in a [`BulkheadRegistry`], with the same errors, results and numbers as anywhere.
 ///

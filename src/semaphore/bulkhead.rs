@@ -10,6 +10,7 @@ use super::guard::SemaphoreGuard;
 use super::inner::Inner;
 use super::slots::SlotPool;
 use crate::circuit::CircuitBreaker;
+use crate::clock::Clock;
 use crate::config::BulkheadConfig;
 use crate::core::{
     BulkheadBuilder, Call, Engine, EngineHooks, EveryError, SemaphoreKind, ShutdownReport,
@@ -352,6 +353,11 @@ impl SemaphoreBulkhead {
 }
 
 impl SemaphoreBulkhead {
+    /// Where it reads the time.
+    pub(crate) fn clock(&self) -> &Clock {
+        &self.inner.engine.clock
+    }
+
     pub(crate) fn shutdown_target(&self) -> &Inner {
         &self.inner
     }

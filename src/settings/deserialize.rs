@@ -91,7 +91,10 @@ impl de::Error for Wrong {
     }
 
     fn missing_field(field: &'static str) -> Self {
-        Self::new(format!("no key `{field}`"), format!("a key `{field}`"))
+        Self::new(
+            format!("a section without `{field}`"),
+            format!("the key `{field}` in it"),
+        )
     }
 }
 

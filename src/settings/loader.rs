@@ -152,8 +152,7 @@ impl SettingsLoader {
         self
     }
 
-    /// Takes these variables in place of the process's. None at all: `variables([] as [(&str, &str); 0])`, or
-    /// [`without_variables`](Self::without_variables).
+    /// Takes these variables in place of the process's.
     pub fn variables<N, V>(mut self, variables: impl IntoIterator<Item = (N, V)>) -> Self
     where
         N: Into<OsString>,

@@ -12,6 +12,7 @@ use super::queue::Queue;
 use super::thread_name::ThreadNames;
 use super::worker;
 use crate::circuit::{CircuitBreaker, Verdict};
+use crate::clock::Clock;
 use crate::config::BulkheadConfig;
 use crate::context::ContextPropagator;
 use crate::core::{
@@ -372,6 +373,11 @@ impl Bulkhead {
 }
 
 impl Bulkhead {
+    /// Where it reads the time.
+    pub(crate) fn clock(&self) -> &Clock {
+        &self.inner.engine.clock
+    }
+
     pub(crate) fn shutdown_target(&self) -> &Inner {
         &self.inner
     }

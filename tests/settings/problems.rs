@@ -170,7 +170,7 @@ fn each_slip_is_told_with_its_place() {
         (
             "resilience.circuit_breaker",
             "isolation_backoff = {factor = 2.0}",
-            "`resilience.circuit_breaker.isolation_backoff`: found no key `max`, expected a key `max`".into(),
+            "`resilience.circuit_breaker.isolation_backoff`: found a section without `max`, expected the key `max` in it".into(),
         ),
         (
             "resilience.circuit_breaker",
@@ -211,7 +211,7 @@ fn each_slip_is_told_with_its_place() {
         (
             "external_dependencies",
             "db = {}",
-            "`external_dependencies.db`: found no key `kind`, expected a key `kind`".into(),
+            "`external_dependencies.db`: found a section without `kind`, expected the key `kind` in it".into(),
         ),
         (
             "external_dependencies",

@@ -124,7 +124,7 @@ fn a_slip_in_a_variable_is_told_with_its_name() {
         (
             "BULKMAN_EXTERNAL_DEPENDENCIES__USR__TIMEOUT",
             "5",
-            "`external_dependencies.usr`: found no key `kind`, expected a key `kind`",
+            "`external_dependencies.usr`: found a section without `kind`, expected the key `kind` in it",
         ),
         (
             "BULKMAN_TIMEOUT",

@@ -303,6 +303,37 @@ fn what_is_no_yaml_is_told_with_its_place() {
     }
 }
 
+#[test]
+fn the_documentation_is_right() {
+    let source = include_str!("../../src/settings/mod.rs");
+    let sample: String = source
+        .lines()
+        .skip_while(|line| *line != "//! ```yaml")
+        .skip(1)
+        .take_while(|line| *line != "//! ```")
+        .map(|line| {
+            format!(
+                "{}\n",
+                line.trim_start_matches("//!").get(1..).unwrap_or_default()
+            )
+        })
+        .collect();
+    let settings = Settings::from_text(sample, Format::Yaml)
+        .environment("production")
+        .variables([
+            ("BULKMAN_RESILIENCE__TIMEOUTS__DEFAULT_TIMEOUT", "10"),
+            ("BULKMAN_EXTERNAL_DEPENDENCIES__USER_DB__TIMEOUT", "250ms"),
+        ])
+        .load()
+        .unwrap();
+    let user_db = &settings.dependencies()["user_db"];
+    assert_eq!(user_db.overrides.max_concurrent_calls, Some(40));
+    assert_eq!(
+        user_db.operations["export"].timeout,
+        Some(TimeoutSetting::After(seconds(120)))
+    );
+}
+
 /// The sample in `examples/` is what it says: complete, and right in every environment.
 #[test]
 fn the_sample_has_every_key() {

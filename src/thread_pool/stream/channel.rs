@@ -6,7 +6,7 @@ use std::task::Wake;
 use std::time::{Duration, Instant};
 
 use crate::clock::Clock;
-use crate::core::{CancelReason, CurrentExecution};
+use crate::core::CancelReason;
 use crate::sync::{self, Condvar, Mutex};
 
 pub(super) struct Channel<I> {
@@ -28,6 +28,16 @@ struct State<I> {
     call_rang: bool,
     /// The caller's limit, if an item was refused because that had passed.
     cut_off: Option<Duration>,
+}
+
+/// The limit of the consumer over queue and run.
+///
+/// What the call inherits from an outer task is not among it, nor a cancel of that task: the outer task is the consumer, and
+/// would take a stream that ends early for a whole one. It goes, or it does not.
+#[derive(Clone, Copy)]
+pub(super) struct CallerLimit {
+    pub(super) limit: Duration,
+    pub(super) deadline: Instant,
 }
 
 /// What a consumer finds that has waited.
@@ -57,19 +67,21 @@ impl<I> Channel<I> {
 
     // ---- the producer
 
-    /// Puts an item in, waiting for room. Or the item comes back, with the reason.
+    /// Puts an item in, waiting for room until the caller's limit. Or the item comes back, with the reason.
     pub(super) fn send(
         &self,
         item: I,
-        call: Option<&CurrentExecution>,
+        limit: Option<CallerLimit>,
         clock: &Clock,
     ) -> Result<(), (I, CancelReason)> {
+        let deadline = limit.map(|limit| limit.deadline);
         let mut state = self.state.lock();
         loop {
-            let cancelled = || call.and_then(CurrentExecution::cancel_reason);
-            if let Some(reason) = state.closed.or_else(cancelled) {
+            let is_late = deadline.is_some_and(|deadline| clock.now() >= deadline);
+            let late = is_late.then_some(CancelReason::DeadlinePassed);
+            if let Some(reason) = state.closed.or(late) {
                 if reason == CancelReason::DeadlinePassed {
-                    state.cut_off = call.map(CurrentExecution::limit);
+                    state.cut_off = limit.map(|limit| limit.limit);
                 }
                 return Err((item, reason));
             }
@@ -79,8 +91,7 @@ impl<I> Channel<I> {
                 self.news.notify_one();
                 return Ok(());
             }
-            let until = call.and_then(CurrentExecution::deadline);
-            clock.wait_until(&self.room, &mut state, until);
+            clock.wait_until(&self.room, &mut state, deadline);
         }
     }
 

@@ -5,12 +5,10 @@ use std::fmt;
 use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::sync::Arc;
 
-use super::channel::Channel;
+use super::channel::{CallerLimit, Channel};
 use super::consumer::ExecutionStream;
 use crate::clock::Clock;
-use crate::core::{
-    Call, CancelReason, CurrentExecution, FailureClassifier, ThreadPoolKind, current,
-};
+use crate::core::{Call, CancelReason, FailureClassifier, ThreadPoolKind, current};
 use crate::thread_pool::bulkhead::Bulkhead;
 
 /// How many items a stream holds, if nothing else is said.
@@ -112,11 +110,12 @@ impl<C> Call<'_, ThreadPoolKind, C> {
         let sink = StreamSink {
             channel: Arc::clone(&channel),
             clock: self.inner.engine.clock.clone(),
-            call: None,
+            limit: None,
         };
         let handle = self.execute(move || {
-            let call = current();
-            f(&StreamSink { call, ..sink })
+            let limit = current().and_then(|call| call.caller_limit());
+            let limit = limit.map(|(limit, deadline)| CallerLimit { limit, deadline });
+            f(&StreamSink { limit, ..sink })
         });
         ExecutionStream::new(channel, handle)
     }
@@ -128,8 +127,8 @@ impl<C> Call<'_, ThreadPoolKind, C> {
 pub struct StreamSink<I> {
     channel: Arc<Channel<I>>,
     clock: Clock,
-    /// `None` before the task starts.
-    call: Option<CurrentExecution>,
+    /// Known once the task has started.
+    limit: Option<CallerLimit>,
 }
 
 impl<I> StreamSink<I> {
@@ -140,9 +139,12 @@ impl<I> StreamSink<I> {
     /// Gives the item back if the consumer wants no more: the stream was cancelled, finished or dropped, or the caller's limit
     /// has passed. A send that waits for room comes back with it at that moment. The task should then end. Items that were
     /// sent before stay with the consumer.
+    ///
+    /// A cancel or a deadline that the call [inherits](crate::Call::detached) ends no send: the consumer is then the task that is
+    /// cancelled, and decides itself when to go.
     pub fn send(&self, item: I) -> Result<(), StreamSendError<I>> {
         self.channel
-            .send(item, self.call.as_ref(), &self.clock)
+            .send(item, self.limit, &self.clock)
             .map_err(|(item, reason)| StreamSendError { item, reason })
     }
 }
@@ -153,9 +155,7 @@ impl<I> RefUnwindSafe for StreamSink<I> {}
 
 impl<I> fmt::Debug for StreamSink<I> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("StreamSink")
-            .field("call", &self.call)
-            .finish_non_exhaustive()
+        f.debug_struct("StreamSink").finish_non_exhaustive()
     }
 }
 

@@ -504,6 +504,21 @@ fn it_may_register_another_and_cancel_its_own_call() {
 }
 
 #[test]
+fn one_that_is_called_at_once_may_register_another() {
+    let bulkhead = bulkhead(1, 1);
+    let handle = Arc::new(bulkhead.run(|| ()));
+    eventually("it ends", || handle.is_finished());
+    let (sender, told) = mpsc::channel();
+    in_time(move || {
+        let same = Arc::clone(&handle);
+        handle.on_finish(move |_| {
+            same.on_finish(move |summary| sender.send(summary.outcome).unwrap());
+        });
+    });
+    assert_eq!(told.try_recv(), Ok(CallOutcome::Succeeded));
+}
+
+#[test]
 fn it_may_shut_the_bulkhead_down_and_be_its_last_owner() {
     let bulkhead = Arc::new(bulkhead(1, 1));
     let (opener, handle) = at_a_gate(&bulkhead, ());

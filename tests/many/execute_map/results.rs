@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bulkman::BulkheadError;
 
-use crate::support::{Gate, OpenOnDrop, assert_balanced, bulkhead, in_time};
+use crate::support::{Gate, OpenOnDrop, assert_balanced, bulkhead, eventually, in_time};
 
 #[test]
 fn in_the_order_of_the_items() {
@@ -83,13 +83,22 @@ fn as_they_end_after_some_in_order() {
 #[test]
 fn a_slow_first_item_does_not_keep_the_workers_idle() {
     in_time(|| {
-        let bulkhead = bulkhead(2, 10);
+        let bulkhead = Arc::new(bulkhead(2, 10));
         let gate = Gate::new();
         let opener = OpenOnDrop(gate.clone());
         let ran = Arc::new(AtomicUsize::new(0));
         let counter = Arc::clone(&ran);
+        let watched = Arc::clone(&bulkhead);
+        // The second result is there before the third item is, so that not all eight are submitted at once.
+        let items = (0..20).inspect(move |n| {
+            if *n == 2 {
+                eventually("the second has ended", || {
+                    watched.stats().successful_executions == 1
+                });
+            }
+        });
         let mut results = bulkhead
-            .run_map(0..20, move |n| {
+            .run_map(items, move |n| {
                 if n == 0 {
                     gate.pass();
                 }
@@ -99,7 +108,7 @@ fn a_slow_first_item_does_not_keep_the_workers_idle() {
             .in_flight(8);
         let opening = std::thread::spawn(move || {
             // All others that may be out come to their ends while the first one runs.
-            crate::support::eventually("seven have run", || ran.load(Ordering::SeqCst) == 7);
+            eventually("seven have run", || ran.load(Ordering::SeqCst) == 7);
             drop(opener);
         });
         assert_eq!(results.next().unwrap().value(), Some(&0));

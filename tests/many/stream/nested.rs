@@ -1,11 +1,12 @@
 //! A task that takes items from a stream of its own bulkhead never waits for the worker that it occupies.
 
+use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 use bulkman::{BulkheadError, CancelReason};
 
 use crate::helpers::on_a_worker;
-use crate::support::bulkhead;
+use crate::support::{bulkhead, in_time};
 
 #[test]
 fn the_only_worker_runs_the_producer_first() {
@@ -88,6 +89,52 @@ fn a_queued_producer_that_is_too_late_is_not_run() {
             stream.finish().result,
             Err(BulkheadError::QueueTimeout { .. })
         ));
+    });
+}
+
+#[test]
+fn a_cancel_of_the_reading_task_hides_no_items() {
+    in_time(|| {
+        let (outer, inner) = (bulkhead(1, 0), Arc::new(bulkhead(1, 0)));
+        let (cancelled, wait) = mpsc::channel();
+        let reading = outer.run(move || {
+            let call = inner.call();
+            let mut stream = call.execute_stream_with_capacity(1, |sink| {
+                let sent = (0..100).take_while(|n| sink.send(*n).is_ok()).count();
+                let is_cancelled = bulkman::current().unwrap().is_cancelled();
+                Ok::<_, ()>((sent, is_cancelled))
+            });
+            wait.recv().unwrap();
+            let taken = stream.items().count();
+            (taken, stream.finish().into_result())
+        });
+        assert!(!reading.cancel(), "it runs");
+        cancelled.send(()).unwrap();
+        let (taken, outcome) = reading.wait().into_result().unwrap();
+        // The producer can see the cancel, and it is the reader's own matter whether to go.
+        assert_eq!((taken, outcome.unwrap()), (100, (100, true)));
+    });
+}
+
+#[test]
+fn a_stream_that_is_nested_too_deep_ends_with_an_error() {
+    in_time(|| {
+        let config = crate::support::config(1, 1).max_nested_calls(0);
+        let bulkhead = Arc::new(bulkman::Bulkhead::new(config).unwrap());
+        let inside = Arc::clone(&bulkhead);
+        let outer = bulkhead.run(move || {
+            let mut stream = inside.execute_stream(|sink| {
+                sink.send(()).unwrap();
+                Ok::<_, ()>(())
+            });
+            (stream.items().count(), stream.finish().result)
+        });
+        let (taken, result) = outer.wait().into_result().unwrap();
+        assert_eq!(taken, 0);
+        assert!(
+            matches!(result, Err(BulkheadError::TooDeep { .. })),
+            "{result:?}"
+        );
     });
 }
 

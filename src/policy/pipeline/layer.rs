@@ -1,0 +1,197 @@
+//! What each layer does around those inside of it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::error::PipelineError;
+use super::order::LayerKind;
+use super::values::{Gives, Values};
+use crate::circuit::{CircuitBreaker, CircuitPermit, Verdict};
+use crate::clock::Clock;
+use crate::error::BulkheadError;
+use crate::panic::contain_in;
+use crate::policy::attempts::RetryStop;
+use crate::policy::deadline::Deadline;
+use crate::policy::rate_limit::RateLimit;
+use crate::policy::retry::Retry;
+use crate::policy::retry_rule::RetryRule;
+
+/// A layer around a call. The bulkhead is none: it is the innermost, and makes the call.
+pub(super) enum Layer<E, V: Values<E>> {
+    Fallback(V::Fallback),
+    Timeout(Duration),
+    Retry(Retry<AnyRule<E>>),
+    RateLimit(RateLimit),
+    Circuit(Arc<CircuitBreaker>),
+}
+
+/// A retry's rule, whatever its type.
+#[derive(Clone)]
+pub(super) struct AnyRule<E>(pub(super) Arc<dyn RetryRule<PipelineError<E>> + Send + Sync>);
+
+impl<E> RetryRule<PipelineError<E>> for AnyRule<E> {
+    fn is_retryable(&self, error: &PipelineError<E>) -> bool {
+        self.0.is_retryable(error)
+    }
+
+    fn retry_after(&self, error: &PipelineError<E>) -> Option<Duration> {
+        self.0.retry_after(error)
+    }
+}
+
+/// Which of the task's own errors are failures, for the circuits.
+pub(super) type FailureIf<E> = Arc<dyn Fn(&E) -> bool + Send + Sync>;
+
+/// What is known of one call on its way through the layers.
+pub(super) struct Trail<'p, E> {
+    pub(super) name: &'p Arc<str>,
+    pub(super) clock: &'p Clock,
+    pub(super) failure_if: Option<&'p FailureIf<E>>,
+    pub(super) attempts: u32,
+    pub(super) hedged: u32,
+    pub(super) retry_stop: Option<RetryStop>,
+    pub(super) decided_by: LayerKind,
+    pub(super) fell_back_from: Option<PipelineError<E>>,
+    pub(super) times: [Duration; LayerKind::COUNT],
+    /// The innermost timeout around.
+    pub(super) limit: Option<Duration>,
+}
+
+impl<E> Trail<'_, E> {
+    pub(super) fn spend(&mut self, layer: LayerKind, time: Duration) {
+        let spent = &mut self.times[layer as usize];
+        *spent = spent.saturating_add(time);
+    }
+
+    /// The result comes from this layer, as far as those inside of the next one know.
+    pub(super) fn decide<T>(
+        &mut self,
+        by: LayerKind,
+        error: PipelineError<E>,
+    ) -> Result<T, PipelineError<E>> {
+        self.decided_by = by;
+        Err(error)
+    }
+
+    /// What the task's own error is for a circuit. A predicate that panics leaves it a failure.
+    fn verdict_on(&self, error: &E) -> Verdict {
+        let is_failure = self.failure_if.is_none_or(|is_failure| {
+            let ask = || is_failure(error);
+            contain_in("pipeline", self.name, "a failure predicate", ask).unwrap_or(true)
+        });
+        Verdict::failure_if(is_failure)
+    }
+
+    fn discard(&self, error: PipelineError<E>) {
+        contain_in("pipeline", self.name, "the drop of an error", || {
+            drop(error);
+        });
+    }
+}
+
+/// The innermost call.
+pub(super) type Attempt<'a, 'p, T, E> =
+    &'a mut dyn FnMut(&mut Trail<'p, E>) -> Result<T, PipelineError<E>>;
+
+/// Makes a call through `layers`, the outermost first.
+pub(super) fn run<'p, T, E, V: Gives<T, E>>(
+    layers: &'p [Layer<E, V>],
+    trail: &mut Trail<'p, E>,
+    attempt: Attempt<'_, 'p, T, E>,
+) -> Result<T, PipelineError<E>> {
+    let Some((layer, inner)) = layers.split_first() else {
+        return attempt(trail);
+    };
+    match layer {
+        Layer::Fallback(fallback) => {
+            let result = run(inner, trail, attempt);
+            fall_back::<T, E, V>(fallback, trail, result)
+        }
+        Layer::Timeout(limit) => {
+            let around = trail.limit.replace(*limit);
+            let deadline = Deadline::after_on(trail.clock.clone(), *limit);
+            let result = deadline.with(|| run(inner, trail, attempt));
+            trail.limit = around;
+            result
+        }
+        Layer::Retry(retry) => {
+            let attempts = retry.attempts();
+            let result = loop {
+                match attempts.run(|| run(inner, trail, attempt)) {
+                    Ok(value) => {
+                        attempts.succeeded();
+                        break Ok(value);
+                    }
+                    Err(error) => match attempts.next_after(&error) {
+                        Ok(()) => trail.discard(error),
+                        Err(stop) => {
+                            trail.retry_stop = Some(stop);
+                            break Err(error);
+                        }
+                    },
+                }
+            };
+            trail.attempts = attempts.made();
+            trail.spend(LayerKind::Retry, attempts.waited());
+            result
+        }
+        Layer::RateLimit(limit) => match limit.acquire() {
+            Ok(waited) => {
+                trail.spend(LayerKind::RateLimit, waited);
+                run(inner, trail, attempt)
+            }
+            Err(limited) => trail.decide(LayerKind::RateLimit, PipelineError::RateLimited(limited)),
+        },
+        Layer::Circuit(breaker) => match breaker.try_acquire() {
+            Ok(permit) => {
+                let result = run(inner, trail, attempt);
+                judge(permit, trail, &result);
+                result
+            }
+            Err(open) => trail.decide(LayerKind::Circuit, PipelineError::CircuitOpen(open)),
+        },
+    }
+}
+
+fn fall_back<T, E, V: Gives<T, E>>(
+    fallback: &V::Fallback,
+    trail: &mut Trail<'_, E>,
+    result: Result<T, PipelineError<E>>,
+) -> Result<T, PipelineError<E>> {
+    let error = match result {
+        Ok(value) => {
+            V::remember(fallback, &value);
+            return Ok(value);
+        }
+        Err(error) => error,
+    };
+    let began = trail.clock.now();
+    let answer = V::answer(fallback, &error);
+    let took = trail.clock.now().saturating_duration_since(began);
+    trail.spend(LayerKind::Fallback, took);
+    match answer {
+        Some(value) => {
+            trail.decided_by = LayerKind::Fallback;
+            trail.fell_back_from = Some(error);
+            Ok(value)
+        }
+        None => Err(error),
+    }
+}
+
+/// Tells the pipeline's own circuit how an attempt went: the same as a bulkhead tells its own.
+fn judge<T, E>(
+    permit: CircuitPermit<'_>,
+    trail: &Trail<'_, E>,
+    result: &Result<T, PipelineError<E>>,
+) {
+    match result {
+        Ok(_) => permit.record_success(),
+        Err(PipelineError::Call(error)) if !error.never_started() => match error {
+            BulkheadError::Failed(own) => permit.record(trail.verdict_on(own)),
+            _ => permit.record_failure(),
+        },
+        // It never started, and says nothing about the dependency.
+        Err(_) => drop(permit),
+    }
+}

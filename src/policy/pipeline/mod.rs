@@ -1,0 +1,24 @@
+//! Several policies around a call, as one.
+//!
+//! | file | job |
+//! |---|---|
+//! | `builder`, `order` | how a pipeline is built, and which orders make sense |
+//! | `layer` | what each layer does around those inside of it |
+//! | `run` | the pipeline, and its innermost call, on a worker or in the caller's thread |
+//! | `values` | whether a pipeline serves calls with values of any type, or of one |
+//! | `result`, `error` | what a call gives |
+
+mod builder;
+mod error;
+mod layer;
+mod order;
+mod result;
+mod run;
+mod values;
+
+pub use builder::{PipelineBuilder, PipelineBulkhead};
+pub use error::{PipelineBuildError, PipelineError};
+pub use order::LayerKind;
+pub use result::{PipelineEvent, PipelineResult};
+pub use run::{Pipeline, Place};
+pub use values::{AnyValue, Gives, Only, Values};

@@ -1,0 +1,136 @@
+//! What a call through a pipeline gives.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::error::PipelineError;
+use super::order::LayerKind;
+use crate::policy::attempts::RetryStop;
+use crate::policy::failure::FailureKind;
+
+/// The outcome of a call through a [`Pipeline`](super::Pipeline): what became of it, in how many attempts, which layer
+/// decided, and where the time went.
+///
+/// ```
+/// use bulkman::policy::{LayerKind, Pipeline, Retry};
+/// use bulkman::{Bulkhead, BulkheadConfig};
+/// use std::sync::Arc;
+/// use std::time::Duration;
+///
+/// let users = Arc::new(Bulkhead::new(BulkheadConfig::new("users"))?);
+/// let pipeline = Pipeline::builder("users").retry(Retry::new(3)).bulkhead(&users).build()?;
+///
+/// let result = pipeline.execute(|| "42".parse::<u32>());
+/// assert_eq!(result.attempts, 1);
+/// assert_eq!(result.decided_by, LayerKind::Task);
+/// println!("in line {:?}, at work {:?}", result.time_in(LayerKind::Bulkhead), result.time_in(LayerKind::Task));
+/// assert_eq!(result.into_result()?, 42);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug)]
+#[must_use = "a call may have failed, and the failure is in here"]
+#[non_exhaustive]
+pub struct PipelineResult<T, E> {
+    /// The value, or why there is none.
+    pub result: Result<T, PipelineError<E>>,
+    /// The pipeline's name.
+    pub pipeline: Arc<str>,
+    /// How many attempts were made. Without a retry it is one.
+    pub attempts: u32,
+    /// The layer that the result comes from: [`Task`](LayerKind::Task) for the task's own value, error or panic, else the
+    /// layer that refused, gave up or answered.
+    pub decided_by: LayerKind,
+    /// Why there was no other attempt, if the retry gave up.
+    pub retry_stop: Option<RetryStop>,
+    /// The error in whose place the fallback has answered.
+    pub fell_back_from: Option<PipelineError<E>>,
+    /// How many attempts had a second one started beside them by the hedge.
+    pub hedged: u32,
+    /// The time of the whole call.
+    pub elapsed: Duration,
+    pub(super) times: [Duration; LayerKind::COUNT],
+}
+
+impl<T, E> PipelineResult<T, E> {
+    /// Whether there is a value, be it the fallback's.
+    #[must_use]
+    pub fn is_success(&self) -> bool {
+        self.result.is_ok()
+    }
+
+    /// Only the outcome, for `?`.
+    ///
+    /// # Errors
+    ///
+    /// Whatever kept the call from giving a value.
+    pub fn into_result(self) -> Result<T, PipelineError<E>> {
+        self.result
+    }
+
+    /// The error, if there is one.
+    #[must_use]
+    pub fn error(&self) -> Option<&PipelineError<E>> {
+        self.result.as_ref().err()
+    }
+
+    /// The value, if there is one.
+    #[must_use]
+    pub fn value(&self) -> Option<&T> {
+        self.result.as_ref().ok()
+    }
+
+    /// How much of the time passed in a layer itself, over all attempts:
+    ///
+    /// | layer | time |
+    /// |---|---|
+    /// | `Fallback` | until it had an answer |
+    /// | `Retry` | the pauses between attempts |
+    /// | `RateLimit` | waiting for a turn |
+    /// | `Bulkhead` | in its queue |
+    /// | `Task` | at work |
+    ///
+    /// The others take none.
+    #[must_use]
+    pub fn time_in(&self, layer: LayerKind) -> Duration {
+        self.times[layer as usize]
+    }
+}
+
+/// What a listener of a pipeline is told after each call.
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+pub struct PipelineEvent<'a> {
+    /// The pipeline's name.
+    pub pipeline: &'a str,
+    /// The kind of the error, if the call failed.
+    pub failure: Option<FailureKind>,
+    /// The kind of the error in whose place the fallback has answered.
+    pub fell_back_from: Option<FailureKind>,
+    /// How many attempts were made.
+    pub attempts: u32,
+    /// The layer that the result comes from.
+    pub decided_by: LayerKind,
+    /// The time of the whole call.
+    pub elapsed: Duration,
+}
+
+pub(super) type Listener = Arc<dyn Fn(&PipelineEvent<'_>) + Send + Sync>;
+
+impl fmt::Display for PipelineEvent<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "pipeline `{}`: ", self.pipeline)?;
+        match (self.failure, self.fell_back_from) {
+            (Some(failure), _) => write!(f, "{failure}")?,
+            (None, Some(failure)) => write!(f, "answered by the fallback ({failure})")?,
+            (None, None) => f.write_str("succeeded")?,
+        }
+        write!(
+            f,
+            " after {} attempt{} in {:.1?}",
+            self.attempts,
+            if self.attempts == 1 { "" } else { "s" },
+            self.elapsed
+        )
+    }
+}

@@ -1,0 +1,386 @@
+//! The pipeline, and the innermost call.
+
+use std::fmt;
+use std::panic::{RefUnwindSafe, UnwindSafe};
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::error::PipelineError;
+use super::layer::{self, Attempt, FailureIf, Layer, Trail};
+use super::order::LayerKind;
+use super::result::{Listener, PipelineEvent, PipelineResult};
+use super::values::{AnyValue, Gives, Values};
+use crate::clock::Clock;
+use crate::config::BulkheadConfig;
+use crate::core::{SemaphoreKind, ThreadPoolKind};
+use crate::error::BulkheadError;
+use crate::panic::{Panic, catch, contain_in};
+use crate::policy::chaos::Chaos;
+use crate::policy::deadline::{remaining, shorter};
+use crate::policy::failure::Failure;
+use crate::policy::hedge::Hedge;
+use crate::result::ExecutionResult;
+use crate::semaphore::SemaphoreBulkhead;
+use crate::thread_pool::{Bulkhead, ExecutionHandle};
+
+/// Several policies around a call, as one: built once, in the order in which it reads, and used for every call of a
+/// dependency.
+///
+/// ```
+/// use bulkman::policy::{Fallback, FailureKind, Pipeline, RateLimit, Retry, RetryBudget};
+/// use bulkman::{Bulkhead, BulkheadConfig, CircuitBreakerConfig};
+/// use std::io;
+/// use std::sync::Arc;
+/// use std::time::Duration;
+///
+/// let users = Arc::new(Bulkhead::new(
+///     BulkheadConfig::new("user_db").circuit_breaker(CircuitBreakerConfig::default()),
+/// )?);
+///
+/// let user_name: Pipeline<io::Error, _> = Pipeline::builder("user_db")
+///     .fallback(Fallback::value(String::from("somebody")).only_for(FailureKind::REFUSED)) // outermost
+///     .timeout(Duration::from_secs(2))                     // over all attempts
+///     .retry(Retry::new(3).budget(RetryBudget::new(0.1)))
+///     .rate_limit(RateLimit::new(100, Duration::from_secs(1))?)
+///     .bulkhead(&users)                                    // innermost
+///     .build()?;
+///
+/// let result = user_name.execute(|| Ok(String::from("Ada")));
+/// assert_eq!(result.into_result()?, "Ada");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
+/// It can be cloned cheaply, sent to other threads and shared. Which order to choose, and why, stands in the
+/// [module's documentation](crate::policy#which-order).
+///
+/// # The type
+///
+/// `E` is the tasks' own error. `V` is [`AnyValue`], or [`Only<T>`](super::Only) in a pipeline with a fallback, whose calls all
+/// give a `T`. `K` says where tasks run: on the workers of a [`Bulkhead`] by default, and with
+/// [`SemaphoreKind`] in their callers' threads. So a field for it is a `Pipeline<io::Error>`, a
+/// `Pipeline<io::Error, Only<User>>`, or a `Pipeline<io::Error, AnyValue, SemaphoreKind>`.
+///
+/// # What it does by itself
+///
+/// * Each layer goes by the deadline of the timeouts around it, and of the [`Deadline`](crate::policy::Deadline) and the
+///   call that the caller is in; so does everything that the task calls, see [`remaining`].
+/// * A timeout ends the waiting for a worker's task. A task in the caller's own thread cannot be left alone: it is given the
+///   limit, and its result is what it returns.
+/// * The retry stops when the bulkhead is shut down, also in a pause.
+/// * All layers go by one clock, that of the bulkhead. Only a rate limit, which others may share, keeps its own.
+/// * A pause holds neither a worker nor a place.
+/// * It keeps its bulkhead: that shuts down by itself when the last of both owners is gone.
+///
+/// # Panics
+///
+/// None goes through: a task that panics gives [`Panicked`](BulkheadError::Panicked), also without a bulkhead. Panics in
+/// predicates, fallbacks and listeners are contained and logged.
+pub struct Pipeline<E, V: Values<E> = AnyValue, K: Place = ThreadPoolKind> {
+    pub(super) inner: Arc<Inner<E, V, K>>,
+}
+
+pub(super) struct Inner<E, V: Values<E>, K: Place> {
+    pub(super) name: Arc<str>,
+    pub(super) clock: Clock,
+    pub(super) layers: Box<[Layer<E, V>]>,
+    pub(super) order: Box<[LayerKind]>,
+    pub(super) bulkhead: K::Bulkhead,
+    pub(super) hedge: Option<Hedge>,
+    pub(super) chaos: Option<Chaos<E>>,
+    pub(super) failure_if: Option<FailureIf<E>>,
+    pub(super) listeners: Box<[Listener]>,
+}
+
+/// Where the tasks of a pipeline run: [`ThreadPoolKind`] or [`SemaphoreKind`]. There are no others.
+pub trait Place: sealed::Sealed {
+    #[doc(hidden)]
+    type Bulkhead: Clone;
+    #[doc(hidden)]
+    const HAS_THREADS: bool;
+}
+
+mod sealed {
+    pub trait Sealed {}
+    impl Sealed for super::ThreadPoolKind {}
+    impl Sealed for super::SemaphoreKind {}
+}
+
+impl Place for ThreadPoolKind {
+    type Bulkhead = Arc<Bulkhead>;
+    const HAS_THREADS: bool = true;
+}
+
+/// Without a bulkhead tasks run in their callers' threads too, without a bound.
+impl Place for SemaphoreKind {
+    type Bulkhead = Option<Arc<SemaphoreBulkhead>>;
+    const HAS_THREADS: bool = false;
+}
+
+impl<E, V: Values<E>, K: Place> Pipeline<E, V, K> {
+    /// The name that it was built with.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.inner.name
+    }
+
+    /// Its layers, the outermost first.
+    #[must_use]
+    pub fn layers(&self) -> &[LayerKind] {
+        &self.inner.order
+    }
+}
+
+/// Tasks run on the workers of a bulkhead.
+impl<E, V: Values<E>> Pipeline<E, V, ThreadPoolKind> {
+    /// Makes a call, and waits for it. `f` is called once for each attempt.
+    pub fn execute<T, F>(&self, f: F) -> PipelineResult<T, E>
+    where
+        V: Gives<T, E>,
+        F: Fn() -> Result<T, E> + Send + Sync + 'static,
+        T: Send + 'static,
+        E: Send + 'static,
+    {
+        let inner = &*self.inner;
+        let f = Arc::new(f);
+        let result = inner.run(&mut |trail| {
+            let limit = trail.limit_of(inner.bulkhead.config().execution_timeout)?;
+            inner.check_chaos(trail, inner.bulkhead.config())?;
+            let submit = |bulkhead: &Bulkhead| inner.submit(bulkhead, &f);
+            let result = match &inner.hedge {
+                None => submit(&inner.bulkhead).wait(),
+                Some(hedge) => {
+                    let (result, hedged) = hedge.run(&inner.bulkhead, submit);
+                    trail.hedged += u32::from(hedged);
+                    result
+                }
+            };
+            trail.ended(result, &limit)
+        });
+        // A worker that runs on may have the last reference, and drops it then.
+        inner.discard(f);
+        result
+    }
+}
+
+impl<E, V: Values<E>> Inner<E, V, ThreadPoolKind> {
+    /// Starts an attempt.
+    fn submit<T, F>(&self, bulkhead: &Bulkhead, f: &Arc<F>) -> ExecutionHandle<T, E>
+    where
+        F: Fn() -> Result<T, E> + Send + Sync + 'static,
+        T: Send + 'static,
+        E: Send + 'static,
+    {
+        let call = bulkhead.call();
+        let call = match shorter(call.options.timeout, remaining()) {
+            Some(limit) => call.timeout(limit),
+            None => call,
+        };
+        let (f, chaos) = (Arc::clone(f), self.chaos.clone());
+        let task = move || match &chaos {
+            Some(chaos) => chaos.call(|| f()),
+            None => f(),
+        };
+        match &self.failure_if {
+            Some(is_failure) => {
+                let is_failure = Arc::clone(is_failure);
+                call.failure_if(move |error: &E| is_failure(error))
+                    .execute(task)
+            }
+            None => call.execute(task),
+        }
+    }
+}
+
+/// Tasks run in their callers' threads, and may borrow.
+impl<E, V: Values<E>> Pipeline<E, V, SemaphoreKind> {
+    /// Makes a call in this thread. `f` is called once for each attempt.
+    pub fn execute<T, F>(&self, mut f: F) -> PipelineResult<T, E>
+    where
+        V: Gives<T, E>,
+        F: FnMut() -> Result<T, E>,
+    {
+        let inner = &*self.inner;
+        let mut task = || match &inner.chaos {
+            Some(chaos) => chaos.call(&mut f),
+            None => f(),
+        };
+        let result = inner.run(&mut |trail| {
+            let Some(bulkhead) = &inner.bulkhead else {
+                trail.limit_of(None)?;
+                return trail.run_here(&mut task);
+            };
+            let call = bulkhead.call();
+            let limit = trail.limit_of(call.options.timeout)?;
+            inner.check_chaos(trail, bulkhead.config())?;
+            let call = match limit.at_most {
+                Some(limit) => call.timeout(limit),
+                None => call,
+            };
+            let result = match trail.failure_if {
+                Some(is_failure) => call
+                    .failure_if(|error: &E| is_failure(error))
+                    .execute(&mut task),
+                None => call.execute(&mut task),
+            };
+            trail.ended(result, &limit)
+        });
+        inner.discard(f);
+        result
+    }
+}
+
+/// The limit of one attempt.
+struct AttemptLimit {
+    at_most: Option<Duration>,
+    /// Whether a timeout of the pipeline, or a deadline around it, is what sets it.
+    from_outside: bool,
+}
+
+impl<E> Trail<'_, E> {
+    /// The limit of an attempt for which the bulkhead's own is `own`.
+    fn limit_of(&mut self, own: Option<Duration>) -> Result<AttemptLimit, PipelineError<E>> {
+        let outside = remaining();
+        if outside == Some(Duration::ZERO) {
+            self.decided_by = LayerKind::Timeout;
+            return Err(PipelineError::TimedOut {
+                pipeline: Arc::clone(self.name),
+                limit: self.limit,
+            });
+        }
+        Ok(AttemptLimit {
+            at_most: shorter(own, outside),
+            from_outside: outside.is_some_and(|outside| own.is_none_or(|own| outside <= own)),
+        })
+    }
+
+    /// An attempt on a bulkhead has ended.
+    fn ended<T>(
+        &mut self,
+        result: ExecutionResult<T, E>,
+        limit: &AttemptLimit,
+    ) -> Result<T, PipelineError<E>> {
+        self.spend(LayerKind::Bulkhead, result.queued_time);
+        self.spend(LayerKind::Task, result.execution_time);
+        self.decided_by = match &result.result {
+            Ok(_) | Err(BulkheadError::Failed(_) | BulkheadError::Panicked(_)) => LayerKind::Task,
+            Err(BulkheadError::Timeout { .. }) if limit.from_outside => LayerKind::Timeout,
+            Err(_) => LayerKind::Bulkhead,
+        };
+        result.result.map_err(PipelineError::Call)
+    }
+
+    /// An attempt without a bulkhead.
+    fn run_here<T>(&mut self, f: &mut impl FnMut() -> Result<T, E>) -> Result<T, PipelineError<E>> {
+        let began = self.clock.now();
+        let outcome = catch(f);
+        let took = self.clock.now().saturating_duration_since(began);
+        self.spend(LayerKind::Task, took);
+        self.decided_by = LayerKind::Task;
+        let result = match outcome {
+            Ok(result) => result.map_err(BulkheadError::Failed),
+            Err(payload) => Err(BulkheadError::Panicked(Panic::new(
+                Arc::clone(self.name),
+                payload,
+            ))),
+        };
+        result.map_err(PipelineError::Call)
+    }
+}
+
+impl<E, V: Values<E>, K: Place> Inner<E, V, K> {
+    /// Refuses the call in the bulkhead's place, if chaos wants so.
+    fn check_chaos(
+        &self,
+        trail: &mut Trail<'_, E>,
+        bulkhead: &BulkheadConfig,
+    ) -> Result<(), PipelineError<E>> {
+        match &self.chaos {
+            Some(chaos) if chaos.refuses() => trail.decide(
+                LayerKind::Chaos,
+                PipelineError::Call(BulkheadError::Full {
+                    bulkhead: bulkhead.name.as_str().into(),
+                    max_concurrent_calls: bulkhead.max_concurrent_calls,
+                    max_queue_size: bulkhead.max_queue_size,
+                    waited: None,
+                }),
+            ),
+            _ => Ok(()),
+        }
+    }
+
+    fn run<'p, T>(&'p self, attempt: Attempt<'_, 'p, T, E>) -> PipelineResult<T, E>
+    where
+        V: Gives<T, E>,
+    {
+        let began = self.clock.now();
+        let mut trail = Trail {
+            name: &self.name,
+            clock: &self.clock,
+            failure_if: self.failure_if.as_ref(),
+            attempts: 1,
+            hedged: 0,
+            retry_stop: None,
+            decided_by: LayerKind::Task,
+            fell_back_from: None,
+            times: [Duration::ZERO; LayerKind::COUNT],
+            limit: None,
+        };
+        let result = layer::run(&self.layers, &mut trail, attempt);
+        let result = PipelineResult {
+            result,
+            pipeline: Arc::clone(&self.name),
+            attempts: trail.attempts,
+            decided_by: trail.decided_by,
+            retry_stop: trail.retry_stop,
+            fell_back_from: trail.fell_back_from,
+            hedged: trail.hedged,
+            elapsed: self.clock.now().saturating_duration_since(began),
+            times: trail.times,
+        };
+        self.tell(&result);
+        result
+    }
+
+    /// Drops a task, which is user code.
+    fn discard<F>(&self, task: F) {
+        contain_in("pipeline", &self.name, "the drop of a task", || drop(task));
+    }
+
+    fn tell<T>(&self, result: &PipelineResult<T, E>) {
+        if self.listeners.is_empty() {
+            return;
+        }
+        let event = PipelineEvent {
+            pipeline: &self.name,
+            failure: result.error().map(Failure::failure_kind),
+            fell_back_from: result.fell_back_from.as_ref().map(Failure::failure_kind),
+            attempts: result.attempts,
+            decided_by: result.decided_by,
+            elapsed: result.elapsed,
+        };
+        for listener in &self.listeners {
+            contain_in("pipeline", &self.name, "a listener", || listener(&event));
+        }
+    }
+}
+
+// A panic that passes through leaves nothing half-done: there is no user code under a lock.
+impl<E, V: Values<E>, K: Place> UnwindSafe for Pipeline<E, V, K> {}
+impl<E, V: Values<E>, K: Place> RefUnwindSafe for Pipeline<E, V, K> {}
+
+impl<E, V: Values<E>, K: Place> Clone for Pipeline<E, V, K> {
+    fn clone(&self) -> Self {
+        Self {
+            inner: Arc::clone(&self.inner),
+        }
+    }
+}
+
+impl<E, V: Values<E>, K: Place> fmt::Debug for Pipeline<E, V, K> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Pipeline")
+            .field("name", &self.inner.name)
+            .field("layers", &self.inner.order)
+            .finish_non_exhaustive()
+    }
+}

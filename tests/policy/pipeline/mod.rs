@@ -1,0 +1,12 @@
+//! Several policies around a call, as one.
+
+mod building;
+mod circuits;
+mod deadlines;
+mod helpers;
+mod listeners;
+mod model;
+mod outcomes;
+mod panics;
+mod shutdown;
+mod types;
