@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use super::call_data::{BulkheadView, CallData, RunningCall};
 use super::failure::Classifiers;
@@ -224,7 +224,6 @@ impl Engine {
             max_concurrent_calls: self.config.max_concurrent_calls,
             max_queue_size: self.config.max_queue_size,
             measured_for: now.saturating_duration_since(numbers.since.unwrap_or(self.epoch)),
-            longest_running: self.running_for(now).max(),
             longest_queued: oldest.map(|since| now.saturating_duration_since(since)),
         };
         BulkheadStats::new(moment, numbers)
@@ -235,19 +234,13 @@ impl Engine {
     }
 
     fn reading(&self, now: Instant) -> Reading {
-        Reading {
-            running_for: self.running_for(now).sum(),
-            totals: self.totals(),
-            at: now,
+        let mut reading = Reading::new(self.totals(), now);
+        if reading.totals.is_running() {
+            for since in self.slots.iter().filter_map(RunningSlot::busy_since) {
+                reading.add_running(since);
+            }
         }
-    }
-
-    /// For how long each slot has been busy with the call that runs there now.
-    fn running_for(&self, now: Instant) -> impl Iterator<Item = Duration> + '_ {
-        self.slots
-            .iter()
-            .filter_map(RunningSlot::busy_since)
-            .map(move |since| now.saturating_duration_since(since))
+        reading
     }
 
     pub(crate) fn state(&self) -> BulkheadState {

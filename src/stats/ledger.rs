@@ -180,9 +180,29 @@ struct Base {
 #[derive(Clone)]
 pub(crate) struct Reading {
     pub(crate) totals: Totals,
-    /// How long the slots have been busy with the calls that run now.
-    pub(crate) running_for: Duration,
-    pub(crate) at: Instant,
+    /// How long all slots together have been busy with the calls that run now.
+    running_for: Duration,
+    /// How long the one has been busy that has been so longest.
+    longest_running: Option<Duration>,
+    at: Instant,
+}
+
+impl Reading {
+    pub(crate) fn new(totals: Totals, at: Instant) -> Self {
+        Self {
+            totals,
+            running_for: Duration::ZERO,
+            longest_running: None,
+            at,
+        }
+    }
+
+    /// A call has been running in a slot since then.
+    pub(crate) fn add_running(&mut self, since: Instant) {
+        let running_for = self.at.saturating_duration_since(since);
+        self.running_for = self.running_for.saturating_add(running_for);
+        self.longest_running = self.longest_running.max(Some(running_for));
+    }
 }
 
 /// The numbers since the last reset.
@@ -193,6 +213,7 @@ pub(crate) struct Numbers {
     pub(crate) since: Option<Instant>,
     /// How long all slots together were busy.
     pub(super) busy_time: Duration,
+    pub(super) longest_running: Option<Duration>,
 }
 
 /// One reading of all counters.
@@ -242,6 +263,11 @@ impl Totals {
     /// Tasks that ran to their end.
     pub(crate) fn finished(&self) -> u64 {
         self.ended.iter().sum()
+    }
+
+    /// Whether a call has started and not ended.
+    pub(crate) fn is_running(&self) -> bool {
+        self.active + self.nested > 0
     }
 
     /// Calls admitted that have neither started nor ended.
@@ -337,6 +363,7 @@ impl Ledger {
         let Reading {
             totals: mut now,
             running_for,
+            longest_running,
             ..
         } = read();
         let mut times = self.times();
@@ -368,6 +395,7 @@ impl Ledger {
             times,
             since: base.reset.as_ref().map(|(reset, _)| reset.at),
             busy_time: base.busy_time,
+            longest_running,
         }
     }
 

@@ -136,7 +136,6 @@ pub(crate) struct Moment {
     pub(crate) max_concurrent_calls: usize,
     pub(crate) max_queue_size: usize,
     pub(crate) measured_for: Duration,
-    pub(crate) longest_running: Option<Duration>,
     pub(crate) longest_queued: Option<Duration>,
 }
 
@@ -217,13 +216,13 @@ impl BulkheadStats {
             max_concurrent_calls,
             max_queue_size,
             measured_for,
-            longest_running,
             longest_queued,
         } = moment;
         let Numbers {
             totals,
             times,
             busy_time,
+            longest_running,
             ..
         } = numbers;
         let [succeeded, failed, panicked] = totals.ended;
