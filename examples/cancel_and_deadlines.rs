@@ -1,4 +1,5 @@
-//! Calls that end early: cancelled in the queue or while they run, too late to start, over their limit.
+//! Calls that end early: cancelled in the queue or while they run, by this thread or by another, too late to start, over
+//! their limit. And a call that tells by itself when it has ended.
 //!
 //! ```text
 //! cargo run --example cancel_and_deadlines
@@ -38,16 +39,34 @@ fn main() -> Result<(), Box<dyn Error>> {
     drop(page); // in real code a `?` or a panic
     println!("   queued after: {}", bulkhead.stats().queued_tasks);
 
-    println!("4. cancel a running call: a thread cannot be stopped, but the task is asked to stop");
+    println!("4. cancel_handle: somebody else cancels the call that this thread waits for");
+    let awaited = bulkhead.execute(|| report(10));
+    let button = awaited.cancel_handle();
+    let user = thread::spawn(move || button.cancel());
+    show(awaited.wait());
+    println!("   it was still queued: {}", user.join().unwrap_or(false));
+
+    println!("5. cancel a running call: a thread cannot be stopped, but the task is asked to stop");
     println!("   it was still queued: {}", long_report.cancel());
     show(long_report.wait());
 
+    println!("6. on_finish: nobody waits for the call, and it is not forgotten");
+    let (tell, told) = mpsc::channel();
+    let nightly = bulkhead.call().operation("nightly").execute(|| report(10));
+    nightly.on_finish(move |summary| {
+        let _ = tell.send(summary.clone());
+    });
+    drop(nightly);
+    let summary = told.recv()?;
+    let name = summary.operation.as_deref().unwrap_or("a call");
+    println!("   {name} {} on its own", summary.outcome);
+
     println!(
-        "5. execute_with_timeout: one limit over queue and run, after which the task is asked to stop"
+        "7. execute_with_timeout: one limit over queue and run, after which the task is asked to stop"
     );
     show(bulkhead.execute_with_timeout(100 * MS, || report(10_000)));
 
-    println!("6. a task that looks at its deadline can give a part rather than nothing");
+    println!("8. a task that looks at its deadline can give a part rather than nothing");
     show(bulkhead.execute_with_timeout(200 * MS, || report_in_time(10_000)));
 
     // However a call ended, its worker came back.
@@ -55,6 +74,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     let stats = bulkhead.stats();
     println!("cancelled in the queue: {}", stats.cancelled_executions);
     println!("expired in the queue: {}", stats.timed_out_executions);
+    let left = stats.caller_timeouts_started;
+    println!("left by their callers while they ran: {left}");
     Ok(())
 }
 

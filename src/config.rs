@@ -23,20 +23,49 @@ use crate::error::BuildError;
 /// assert_eq!(config.max_concurrent_calls, 4);
 /// ```
 #[derive(Clone, Debug, PartialEq)]
+#[cfg_attr(feature = "config", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "config", serde(deny_unknown_fields))]
 #[non_exhaustive]
 pub struct BulkheadConfig {
-    /// Appears in errors, logs, results and thread names. Not empty, no NUL.
+    /// Appears in errors, logs, results and thread names. Not blank, no control characters.
     pub name: String,
     /// N: how many calls run at the same time. A `Bulkhead` has as many worker threads. At least 1.
+    #[cfg_attr(feature = "config", serde(default = "default_max_concurrent_calls"))]
     pub max_concurrent_calls: usize,
     /// Q: how many calls may wait beyond those that run. 0 means: run at once or be refused.
+    #[cfg_attr(feature = "config", serde(default = "default_max_queue_size"))]
     pub max_queue_size: usize,
     /// How long a call may wait for a worker, or for a free slot. A call that waited longer never starts.
+    #[cfg_attr(
+        feature = "config",
+        serde(
+            with = "crate::duration_text::option",
+            default,
+            skip_serializing_if = "Option::is_none"
+        )
+    )]
     pub queue_timeout: Option<Duration>,
     /// How long a caller waits in all, over queue and run, where a call sets no limit of its own.
+    #[cfg_attr(
+        feature = "config",
+        serde(
+            with = "crate::duration_text::option",
+            default,
+            skip_serializing_if = "Option::is_none"
+        )
+    )]
     pub execution_timeout: Option<Duration>,
     /// The circuit breaker; `None` means that there is none.
+    #[cfg_attr(
+        feature = "config",
+        serde(default, skip_serializing_if = "Option::is_none")
+    )]
     pub circuit_breaker: Option<CircuitBreakerConfig>,
+    /// The stack of each worker thread, in bytes; `None`: the standard library's default, which is 2 MiB, or what the
+    /// environment variable `RUST_MIN_STACK` says.
+    pub stack_size: Option<usize>,
+    /// How many calls a worker runs on top of one another, each waited for by the one below it.
+    pub max_nested_calls: usize,
 }
 
 impl BulkheadConfig {
@@ -46,6 +75,12 @@ impl BulkheadConfig {
     /// The most calls that a bulkhead can hold, running and waiting together: N + Q. The queue of a `Bulkhead` takes its
     /// memory when it is built, 48 bytes a place.
     pub const MAX_CAPACITY: usize = 1 << 24;
+
+    /// The smallest stack that a worker thread can have, in bytes: 64 KiB.
+    pub const MIN_STACK_SIZE: usize = 1 << 16;
+
+    /// The largest stack that a worker thread can have, in bytes: 1 GiB.
+    pub const MAX_STACK_SIZE: usize = 1 << 30;
 
     /// 10 concurrent calls, 100 waiting, no timeouts, no circuit breaker.
     #[must_use]
@@ -57,6 +92,8 @@ impl BulkheadConfig {
             queue_timeout: None,
             execution_timeout: None,
             circuit_breaker: None,
+            stack_size: None,
+            max_nested_calls: 64,
         }
     }
 
@@ -103,16 +140,59 @@ impl BulkheadConfig {
         self
     }
 
+    /// Sets the size of each worker thread's stack, in bytes, from 64 KiB to 1 GiB. Default: the standard library's, 2 MiB.
+    ///
+    /// The system sets memory aside as far as a stack has been used, so a large one costs address space only. Where it
+    /// refuses one, building the bulkhead fails with [`BuildError::ThreadStart`]. A
+    /// [`SemaphoreBulkhead`](crate::SemaphoreBulkhead) has no threads, and takes no notice.
+    #[must_use]
+    pub fn stack_size(mut self, bytes: usize) -> Self {
+        self.stack_size = Some(bytes);
+        self
+    }
+
+    /// Sets how many calls a worker runs on top of one another. Default 64; 0 is allowed.
+    ///
+    /// A task that waits for a call of its own bulkhead runs that call itself if no other worker has begun it, see
+    /// [`ExecutionHandle`](crate::ExecutionHandle#on-a-worker-of-the-same-bulkhead). Each such level takes some of the
+    /// worker's stack: 2 kB in a release build and 7 kB in a debug build, and in both what the tasks themselves need. A call
+    /// that would go beyond the limit never starts, and ends with [`TooDeep`](crate::BulkheadError::TooDeep); an overflow of
+    /// the stack would end the process. The default leaves each level 32 kB of a stack of 2 MiB. For deeper nesting
+    /// set a larger [`stack_size`](Self::stack_size) too.
+    ///
+    /// ```
+    /// use bulkman::{Bulkhead, BulkheadConfig};
+    ///
+    /// let config = BulkheadConfig::new("tree")
+    ///     .stack_size(64 << 20)
+    ///     .max_nested_calls(2_000);
+    /// let bulkhead = Bulkhead::new(config)?;
+    /// # Ok::<(), bulkman::BuildError>(())
+    /// ```
+    ///
+    /// Calls of a [`SemaphoreBulkhead`](crate::SemaphoreBulkhead) run in their caller's thread, as any function that is
+    /// called does. It takes no notice of this limit: how deep they call each other is up to the program, and so is the
+    /// stack.
+    #[must_use]
+    pub fn max_nested_calls(mut self, calls: usize) -> Self {
+        self.max_nested_calls = calls;
+        self
+    }
+
     /// Checks every value, as building a bulkhead does first.
     ///
     /// # Errors
     ///
-    /// [`BuildError::InvalidValue`] names the first field that is out of range: an empty name or one
-    /// with a NUL, no concurrent calls or more than [`MAX_WORKERS`](Self::MAX_WORKERS), more than
+    /// [`BuildError::InvalidValue`] names the first field that is out of range: a blank name or one
+    /// with control characters, no concurrent calls or more than [`MAX_WORKERS`](Self::MAX_WORKERS), more than
     /// [`MAX_CAPACITY`](Self::MAX_CAPACITY) calls in all,
-    /// a timeout of zero, or a breaker setting (see [`CircuitBreakerConfig::validate`]).
+    /// a timeout of zero, a stack that is too small or too large, or a breaker setting (see [`CircuitBreakerConfig::validate`]).
     pub fn validate(&self) -> Result<(), BuildError> {
         BuildError::check_name("name", &self.name)?;
+        self.validate_values().map_err(|error| error.of(&self.name))
+    }
+
+    fn validate_values(&self) -> Result<(), BuildError> {
         BuildError::check(
             self.max_concurrent_calls >= 1,
             "max_concurrent_calls",
@@ -133,6 +213,14 @@ impl BulkheadConfig {
         )?;
         check_timeout("queue_timeout", self.queue_timeout)?;
         check_timeout("execution_timeout", self.execution_timeout)?;
+        if let Some(bytes) = self.stack_size {
+            BuildError::check(
+                (Self::MIN_STACK_SIZE..=Self::MAX_STACK_SIZE).contains(&bytes),
+                "stack_size",
+                bytes,
+                "must be from 65536 to 1073741824 bytes; leave it out for the default",
+            )?;
+        }
         match &self.circuit_breaker {
             Some(breaker) => breaker.validate(),
             None => Ok(()),
@@ -147,4 +235,14 @@ fn check_timeout(field: &'static str, limit: Option<Duration>) -> Result<(), Bui
         format_args!("{:?}", Duration::ZERO),
         "must be greater than zero; leave it out for no limit",
     )
+}
+
+#[cfg(feature = "config")]
+fn default_max_concurrent_calls() -> usize {
+    BulkheadConfig::new("").max_concurrent_calls
+}
+
+#[cfg(feature = "config")]
+fn default_max_queue_size() -> usize {
+    BulkheadConfig::new("").max_queue_size
 }

@@ -1,5 +1,6 @@
 //! What can go wrong, with the names and numbers that an operator needs.
 
+use std::collections::TryReserveError;
 use std::convert::Infallible;
 use std::error::Error;
 use std::fmt;
@@ -10,16 +11,20 @@ use std::time::Duration;
 use thiserror::Error as ThisError;
 
 use crate::panic::Panic;
+use crate::text::{OneLine, acts};
 
 /// Why a [`Bulkhead`](crate::Bulkhead), or a circuit breaker, could not be built. No thread is left behind.
 #[derive(Debug, ThisError)]
 #[non_exhaustive]
 pub enum BuildError {
     /// A setting is out of range. Found before any thread starts.
-    #[error("invalid configuration: {field} is {value}, it {rule}")]
+    #[error("invalid configuration{}: {field} is {value}, it {rule}", Of(.name))]
     InvalidValue {
+        /// The name of the bulkhead or the circuit. `None` if the name is what is wrong, and from
+        /// [`CircuitBreakerConfig::validate`](crate::CircuitBreakerConfig::validate), which knows no name.
+        name: Option<String>,
         /// The field of [`BulkheadConfig`](crate::BulkheadConfig) or
-        /// [`CircuitBreakerConfig`](crate::CircuitBreakerConfig).
+        /// [`CircuitBreakerConfig`](crate::CircuitBreakerConfig), or the setter of a builder.
         field: &'static str,
         /// What was given.
         value: String,
@@ -27,17 +32,28 @@ pub enum BuildError {
         rule: &'static str,
     },
     /// The system refused a worker thread. The workers that had started are ended and joined.
-    #[error("bulkhead `{bulkhead}` could not start worker {worker} of {workers}")]
+    #[error("bulkhead `{bulkhead}` could start only {worker} of its {workers} worker threads")]
     ThreadStart {
         /// The bulkhead's name.
         bulkhead: String,
-        /// The worker that could not start, counted from 1.
+        /// The worker that could not start, from 0, as in the names of the threads. So many had started before it.
         worker: usize,
         /// How many workers there were to be.
         workers: usize,
         /// What the system said.
         #[source]
         source: io::Error,
+    },
+    /// The system refused the memory of the queue, which a bulkhead with threads takes when it is built.
+    #[error("bulkhead `{bulkhead}` has no memory for a queue of {max_queue_size} calls")]
+    QueueMemory {
+        /// The bulkhead's name.
+        bulkhead: String,
+        /// Q.
+        max_queue_size: usize,
+        /// What the allocator said.
+        #[source]
+        source: TryReserveError,
     },
     /// The circuit cannot be kept in its storage: the storage does not take the name, or the thread that was to serve
     /// it could not start. A storage that only fails to answer is no such error.
@@ -63,6 +79,7 @@ impl BuildError {
             Ok(())
         } else {
             Err(Self::InvalidValue {
+                name: None,
                 field,
                 value: value.to_string(),
                 rule,
@@ -70,15 +87,31 @@ impl BuildError {
         }
     }
 
+    /// An error unless the name can stand in a log line and in a thread's name.
     pub(crate) fn check_name(field: &'static str, name: &str) -> Result<(), Self> {
-        let value = || format!("{name:?}");
-        Self::check(!name.is_empty(), field, value(), "must not be empty")?;
-        Self::check(
-            !name.contains('\0'),
-            field,
-            value(),
-            "must not contain a NUL",
-        )
+        let check = |holds, rule| Self::check(holds, field, format_args!("{name:?}"), rule);
+        check(!name.trim().is_empty(), "must not be blank")?;
+        check(!name.contains(acts), "must not contain control characters")
+    }
+
+    /// The same error, saying which bulkhead or circuit it is of.
+    pub(crate) fn of(mut self, whose: &str) -> Self {
+        if let Self::InvalidValue { name, .. } = &mut self {
+            name.get_or_insert_with(|| whose.to_owned());
+        }
+        self
+    }
+}
+
+/// Whose configuration is invalid, if that is known.
+struct Of<'a>(&'a Option<String>);
+
+impl fmt::Display for Of<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Some(name) => write!(f, " of `{}`", OneLine(name)),
+            None => Ok(()),
+        }
     }
 }
 
@@ -125,9 +158,9 @@ pub(crate) struct RetryAfter(pub(crate) Duration);
 
 impl fmt::Display for RetryAfter {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.0 {
-            Duration::MAX => f.write_str("until it is reset"),
-            retry_after => write!(f, "retry in {retry_after:.1?}"),
+        match within_reach(self.0) {
+            Some(retry_after) => write!(f, "retry in {retry_after:.1?}"),
+            None => f.write_str("held open until it is reset"),
         }
     }
 }
@@ -175,6 +208,23 @@ impl RejectReason {
     pub fn is_shut_down(&self) -> bool {
         matches!(self, Self::ShutDown { .. })
     }
+
+    /// How long to wait until it is worth trying again, if that is known: see [`BulkheadError::retry_after`].
+    #[must_use]
+    pub fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::CircuitOpen { retry_after, .. } => within_reach(*retry_after),
+            _ => None,
+        }
+    }
+}
+
+/// The longest time for which there is something to wait. From now on, every clock can hold it.
+const LONGEST_WAIT: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
+
+/// `None`: no wait would end it.
+fn within_reach(retry_after: Duration) -> Option<Duration> {
+    (retry_after <= LONGEST_WAIT).then_some(retry_after)
 }
 
 /// A refused call with the caller's own closure, unboxed and untouched: run a fallback, try again,
@@ -222,9 +272,26 @@ impl<F> From<Rejected<F>> for RejectReason {
     }
 }
 
+/// As `try_execute(f)?` needs it in a function that returns a [`BulkheadError`]. The closure is dropped.
+impl<F, E> From<Rejected<F>> for BulkheadError<E> {
+    fn from(rejected: Rejected<F>) -> Self {
+        rejected.reason.into()
+    }
+}
+
 /// Why a call has no value: the task's own error, or one typed reason.
 ///
 /// `E` is the task's error type, [`Infallible`] for [`run`](crate::Bulkhead::run).
+///
+/// # In a function that returns another error
+///
+/// | the function returns | and the task | take |
+/// |---|---|---|
+/// | `Box<dyn Error + Send + Sync>`, `anyhow::Error` | any error that is an [`Error`] | [`result()?`](crate::ExecutionHandle::result) |
+/// | `anyhow::Error` | the same | [`flatten()?`](crate::ExecutionResult::flatten) |
+/// | an enum of your own | the same | [`flatten()?`](crate::ExecutionResult::flatten) |
+/// | an enum of your own | another error `E` | [`result()?`](crate::ExecutionHandle::result), and `#[from] BulkheadError<E>` in the enum |
+/// | `Box<dyn Error + Send + Sync>` | a `String`, or another error that is none | [`into_boxed`](Self::into_boxed) |
 #[derive(Debug, ThisError)]
 #[non_exhaustive]
 pub enum BulkheadError<E> {
@@ -264,7 +331,7 @@ pub enum BulkheadError<E> {
     },
     /// No worker or slot was free within the queue timeout. The task never started.
     #[error(
-        "bulkhead `{bulkhead}` had no free place to run in time: queued for {queued_for:.1?}, the limit is {limit:.1?}"
+        "bulkhead `{bulkhead}`: the call timed out in the queue after {queued_for:.1?}, the limit is {limit:.1?}; the task never started"
     )]
     QueueTimeout {
         /// The bulkhead's name.
@@ -275,18 +342,29 @@ pub enum BulkheadError<E> {
         limit: Duration,
     },
     /// Cancelled while it was queued. The task never started.
-    #[error("bulkhead `{bulkhead}` cancelled the queued task{}", if *.by_shutdown { " because it was shut down" } else { "" })]
+    #[error("bulkhead `{bulkhead}`: the call was cancelled in the queue{}; the task never started", if *.by_shutdown { " by a shutdown" } else { "" })]
     Cancelled {
         /// The bulkhead's name.
         bulkhead: Arc<str>,
         /// Whether a shutdown cancelled it, rather than its handle.
         by_shutdown: bool,
     },
+    /// A task waited for this call of its own bulkhead, and so many calls were nested on its worker already that this one was
+    /// not run on top of them; see [`max_nested_calls`](crate::BulkheadConfig::max_nested_calls). The task never started.
+    #[error(
+        "bulkhead `{bulkhead}` did not run a nested call: {max_nested_calls} calls wait for each other on this worker already"
+    )]
+    TooDeep {
+        /// The bulkhead's name.
+        bulkhead: Arc<str>,
+        /// The limit.
+        max_nested_calls: usize,
+    },
     /// The caller's own limit passed. Unless `started` is false, which it always is from a
     /// [`SemaphoreBulkhead`](crate::SemaphoreBulkhead), the task may still be running; it keeps its worker until it ends,
     /// and can read that it is no longer wanted from
     /// [`CurrentExecution::is_cancelled`](crate::CurrentExecution::is_cancelled).
-    #[error("bulkhead `{bulkhead}` gave no result within {limit:.1?}; the task {}", if *.started { "may still be running" } else { "never started" })]
+    #[error("bulkhead `{bulkhead}`: the call timed out after {limit:.1?}; the task {}", if *.started { "may still be running" } else { "never started" })]
     Timeout {
         /// The bulkhead's name.
         bulkhead: Arc<str>,
@@ -295,7 +373,8 @@ pub enum BulkheadError<E> {
         /// Whether the task had started. `false`: it never will.
         started: bool,
     },
-    /// The task panicked.
+    /// The task panicked. The text does not say with what, since it may go to clients: that is
+    /// [`message`](Panic::message).
     #[error("{0}")]
     Panicked(Panic),
     /// The task returned this error.
@@ -304,12 +383,30 @@ pub enum BulkheadError<E> {
 }
 
 impl<E> BulkheadError<E> {
-    /// Whether the call was refused: full, circuit open or shut down.
+    /// Whether the call was refused: full, circuit open, shut down, or nested too deep.
     #[must_use]
     pub fn is_rejected(&self) -> bool {
         matches!(
             self,
-            Self::Full { .. } | Self::CircuitOpen { .. } | Self::ShutDown { .. }
+            Self::Full { .. }
+                | Self::CircuitOpen { .. }
+                | Self::ShutDown { .. }
+                | Self::TooDeep { .. }
+        )
+    }
+
+    /// Whether the call has no value because the bulkhead was shut down: it was refused on its way in
+    /// ([`ShutDown`](Self::ShutDown)), or cancelled in the queue by the shutdown ([`Cancelled`](Self::Cancelled)). The task
+    /// never started.
+    #[must_use]
+    pub fn is_shutting_down(&self) -> bool {
+        matches!(
+            self,
+            Self::ShutDown { .. }
+                | Self::Cancelled {
+                    by_shutdown: true,
+                    ..
+                }
         )
     }
 
@@ -328,9 +425,73 @@ impl<E> BulkheadError<E> {
             | Self::CircuitOpen { .. }
             | Self::ShutDown { .. }
             | Self::QueueTimeout { .. }
+            | Self::TooDeep { .. }
             | Self::Cancelled { .. } => true,
             Self::Timeout { started, .. } => !started,
             Self::Panicked(_) | Self::Failed(_) => false,
+        }
+    }
+
+    /// Whether the call was refused because the bulkhead was full.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        matches!(self, Self::Full { .. })
+    }
+
+    /// Whether the call was refused because the circuit was open.
+    #[must_use]
+    pub fn is_circuit_open(&self) -> bool {
+        matches!(self, Self::CircuitOpen { .. })
+    }
+
+    /// Whether the call was refused because the bulkhead was shut down. A call that a shutdown cancels in the queue is
+    /// [`Cancelled`](Self::Cancelled).
+    #[must_use]
+    pub fn is_shut_down(&self) -> bool {
+        matches!(self, Self::ShutDown { .. })
+    }
+
+    /// The name of the bulkhead; `None` for the task's own error, which knows none. The
+    /// [result](crate::ExecutionResult::bulkhead_name) does in each case.
+    #[must_use]
+    pub fn bulkhead_name(&self) -> Option<&str> {
+        match self {
+            Self::Full { bulkhead, .. }
+            | Self::CircuitOpen { bulkhead, .. }
+            | Self::ShutDown { bulkhead }
+            | Self::QueueTimeout { bulkhead, .. }
+            | Self::Cancelled { bulkhead, .. }
+            | Self::TooDeep { bulkhead, .. }
+            | Self::Timeout { bulkhead, .. } => Some(bulkhead),
+            Self::Panicked(panic) => Some(panic.bulkhead_name()),
+            Self::Failed(_) => None,
+        }
+    }
+
+    /// How long to wait until it is worth trying again, if that is known: for an open circuit that lets calls pass again by
+    /// itself. `None` for every other error, and for a circuit that only a reset closes. Never zero, and never more than a
+    /// hundred years, so that it can be added to any [`Instant`](std::time::Instant) of today.
+    ///
+    /// ```
+    /// use bulkman::{Bulkhead, BulkheadConfig, CircuitBreakerConfig};
+    /// use std::time::Duration;
+    ///
+    /// let config = BulkheadConfig::new("payments").circuit_breaker(CircuitBreakerConfig::default());
+    /// let bulkhead = Bulkhead::new(config)?;
+    /// let circuit = bulkhead.circuit_breaker().expect("it has one");
+    /// circuit.trip();
+    /// let error = bulkhead.run(|| ()).result().unwrap_err();
+    /// assert!(error.retry_after().is_some_and(|wait| wait <= Duration::from_secs(30)));
+    /// circuit.force_open();
+    /// let error = bulkhead.run(|| ()).result().unwrap_err();
+    /// assert!(error.is_circuit_open() && error.retry_after().is_none());
+    /// # Ok::<(), bulkman::BuildError>(())
+    /// ```
+    #[must_use]
+    pub fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::CircuitOpen { retry_after, .. } => within_reach(*retry_after),
+            _ => None,
         }
     }
 
@@ -360,9 +521,31 @@ impl<E> BulkheadError<E> {
     where
         E: Into<Box<dyn Error + Send + Sync>>,
     {
+        match self.into_failed() {
+            Ok(own) => own.into(),
+            Err(other) => Box::new(other),
+        }
+    }
+
+    /// The task's own error as it is, and every other reason as one of its kind: for a task whose error type has room for
+    /// both, such as `anyhow::Error` or an enum with `#[from] BulkheadError<Infallible>`. See
+    /// [`ExecutionResult::flatten`](crate::ExecutionResult::flatten).
+    pub fn flatten(self) -> E
+    where
+        E: From<BulkheadError<Infallible>>,
+    {
+        self.into_failed().unwrap_or_else(E::from)
+    }
+
+    /// The task's own error.
+    ///
+    /// # Errors
+    ///
+    /// Every other reason, with a type that says that the task's own error is none of them.
+    pub fn into_failed(self) -> Result<E, BulkheadError<Infallible>> {
         match self {
-            Self::Failed(own) => own.into(),
-            other => Box::new(other.map_failed::<Infallible>(|_| unreachable!("handled above"))),
+            Self::Failed(own) => Ok(own),
+            other => Err(other.map_failed(|_| unreachable!("handled above"))),
         }
     }
 
@@ -412,6 +595,13 @@ impl<E> BulkheadError<E> {
                 bulkhead,
                 limit,
                 started,
+            },
+            Self::TooDeep {
+                bulkhead,
+                max_nested_calls,
+            } => BulkheadError::TooDeep {
+                bulkhead,
+                max_nested_calls,
             },
             Self::Panicked(panic) => BulkheadError::Panicked(panic),
             Self::Failed(error) => BulkheadError::Failed(convert(error)),

@@ -1,5 +1,6 @@
 //! What a listener is told of a bulkhead.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use uuid::Uuid;
@@ -10,11 +11,18 @@ use crate::panic::contain;
 
 /// Is told what happens in a bulkhead: for metrics, logs and alerts.
 ///
-/// Given to [`BulkheadBuilder::listener`](crate::BulkheadBuilder::listener) or
-/// [`SemaphoreBulkheadBuilder::listener`](crate::SemaphoreBulkheadBuilder::listener); any
-/// `Fn(&BulkheadEvent<'_>) + Send + Sync` is one. It is called in the thread in which the thing
-/// happens, under no lock, and before the outcome of the call can be seen; so it should be quick.
-/// A panic in it is contained and logged.
+/// Given to [`BulkheadBuilder::listener`](crate::BulkheadBuilder::listener), of either kind of bulkhead. Any
+/// `Fn(&BulkheadEvent<'_>) + Send + Sync` is one, which [`on_event`](crate::BulkheadBuilder::on_event) takes without a type
+/// at the argument, and so is an [`Arc`] of one, which several bulkheads share.
+///
+/// [`Started`](BulkheadEvent::Started) and [`Finished`](BulkheadEvent::Finished) are told inside the call's own context: what
+/// the call has brought along from its caller, such as a [`ContextVar`](crate::ContextVar) or a trace, is there, so a log line
+/// carries the request. [`Rejected`](BulkheadEvent::Rejected) is told in the caller's own thread, which has that context
+/// anyway. All other events come in whichever thread brings them about: the one that cancels the call, opens the circuit or
+/// shuts down.
+///
+/// It is called in the thread in which the thing happens, under no lock, and before the outcome of the call can be seen; so
+/// it should be quick. A panic in it is contained and logged.
 ///
 /// ```
 /// use bulkman::{Bulkhead, BulkheadConfig, BulkheadEvent};
@@ -24,7 +32,7 @@ use crate::panic::contain;
 /// let slow = Arc::new(AtomicU64::new(0));
 /// let counter = Arc::clone(&slow);
 /// let bulkhead = Bulkhead::builder(BulkheadConfig::new("search"))
-///     .listener(move |event: &BulkheadEvent<'_>| {
+///     .on_event(move |event| {
 ///         if let BulkheadEvent::Finished { execution_time, .. } = event {
 ///             if execution_time.as_millis() > 500 {
 ///                 counter.fetch_add(1, Ordering::Relaxed);
@@ -44,6 +52,13 @@ pub trait BulkheadListener: Send + Sync {
 impl<L: Fn(&BulkheadEvent<'_>) + Send + Sync> BulkheadListener for L {
     fn on_event(&self, event: &BulkheadEvent<'_>) {
         self(event);
+    }
+}
+
+/// One listener for several bulkheads.
+impl<L: BulkheadListener + ?Sized> BulkheadListener for Arc<L> {
+    fn on_event(&self, event: &BulkheadEvent<'_>) {
+        (**self).on_event(event);
     }
 }
 
@@ -67,7 +82,7 @@ pub enum BulkheadEvent<'a> {
         /// How long it had waited for a worker, or for a free slot.
         queued_time: Duration,
     },
-    /// A task has ended, in this thread.
+    /// A task has ended, in this thread. The circuit hears after this how the call went.
     #[non_exhaustive]
     Finished {
         /// Which call, of which bulkhead.
@@ -104,6 +119,30 @@ pub enum BulkheadEvent<'a> {
         queued_time: Duration,
         /// How long the circuit stays open, as in [`RejectReason::CircuitOpen`].
         retry_after: Duration,
+    },
+    /// A caller left at its own limit, with [`Timeout`](crate::BulkheadError::Timeout). Told in that caller's thread.
+    ///
+    /// The call is told of besides: as [`Expired`](Self::Expired) before, if it had not started; else as
+    /// [`Finished`](Self::Finished) when its task ends.
+    #[non_exhaustive]
+    CallerTimedOut {
+        /// Which call, of which bulkhead.
+        call: CallInfo<'a>,
+        /// The caller's limit.
+        limit: Duration,
+        /// Whether the task had started. It runs on alone, until it ends.
+        started: bool,
+    },
+    /// A task waited for a call of its own bulkhead, so many calls deep that the call was not run on top of them
+    /// ([`max_nested_calls`](crate::BulkheadConfig::max_nested_calls)). It will never start.
+    #[non_exhaustive]
+    TooDeep {
+        /// Which call, of which bulkhead.
+        call: CallInfo<'a>,
+        /// How long it had waited.
+        queued_time: Duration,
+        /// The limit.
+        max_nested_calls: usize,
     },
     /// The circuit breaker changed its state.
     #[non_exhaustive]

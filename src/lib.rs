@@ -13,7 +13,7 @@
 //! )?;
 //!
 //! // `execute` never blocks; `wait` waits for the outcome.
-//! let rows = database.execute(|| query("select 1")).wait().into_result()?;
+//! let rows = database.execute(|| query("select 1")).wait().into_result()?; // or `.result()?`
 //! assert_eq!(rows, 1);
 //! # fn query(_: &str) -> Result<usize, std::io::Error> { Ok(1) }
 //! # Ok::<(), Box<dyn std::error::Error>>(())
@@ -29,12 +29,18 @@
 //! | wait at the longest so long, for queue and run together | [`Bulkhead::execute_with_timeout`] |
 //! | wait for a place instead of being refused | [`Call::wait_for_capacity`] |
 //! | give one call its own limits, name or idea of failure | [`Bulkhead::call`] |
-//! | have a function that always goes through the bulkhead | [`Bulkhead::wrap`] |
+//! | have a function that always goes through the bulkhead | [`Bulkhead::wrap`], with a name and limits [`Call::wrap`] |
+//! | call a function for each item of a list or an endless input, so many at a time | [`Bulkhead::execute_map`] |
+//! | take rows or chunks while the task is still producing them | [`Bulkhead::execute_stream`] |
 //!
 //! # What do I get?
 //!
 //! An [`ExecutionHandle`]: [`wait`](ExecutionHandle::wait) for it, wait with a limit,
-//! [`cancel`](ExecutionHandle::cancel) it, `.await` it, or drop it and let the task run. It yields an
+//! [`cancel`](ExecutionHandle::cancel) it, `.await` it, or drop it and let the task run. Somebody else than the one who waits
+//! takes a [`cancel_handle`](ExecutionHandle::cancel_handle), which cancels from anywhere, and
+//! [`on_finish`](ExecutionHandle::on_finish) calls back at the end of a call. Of many handles, [`as_completed`] and a
+//! [`HandleSet`] give the results as they come; [`wait_any`] and [`wait_all`] wait for handles of different types. A handle
+//! yields an
 //! [`ExecutionResult`] with the value or a [`BulkheadError`], an id, and the times in the queue and in the
 //! task. There is exactly one outcome, whatever happens:
 //!
@@ -45,10 +51,14 @@
 //! | the bulkhead is shut down | [`ShutDown`](BulkheadError::ShutDown) | no | no |
 //! | it waited too long for a worker | [`QueueTimeout`](BulkheadError::QueueTimeout) | no | no |
 //! | it was cancelled in the queue | [`Cancelled`](BulkheadError::Cancelled) | no | no |
+//! | a task waited for it, with too many calls nested already | [`TooDeep`](BulkheadError::TooDeep) | no | no |
 //! | the caller's limit passed | [`Timeout`](BulkheadError::Timeout) | its `started` says | yes, if it started: at that moment, and what the task returns later does not |
 //! | the task panicked | [`Panicked`](BulkheadError::Panicked) | yes | yes |
 //! | the task returned `Err` | [`Failed`](BulkheadError::Failed) | yes | yes, unless [`failure_if`](Call::failure_if) or [`classify`](Call::classify) says otherwise |
 //! | the same, because its handle cancelled it | [`Failed`](BulkheadError::Failed) | yes | no |
+//!
+//! For `?` there are [`result`](ExecutionHandle::result) and [`flatten`](ExecutionResult::flatten); a
+//! [table](BulkheadError#in-a-function-that-returns-another-error) says which of them fits `anyhow`, boxed errors and enums.
 //!
 //! # How do I choose N, Q and the limits?
 //!
@@ -80,7 +90,8 @@
 //!
 //! # What can a task know about itself?
 //!
-//! [`current()`](current()): whether it is cancelled, its deadline, its id, the operation's name.
+//! [`current()`](current()): whether it is cancelled, its deadline, its id, the operation's name. A call that a task makes
+//! inherits the nearer deadline and the cancel, unless it is [`detached`](Call::detached).
 //! A [`ContextVar`] holds a request id or a tenant: every bulkhead carries its value from the caller to the worker, by itself.
 //! A [`ContextPropagator`] does so for what belongs to another crate, such as a trace.
 //!
@@ -103,8 +114,13 @@
 //!
 //! # What if I have many dependencies?
 //!
-//! A [`BulkheadRegistry`] has the bulkheads of a service by name: made in one place, looked up in others, watched and shut
-//! down together.
+//! [`Dependencies`] has them by name, each with the bulkhead and the limits that suit its [kind](DependencyKind): a
+//! database, an API, a cache. Limits can be set for all, for a kind, for a dependency, for an operation and for a call;
+//! [`Dependencies::explain`] shows which of them decides. With the feature `config` all of it comes from a file and the
+//! environment, see the module `settings`.
+//!
+//! A [`BulkheadRegistry`], on which it stands, has bulkheads by name without such knowledge: made in one place, looked up in
+//! others, watched and shut down together.
 //!
 //! # Can processes share a circuit?
 //!
@@ -113,8 +129,36 @@
 //!
 //! # How does it end?
 //!
-//! Dropping a [`Bulkhead`] runs what is queued and joins the workers. [`Bulkhead::shutdown_timeout`] does so
-//! within a limit, and its [`ShutdownReport`] says what was finished, what cancelled and what still runs.
+//! | I want to | use |
+//! |---|---|
+//! | run what is queued and wait for it | [`Bulkhead::shutdown`], or drop the bulkhead |
+//! | the same within a limit, and cancel what is left | [`Bulkhead::shutdown_timeout`] |
+//! | cancel what is queued, and not wait | [`Bulkhead::shutdown_now`] |
+//! | run what is queued, and not wait | [`Bulkhead::close`], and later perhaps [`Bulkhead::wait_closed`] |
+//! | wait until there is nothing to do, and go on | [`Bulkhead::wait_idle`] |
+//!
+//! A [`ShutdownReport`] says what was finished, what cancelled and what still runs.
+//!
+//! When `main` returns, the process ends, and with it every thread, wherever its task is. A bulkhead that `main` owns is
+//! dropped before that, so its work is done. A bulkhead in a `static` is never dropped:
+//! [shut it down in `main`](Bulkhead#at-the-end-of-the-process).
+//!
+//! # Is there code to copy?
+//!
+//! The [`recipes`]: an async service, tracing, a client with a timeout, an HTTP answer with `Retry-After`, retries, anyhow.
+//!
+//! # What surprises people?
+//!
+//! | | |
+//! |---|---|
+//! | `drop(bulkhead.run(job))` on a full bulkhead | drops the job: the refusal is in the handle. [`try_run`](Bulkhead::try_run) gives it back, [`wait_for_capacity`](Call::wait_for_capacity) waits for a place. |
+//! | two reasons to refuse a call | shut down comes first, then the open circuit, then full. A call that is refused as full uses up no probe. |
+//! | the circuit opens while calls are queued | they end as `CircuitOpen` at once and never start ([`refuse_queued_when_open`](CircuitBreakerConfig::refuse_queued_when_open)). Those that run go on. |
+//! | a second [`cancel`](ExecutionHandle::cancel) | returns `false` and changes nothing. |
+//! | a bulkhead that nobody uses yet | has its N threads already, and keeps them: they start with it. |
+//! | [`reset_stats`](Bulkhead::reset_stats) while calls run | they count as submitted anew, and their ends count. The circuit does not change. |
+//! | after a shutdown | it is [`ShutDown`](BulkheadState::ShutDown) for good, whatever its circuit says: unhealthy, without capacity. Its numbers can still be read. |
+//! | a task that panics | its text is in [`Panic::message`] and in the log of the panic hook, not in the error's own text, which services send to clients. |
 //!
 //! # When is it not what I want?
 //!
@@ -131,6 +175,9 @@ mod clock;
 mod config;
 mod context;
 mod core;
+mod dependency;
+#[cfg(feature = "config")]
+mod duration_text;
 mod error;
 mod event;
 pub mod export;
@@ -144,11 +191,18 @@ pub mod export;
 pub mod model;
 mod panic;
 pub mod policy;
+#[cfg(any(doc, doctest))]
+#[doc = include_str!("recipes.md")]
+pub mod recipes {}
 mod registry;
 mod result;
 mod semaphore;
+#[cfg(feature = "config")]
+pub mod settings;
 mod stats;
+mod summary;
 mod sync;
+mod text;
 mod thread_pool;
 
 pub use circuit::{
@@ -170,6 +224,11 @@ pub use core::{
     FailureClassifier, FailureIf, RunningTask, SemaphoreKind, ShutdownReport, ThreadPoolKind,
     current,
 };
+pub use dependency::{
+    BulkheadKind, CircuitBreakerOverrides, ConfigLevel, Decided, Dependencies, DependenciesBuilder,
+    DependencyCall, DependencyConfig, DependencyDefaults, DependencyError, DependencyKind,
+    DependencyOverrides, Explanation, OperationOverrides, TimeoutSetting, UnknownKind,
+};
 pub use error::{BuildError, BulkheadError, RejectReason, Rejected};
 pub use event::{BulkheadEvent, BulkheadListener, CallInfo, FinishedOutcome};
 pub use panic::Panic;
@@ -177,7 +236,13 @@ pub use registry::{AnyBulkhead, BulkheadRegistry, RegistryError, RegistryHealth,
 pub use result::ExecutionResult;
 pub use semaphore::{SemaphoreBulkhead, SemaphoreBulkheadBuilder, SemaphoreCall};
 pub use stats::{BulkheadState, BulkheadStats, Distribution};
-pub use thread_pool::{Bulkhead, CancelOnDrop, ExecutionHandle};
+pub use summary::{CallOutcome, CallSummary};
+pub use thread_pool::{
+    AsCompleted, Bulkhead, CancelHandle, CancelOnDrop, ExecuteMap, ExecutionHandle,
+    ExecutionStream, HandleSet, StreamResults, StreamSendError, StreamSink, Waitable, as_completed,
+    wait_all, wait_all_timeout, wait_any, wait_any_timeout,
+};
+pub use uuid::Uuid;
 
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]

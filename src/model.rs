@@ -5,6 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::clock::Clock;
+use crate::core::ShutdownTarget;
+use crate::semaphore::SemaphoreBulkhead;
 use crate::semaphore::slots::{SlotPool, WaitOutcome};
 use crate::sync;
 use crate::thread_pool::alarm;
@@ -28,6 +30,11 @@ pub fn ignore_late_pushes() {
 /// Waits until the thread of alarms has ended, as the model of a test has to that awaits with a limit.
 pub fn wait_for_alarms() {
     alarm::wait_for_end();
+}
+
+/// How many threads wait for a moment without calls, each of them asleep or about to look again.
+pub fn threads_awaiting_idle(bulkhead: &SemaphoreBulkhead) -> usize {
+    bulkhead.shutdown_target().engine().permits.awaiting_idle()
 }
 
 /// The workers' channel by itself, without a bulkhead around it.

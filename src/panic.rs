@@ -27,7 +27,8 @@ impl Panic {
         }
     }
 
-    /// The panic's message; a fixed phrase if the payload is not a string.
+    /// The panic's message; a fixed phrase if the payload is not a string. It is for logs: it may name files, values and
+    /// secrets of the program.
     #[must_use]
     pub fn message(&self) -> &str {
         &self.message
@@ -65,13 +66,10 @@ impl fmt::Debug for Panic {
     }
 }
 
+/// Says that the task panicked, and not with what: such a text is often sent on to clients.
 impl fmt::Display for Panic {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "bulkhead `{}`: the task panicked: {}",
-            self.bulkhead, self.message
-        )
+        write!(f, "bulkhead `{}`: the task panicked", self.bulkhead)
     }
 }
 

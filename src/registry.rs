@@ -28,6 +28,7 @@ use crate::error::BuildError;
 use crate::semaphore::{SemaphoreBulkhead, SemaphoreBulkheadBuilder};
 use crate::stats::{BulkheadState, BulkheadStats};
 use crate::sync::{self, Condvar, Mutex, RwLock};
+use crate::text::OneLine;
 use crate::thread_pool::{Bulkhead, ExecutionHandle};
 
 /// The bulkheads of a service, by name: one for each dependency, made in one place, looked up in others.
@@ -58,6 +59,22 @@ use crate::thread_pool::{Bulkhead, ExecutionHandle};
 /// its storage, or shut down. With one exception: while a method works with a bulkhead it holds a reference to it. If all
 /// others are dropped meanwhile, after [`remove`](Self::remove), then this one is the last, and its drop shuts the bulkhead
 /// down. So end a bulkhead that was removed with a form of its shutdown that has a limit, and drop it then.
+///
+/// # Coming from Python
+///
+/// | Python's `BulkheadManager` and `BulkheadRegistry` | here |
+/// |---|---|
+/// | `BulkheadManager()`, `BulkheadRegistry()` | `BulkheadRegistry::new()` |
+/// | `get_instance()`, `get_bulkhead_manager()` | [`BulkheadRegistry::global()`](Self::global) |
+/// | `create_bulkhead(config)`, `create(config)`, `register(name, …)` | [`create(config)?`](Self::create), [`create_semaphore(config)?`](Self::create_semaphore); a name twice is an error here too |
+/// | `get_bulkhead(name)`, `get(name)` | [`get(name)`](Self::get), [`thread_pool(name)`](Self::thread_pool), [`semaphore(name)`](Self::semaphore) |
+/// | `get_or_create_bulkhead(config)`, `get_or_create(name, …)`, which ignore another configuration | [`get_or_create(config)?`](Self::get_or_create), [`get_or_create_semaphore(config)?`](Self::get_or_create_semaphore); another configuration is an error |
+/// | `execute_in_bulkhead(name, func, *args)`, raises `ValueError` | [`execute_in(name, f)?`](Self::execute_in), an unknown name gives the closure back |
+/// | `get_all_stats()`, `get_health_status()` | [`stats()`](Self::stats), [`health()`](Self::health); [`reset_stats()`](Self::reset_stats) |
+/// | `BulkheadManager(circuit_storage=…)` | `create(Bulkhead::builder(config).circuit_storage(storage.clone()))?`, or [`DependenciesBuilder::circuit_storage`](crate::DependenciesBuilder::circuit_storage) for all |
+/// | `async with manager.context()`, which ends nothing | [`shutdown_all(limit)`](Self::shutdown_all), with a report for each |
+///
+/// Python's `ExternalDependencyManager` is [`Dependencies`](crate::Dependencies#coming-from-python).
 ///
 /// # What dropping it does
 ///
@@ -122,8 +139,9 @@ pub enum RegistryError {
         /// `a thread pool` or `a semaphore`.
         existing: &'static str,
     },
-    /// [`shutdown_all`](BulkheadRegistry::shutdown_all) was called: nothing new is built.
-    #[error("the registry is shut down, and builds no bulkhead `{name}`")]
+    /// [`shutdown_all`](BulkheadRegistry::shutdown_all) or [`close_all`](BulkheadRegistry::close_all) was called: nothing
+    /// new is built.
+    #[error("the registry is shut down, and builds no bulkhead `{}`", OneLine(.name))]
     ShutDown {
         /// The name.
         name: Arc<str>,
@@ -151,7 +169,8 @@ impl<F> fmt::Debug for UnknownBulkhead<F> {
 
 impl<F> fmt::Display for UnknownBulkhead<F> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "the registry has no bulkhead `{}`", self.name)
+        let name = OneLine(&self.name);
+        write!(f, "the registry has no bulkhead `{name}`")
     }
 }
 
@@ -415,6 +434,13 @@ impl BulkheadRegistry {
         begun.into_iter().map(finish).collect()
     }
 
+    /// Closes all bulkheads, as [`Bulkhead::close`], and returns at once. As after [`shutdown_all`](Self::shutdown_all), the
+    /// registry builds nothing new, and the bulkheads stay registered.
+    pub fn close_all(&self) {
+        self.building.lock().is_shut_down = true;
+        self.bulkheads().iter().for_each(AnyBulkhead::close);
+    }
+
     fn find_or_build<B: Into<AnyBulkhead> + Clone>(
         &self,
         config: &BulkheadConfig,
@@ -506,7 +532,7 @@ impl Claimed<'_> {
             .insert(Arc::clone(&self.name), any.clone());
         let is_shut_down = registry.building.lock().is_shut_down;
         if is_shut_down {
-            // `shutdown_all` may have looked before it was put in.
+            // `shutdown_all` or `close_all` may have looked before it was put in.
             begin_shutdown(any.engine());
         }
         Ok(bulkhead)
@@ -658,6 +684,29 @@ impl AnyBulkhead {
         match self {
             Self::ThreadPool(bulkhead) => bulkhead.shutdown_now(),
             Self::Semaphore(bulkhead) => bulkhead.shutdown_now(),
+        }
+    }
+
+    /// As [`Bulkhead::close`].
+    pub fn close(&self) {
+        begin_shutdown(self.engine());
+    }
+
+    /// As [`Bulkhead::wait_closed`].
+    #[must_use = "it says whether the bulkhead has ended"]
+    pub fn wait_closed(&self, limit: Duration) -> bool {
+        match self {
+            Self::ThreadPool(bulkhead) => bulkhead.wait_closed(limit),
+            Self::Semaphore(bulkhead) => bulkhead.wait_closed(limit),
+        }
+    }
+
+    /// As [`Bulkhead::wait_idle`].
+    #[must_use = "it says whether there was such a moment"]
+    pub fn wait_idle(&self, limit: Duration) -> bool {
+        match self {
+            Self::ThreadPool(bulkhead) => bulkhead.wait_idle(limit),
+            Self::Semaphore(bulkhead) => bulkhead.wait_idle(limit),
         }
     }
 }

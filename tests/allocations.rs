@@ -6,7 +6,10 @@ mod support;
 
 use allocation_counter::measure;
 use bulkman::policy::{Fallback, Pipeline, RateLimit, Retry, RetryBudget};
-use bulkman::{Bulkhead, CircuitBreaker, CircuitBreakerConfig, SemaphoreBulkhead};
+use bulkman::{
+    Bulkhead, BulkheadKind, CircuitBreaker, CircuitBreakerConfig, Dependencies, DependencyConfig,
+    DependencyKind, OperationOverrides, SemaphoreBulkhead,
+};
 use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
@@ -62,6 +65,32 @@ fn a_call_allocates_one_block() {
         }
     });
     assert_eq!(waiting, 0, "waiting and collecting allocate nothing");
+}
+
+#[test]
+fn a_call_of_a_dependency_allocates_no_more_than_its_handle() {
+    let dependencies = Dependencies::new();
+    for kind in [BulkheadKind::ThreadPool, BulkheadKind::Semaphore] {
+        let config = DependencyConfig::new(DependencyKind::Database)
+            .bulkhead(kind)
+            .operation(
+                "get",
+                OperationOverrides::new().timeout(Duration::from_secs(9)),
+            );
+        dependencies.register_with(kind.name(), config).unwrap();
+        let call = || dependencies.call(kind.name()).unwrap().operation("get");
+        // A thread makes some things once, and the bulkhead a slot.
+        let _ = call().run(|| ()).wait();
+        let allocated = blocks(|| {
+            for _ in 0..10 {
+                let _ = call().run(|| ()).wait();
+            }
+        });
+        assert_eq!(allocated, 10, "{kind}");
+        let _ended = dependencies.bulkhead(kind.name()).unwrap().shutdown();
+        let refused = blocks(|| assert!(call().try_run(|| ()).is_err()));
+        assert_eq!(refused, 0, "{kind}");
+    }
 }
 
 #[cfg(target_pointer_width = "64")]

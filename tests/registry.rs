@@ -424,6 +424,38 @@ fn nothing_new_is_built_after_shutdown_all() {
 }
 
 #[test]
+fn close_all_closes_both_kinds_at_once_and_builds_nothing_new() {
+    let registry = BulkheadRegistry::new();
+    registry.create(config("a")).unwrap();
+    registry.create_semaphore(config("b")).unwrap();
+    let gate = Gate::new();
+    let opener = OpenOnDrop(gate.clone());
+    let task = move || {
+        gate.pass();
+        Ok::<_, ()>("ran")
+    };
+    let running = registry.execute_in("a", task).unwrap();
+    registry.close_all();
+    registry.close_all();
+    let states = registry.health().states;
+    assert!(
+        states
+            .values()
+            .all(|state| *state == BulkheadState::ShutDown)
+    );
+    assert!(matches!(
+        registry.create(config("c")),
+        Err(RegistryError::ShutDown { .. })
+    ));
+    drop(opener);
+    assert_eq!(wait(running).value(), Some(&"ran"));
+    for bulkhead in registry.bulkheads() {
+        assert!(bulkhead.wait_closed(PATIENCE), "{bulkhead:?}");
+    }
+    assert_eq!(registry.len(), 2);
+}
+
+#[test]
 fn a_task_can_end_the_registry_that_it_runs_in() {
     let registry = Arc::new(BulkheadRegistry::new());
     registry.create(config("a")).unwrap();

@@ -157,7 +157,9 @@ fn ten_thousand_workers_start_or_are_refused_with_a_clear_error() {
             let BuildError::ThreadStart { worker, .. } = error else {
                 panic!("another error: {text}");
             };
-            let expected = format!("bulkhead `crowd` could not start worker {worker} of {WORKERS}");
+            let expected = format!(
+                "bulkhead `crowd` could start only {worker} of its {WORKERS} worker threads"
+            );
             assert_eq!(text, expected);
         }
     }

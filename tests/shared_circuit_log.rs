@@ -1,4 +1,4 @@
-//! An outage of a circuit's storage logs one line when it begins and one when it is over.
+//! An outage of a circuit's storage logs one line when it begins and one when it is over, whatever the error's text is.
 //!
 //! The file is a binary of its own, since a process has one logger.
 
@@ -27,7 +27,7 @@ impl Shaky {
     fn attempt(&self) -> Result<(), StorageError> {
         self.attempts.fetch_add(1, Ordering::SeqCst);
         if self.is_down.load(Ordering::SeqCst) {
-            let cause = std::io::Error::other("no route");
+            let cause = std::io::Error::other("no\nroute");
             return Err(StorageError::new(cause));
         }
         Ok(())
@@ -93,7 +93,12 @@ fn one_line_for_each_change_of_health() {
         eventually("several attempts", || {
             shaky.attempts.load(Ordering::SeqCst) >= before + 4
         });
-        assert!(shaky.sync.trouble().is_some_and(|text| text == "no route"));
+        assert!(
+            shaky
+                .sync
+                .trouble()
+                .is_some_and(|text| text == r"no\nroute")
+        );
         shaky.is_down.store(false, Ordering::SeqCst);
         eventually("it is back", || shaky.sync.trouble().is_none());
         for breaker in &breakers {
@@ -104,6 +109,6 @@ fn one_line_for_each_change_of_health() {
         let lines = lines();
         let levels: Vec<_> = lines.iter().map(|line| line.0).collect();
         assert_eq!(levels, [Level::Warn, Level::Info], "{outage}: {lines:?}");
-        assert!(lines[0].1.ends_with(": no route"), "{lines:?}");
+        assert!(lines[0].1.ends_with(r": no\nroute"), "{lines:?}");
     }
 }

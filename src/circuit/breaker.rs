@@ -67,7 +67,7 @@ impl CircuitBreaker {
     ///
     /// # Errors
     ///
-    /// [`BuildError::InvalidValue`], see [`CircuitBreakerConfig::validate`]; the name must not be empty.
+    /// [`BuildError::InvalidValue`], see [`CircuitBreakerConfig::validate`]; the name must not be blank or have control characters.
     pub fn new(name: impl Into<String>, config: CircuitBreakerConfig) -> Result<Self, BuildError> {
         Self::builder(name, config).build()
     }
@@ -408,7 +408,8 @@ impl CircuitBreakerBuilder {
     /// thread could not be started.
     pub fn build(self) -> Result<CircuitBreaker, BuildError> {
         BuildError::check_name("name", &self.name)?;
-        self.config.validate()?;
+        let valid = self.config.validate();
+        valid.map_err(|error| error.of(&self.name))?;
         let circuit = |signal| {
             Arc::new(LocalCircuit::new(
                 self.name.into(),

@@ -33,30 +33,66 @@ use crate::error::BuildError;
 /// assert!(in_time.validate().is_ok());
 /// ```
 #[derive(Clone, Debug, PartialEq)]
+#[cfg_attr(feature = "config", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "config", serde(default, deny_unknown_fields))]
 #[non_exhaustive]
 pub struct CircuitBreakerConfig {
     /// Failures in a row that open the circuit. Not used when `failure_rate` is set.
     pub failure_threshold: usize,
     /// The longest time between two failures of one run. Not used when `failure_rate` is set.
+    #[cfg_attr(feature = "config", serde(with = "crate::duration_text"))]
     pub max_failure_gap: Duration,
     /// Successful probes that close a half-open circuit, and the most probes in flight at a time.
     pub success_threshold: usize,
     /// How long an open circuit stays open before it lets probes through. Zero: no time at all.
+    #[cfg_attr(feature = "config", serde(with = "crate::duration_text"))]
     pub isolation_duration: Duration,
     /// By how much the isolation grows from trip to trip. `None`: it does not.
+    #[cfg_attr(
+        feature = "config",
+        serde(default, skip_serializing_if = "Option::is_none")
+    )]
     pub isolation_backoff: Option<IsolationBackoff>,
     /// How long a probe may take. `None`: the isolation duration, but at least a second.
+    #[cfg_attr(
+        feature = "config",
+        serde(
+            with = "crate::duration_text::option",
+            default,
+            skip_serializing_if = "Option::is_none"
+        )
+    )]
     pub probe_timeout: Option<Duration>,
     /// Open by share of failures instead: the share, greater than 0 and at most 1.
+    #[cfg_attr(
+        feature = "config",
+        serde(default, skip_serializing_if = "Option::is_none")
+    )]
     pub failure_rate: Option<f64>,
     /// Which calls the rates look at.
     pub window: CircuitWindow,
     /// How many calls the rates want to see before they judge. `None`: the whole window, or 20 of a period.
+    #[cfg_attr(
+        feature = "config",
+        serde(default, skip_serializing_if = "Option::is_none")
+    )]
     pub minimum_calls: Option<usize>,
     /// A call that ran for longer is slow. `None`: no call is.
+    #[cfg_attr(
+        feature = "config",
+        serde(
+            with = "crate::duration_text::option",
+            default,
+            skip_serializing_if = "Option::is_none"
+        )
+    )]
     pub slow_call_duration: Option<Duration>,
     /// Slow calls are counted apart and open the circuit by their share, greater than 0 and at most 1. `None`: a slow
     /// call counts as a failure.
+    #[cfg_attr(
+        feature = "config",
+        serde(default, skip_serializing_if = "Option::is_none")
+    )]
     pub slow_call_rate: Option<f64>,
     /// Whether a call that a bulkhead runs beyond its caller's limit is a failure, whatever it returns.
     pub timeouts_are_failures: bool,
@@ -81,11 +117,14 @@ pub enum CircuitWindow {
 /// By how much the isolation of a circuit grows: see
 /// [`CircuitBreakerConfig::isolation_backoff`](CircuitBreakerConfig#method.isolation_backoff).
 #[derive(Clone, Copy, Debug, PartialEq)]
+#[cfg_attr(feature = "config", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "config", serde(deny_unknown_fields))]
 #[non_exhaustive]
 pub struct IsolationBackoff {
     /// Each isolation is so many times as long as the one before; at least 1.
     pub factor: f64,
     /// The longest isolation; at least the first one.
+    #[cfg_attr(feature = "config", serde(with = "crate::duration_text"))]
     pub max: Duration,
 }
 
@@ -98,6 +137,8 @@ pub struct IsolationBackoff {
 /// | `Disabled` | pass | are not judged |
 /// | `ForcedOpen` | are refused | – |
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "config", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "config", serde(rename_all = "snake_case"))]
 #[non_exhaustive]
 pub enum CircuitMode {
     /// The breaker does its work.
@@ -403,6 +444,61 @@ impl CircuitBreakerConfig {
                 "must be at most the window",
             ),
             CircuitWindow::Time(_) => Ok(()),
+        }
+    }
+}
+
+/// So many calls as a number, a period as text with a unit.
+#[cfg(feature = "config")]
+mod window_text {
+    use std::fmt;
+
+    use serde::de::{Error, Unexpected, Visitor};
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    use super::CircuitWindow;
+    use crate::duration_text;
+
+    impl Serialize for CircuitWindow {
+        fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+            match self {
+                Self::Calls(calls) => calls.serialize(serializer),
+                Self::Time(period) => duration_text::serialize(period, serializer),
+            }
+        }
+    }
+
+    struct WindowVisitor;
+
+    impl Visitor<'_> for WindowVisitor {
+        type Value = CircuitWindow;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("a number of calls, or a period with a unit such as \"60s\"")
+        }
+
+        fn visit_u64<E: Error>(self, calls: u64) -> Result<CircuitWindow, E> {
+            usize::try_from(calls)
+                .map(CircuitWindow::Calls)
+                .map_err(|_| E::invalid_value(Unexpected::Unsigned(calls), &self))
+        }
+
+        fn visit_i64<E: Error>(self, calls: i64) -> Result<CircuitWindow, E> {
+            usize::try_from(calls)
+                .map(CircuitWindow::Calls)
+                .map_err(|_| E::invalid_value(Unexpected::Signed(calls), &self))
+        }
+
+        fn visit_str<E: Error>(self, text: &str) -> Result<CircuitWindow, E> {
+            duration_text::parse(text)
+                .map(CircuitWindow::Time)
+                .ok_or_else(|| E::invalid_value(Unexpected::Str(text), &self))
+        }
+    }
+
+    impl<'de> Deserialize<'de> for CircuitWindow {
+        fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+            deserializer.deserialize_any(WindowVisitor)
         }
     }
 }

@@ -32,6 +32,7 @@ use super::storage::{CircuitStorage, StorageError};
 use crate::error::BuildError;
 use crate::panic::{catch, contain, discard, message, note};
 use crate::sync;
+use crate::text::OneLine;
 
 /// How long building a breaker waits for what its storage knows.
 const FIRST_ANSWER: Duration = Duration::from_secs(2);
@@ -66,7 +67,7 @@ impl Attachment {
         let sync = storage.sync().clone();
         let start = || {
             let synchronizer = Synchronizer::new(Arc::clone(&storage), sync.clone());
-            sync::spawn("bulkman-circuits".to_owned(), || synchronizer.run()).map(drop)
+            sync::spawn("bulkman-circuits".to_owned(), None, || synchronizer.run()).map(drop)
         };
         sync.join(&circuit, start)
             .map_err(|error| refused(StorageError::new(error)))?;
@@ -416,12 +417,12 @@ impl From<Fault> for Failure {
 fn attempt<R>(body: impl FnOnce() -> Result<R, StorageError>) -> Result<R, Fault> {
     let outcome = catch(|| {
         body().map_err(|error| Fault {
-            error: error.to_string(),
+            error: OneLine(&error).to_string(),
             is_of_circuit: error.is_of_circuit(),
         })
     });
     outcome.unwrap_or_else(|payload| {
-        let error = format!("the storage panicked: {}", message(&*payload));
+        let error = format!("the storage panicked: {}", OneLine(message(&*payload)));
         discard(payload);
         Err(Fault {
             error,

@@ -12,6 +12,32 @@ use std::any::Any;
 ///
 /// A panic in any of these steps is contained and logged, and the task runs all the same.
 ///
+/// A closure is a propagator too: it takes what the calling thread has, and returns a closure that attaches it on the worker.
+/// That one returns a guard, whose drop detaches it.
+///
+/// ```
+/// # use bulkman::{Bulkhead, BulkheadConfig};
+/// # use std::cell::Cell;
+/// # thread_local!(static TENANT: Cell<u32> = const { Cell::new(0) });
+/// # struct Tenant { before: u32 }
+/// # impl Tenant {
+/// #     fn current() -> u32 { TENANT.get() }
+/// #     fn enter(tenant: u32) -> Self { Self { before: TENANT.replace(tenant) } }
+/// # }
+/// # impl Drop for Tenant { fn drop(&mut self) { TENANT.set(self.before) } }
+/// let bulkhead = Bulkhead::builder(BulkheadConfig::new("api"))
+///     .context_propagator(|| {
+///         let tenant = Tenant::current(); // in the thread that submits
+///         move || Tenant::enter(tenant)   // on the worker; the guard that it returns goes after the task
+///     })
+///     .build()?;
+/// # TENANT.set(7);
+/// # assert_eq!(bulkhead.run(Tenant::current).wait().into_result()?, 7);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
+/// The same as a type of its own:
+///
 /// ```
 /// use bulkman::{Bulkhead, BulkheadConfig, CapturedContext, ContextPropagator};
 /// use std::any::Any;
@@ -45,6 +71,19 @@ use std::any::Any;
 pub trait ContextPropagator: Send + Sync {
     /// Takes the calling thread's context.
     fn capture(&self) -> CapturedContext;
+}
+
+/// A closure that returns what attaches.
+impl<F, A, G> ContextPropagator for F
+where
+    F: Fn() -> A + Send + Sync,
+    A: FnOnce() -> G + Send + 'static,
+    G: 'static,
+{
+    fn capture(&self) -> CapturedContext {
+        let attach = self();
+        CapturedContext::new(move || Box::new(attach()))
+    }
 }
 
 /// A context on its way to the worker, see [`ContextPropagator`].

@@ -43,7 +43,7 @@ pub(crate) fn admit<'a>(
     engine: &'a Engine,
     options: &CallOptions,
 ) -> Result<Admitted<'a>, Refusal> {
-    if let Some(retry_after) = engine.breaker.as_ref().and_then(CircuitBreaker::refusal) {
+    if let Some(retry_after) = refused_by_circuit(engine) {
         return Err(refuse_unseen(engine, retry_after));
     }
     let (permit, begun) = match options.wait_for_capacity {
@@ -63,6 +63,30 @@ pub(crate) fn admit<'a>(
             })
         }
     }
+}
+
+/// As [`admit`], without waiting. `None`: the bulkhead is full, and nothing is decided or counted.
+pub(crate) fn admit_if_room(engine: &Engine) -> Option<Result<Admitted<'_>, Refusal>> {
+    if let Some(retry_after) = refused_by_circuit(engine) {
+        return Some(Err(refuse_unseen(engine, retry_after)));
+    }
+    match engine.permits.try_acquire() {
+        Ok(permit) => Some(Ok(Admitted {
+            permit,
+            begun: None,
+        })),
+        Err(Denied::Full) => None,
+        Err(Denied::Closed) => {
+            engine.ledger.shared.reject_shut_down();
+            Some(Err(Refusal::ShutDown))
+        }
+    }
+}
+
+/// The look at the circuit that takes nothing.
+#[inline(always)]
+fn refused_by_circuit(engine: &Engine) -> Option<Duration> {
+    engine.breaker.as_ref().and_then(CircuitBreaker::refusal)
 }
 
 /// Refuses a call that has taken nothing, because the circuit is open.

@@ -10,7 +10,7 @@ use super::kind::{Kind, ThreadPoolKind};
 use crate::circuit::CircuitStorage;
 use crate::clock::Clock;
 use crate::config::BulkheadConfig;
-use crate::event::BulkheadListener;
+use crate::event::{BulkheadEvent, BulkheadListener};
 
 /// Builds a bulkhead with collaborators. From [`Bulkhead::builder`](crate::Bulkhead::builder) or
 /// [`SemaphoreBulkhead::builder`](crate::SemaphoreBulkhead::builder); `K` is the kind that it builds.
@@ -32,6 +32,25 @@ impl<K: Kind> BulkheadBuilder<K> {
     pub fn listener(mut self, listener: impl BulkheadListener + 'static) -> Self {
         self.parts.listeners.0.push(Box::new(listener));
         self
+    }
+
+    /// Adds a plain closure as a [`listener`](Self::listener), without a type at its argument.
+    ///
+    /// ```
+    /// use bulkman::{Bulkhead, BulkheadConfig, BulkheadEvent};
+    ///
+    /// let bulkhead = Bulkhead::builder(BulkheadConfig::new("search"))
+    ///     .on_event(|event| {
+    ///         if let BulkheadEvent::Rejected { reason, .. } = event {
+    ///             eprintln!("{reason}");
+    ///         }
+    ///     })
+    ///     .build()?;
+    /// # drop(bulkhead);
+    /// # Ok::<(), bulkman::BuildError>(())
+    /// ```
+    pub fn on_event(self, listener: impl Fn(&BulkheadEvent<'_>) + Send + Sync + 'static) -> Self {
+        self.listener(listener)
     }
 
     /// Keeps the circuit in a storage, where all bulkheads of this name share its state: see [`CircuitStorage`].

@@ -41,7 +41,7 @@ use crate::circuit::Verdict;
 /// assert_eq!(name, "Ada");
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-#[must_use = "a call does nothing until `execute`, `run` or `try_execute`"]
+#[must_use = "a call does nothing until `execute`, `run`, `try_execute` or `wrap`"]
 pub struct Call<'a, K: Kind = ThreadPoolKind, C = EveryError> {
     pub(crate) inner: &'a Arc<K::Inner>,
     pub(crate) options: CallOptions,
@@ -142,6 +142,57 @@ impl<K: Kind, C> Call<'_, K, C> {
     pub fn timeout(mut self, limit: Duration) -> Self {
         self.options.timeout = Some(limit);
         self
+    }
+
+    /// Makes the call inherit nothing from the task that makes it: neither its deadline nor its cancel, see
+    /// [`CurrentExecution`](crate::CurrentExecution#calls-that-a-task-makes). For work that is to outlive that task, such
+    /// as a job that submits itself again, and for work that is to be done although the task was cancelled, such as
+    /// cleaning up. Outside of tasks it changes nothing.
+    ///
+    /// ```
+    /// use bulkman::{Bulkhead, BulkheadConfig};
+    /// use std::sync::Arc;
+    /// use std::time::Duration;
+    ///
+    /// let audit = Arc::new(Bulkhead::new(BulkheadConfig::new("audit"))?);
+    /// let orders = Bulkhead::new(BulkheadConfig::new("orders"))?;
+    /// let of_task = Arc::clone(&audit);
+    /// let order = orders.call().timeout(Duration::from_secs(1)).run(move || {
+    ///     let remaining = || bulkman::current().and_then(|call| call.remaining());
+    ///     let inherits = of_task.run(remaining).wait();
+    ///     let detached = of_task.call().detached().run(remaining).wait();
+    ///     (inherits.value().is_some_and(Option::is_some), detached.into_result())
+    /// });
+    /// let (inherits, detached) = order.wait().into_result()?;
+    /// assert!(inherits);
+    /// assert_eq!(detached?, None);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn detached(mut self) -> Self {
+        self.options.detached = true;
+        self
+    }
+}
+
+/// The same settings for one more call: a call is used up when it is made.
+///
+/// ```
+/// use bulkman::{Bulkhead, BulkheadConfig};
+/// use std::time::Duration;
+///
+/// let bulkhead = Bulkhead::new(BulkheadConfig::new("prices"))?;
+/// let patient = bulkhead.call().wait_for_capacity(Duration::from_secs(1));
+/// let handles = [1, 2, 3].map(|item| patient.clone().run(move || 10 * item));
+/// assert_eq!(handles.map(|handle| handle.result().unwrap()), [10, 20, 30]);
+/// # Ok::<(), bulkman::BuildError>(())
+/// ```
+impl<K: Kind, C: Clone> Clone for Call<'_, K, C> {
+    fn clone(&self) -> Self {
+        Self {
+            inner: self.inner,
+            options: self.options.clone(),
+            classifier: self.classifier.clone(),
+        }
     }
 }
 

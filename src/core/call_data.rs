@@ -3,10 +3,13 @@
 use std::borrow::Cow;
 use std::cell::Cell;
 use std::hash::{BuildHasher, RandomState};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use uuid::Uuid;
 
+use super::inherited::Inherited;
+use crate::clock::Clock;
 use crate::event::CallInfo;
 use crate::sync::{self, AtomicU8, Limit, Ordering, earlier};
 
@@ -19,6 +22,8 @@ pub(crate) struct CallData {
     pub(crate) timeout: Limit,
     /// What was left of `timeout` at `admitted_at`.
     pub(crate) timeout_left: Limit,
+    /// From the task that made the call.
+    pub(super) inherited: Option<Arc<Inherited>>,
     marks: AtomicU8,
 }
 
@@ -35,6 +40,7 @@ pub(crate) struct RunningCall {
     pub(crate) since: Instant,
     /// When the caller's limit is over.
     pub(crate) deadline: Option<Instant>,
+    pub(super) inherited: Option<Arc<Inherited>>,
 }
 
 /// A call, as its own task sees it.
@@ -47,8 +53,7 @@ pub(crate) trait CallView: Send + Sync {
 pub(crate) trait BulkheadView: Send + Sync {
     fn name(&self) -> &str;
     fn is_closed(&self) -> bool;
-    /// By the bulkhead's clock.
-    fn now(&self) -> Instant;
+    fn clock(&self) -> &Clock;
     /// The innermost call in a slot, asked by the thread that owns the slot.
     fn innermost(&self, slot: usize) -> Option<RunningCall>;
 }
@@ -62,6 +67,7 @@ impl CallData {
         queue_timeout: Limit,
         timeout: Limit,
         timeout_left: Limit,
+        inherited: Option<Arc<Inherited>>,
     ) -> Self {
         Self {
             execution_id: new_execution_id(),
@@ -70,6 +76,7 @@ impl CallData {
             queue_timeout,
             timeout,
             timeout_left,
+            inherited,
             marks: AtomicU8::new(0),
         }
     }
@@ -87,6 +94,7 @@ impl CallData {
             queue_timeout: Limit::NONE,
             timeout: Limit::NONE,
             timeout_left: Limit::new(left),
+            inherited: running.inherited,
             marks: AtomicU8::new(0),
         }
     }
@@ -96,8 +104,19 @@ impl CallData {
         self.marks.fetch_or(CANCELLED, Ordering::Release);
     }
 
+    /// Whether the call was cancelled when its task ran already, or the task that made it.
     pub(crate) fn is_cancelled(&self) -> bool {
         self.marks.load(Ordering::Acquire) & CANCELLED != 0
+            || self
+                .inherited
+                .as_ref()
+                .is_some_and(|from| from.is_cancelled())
+    }
+
+    /// Whether the task that made the call has left it something.
+    #[inline]
+    pub(crate) fn inherits(&self) -> bool {
+        self.inherited.is_some()
     }
 
     /// Whether this thread is to tell the circuit how the call went: `true` once.
@@ -119,7 +138,7 @@ impl CallData {
         self.queue_timeout.from(self.admitted_at)
     }
 
-    /// Until when the caller waits; `None`: for ever.
+    /// Until when the caller waits; `None`: for ever. Nothing inherited is in it.
     #[inline]
     pub(crate) fn deadline(&self) -> Option<Instant> {
         self.timeout_left.from(self.admitted_at)

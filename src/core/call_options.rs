@@ -5,15 +5,19 @@ use std::fmt;
 use std::time::{Duration, Instant};
 
 use super::call_data::CallData;
+use super::this_thread::inherited_from_this_thread;
 use crate::clock::Clock;
 use crate::config::BulkheadConfig;
 use crate::sync::{Limit, after, earlier};
 
+#[derive(Clone)]
 pub(crate) struct CallOptions {
     pub(crate) operation: Option<Cow<'static, str>>,
     pub(crate) queue_timeout: Option<Duration>,
     pub(crate) wait_for_capacity: Option<Duration>,
     pub(crate) timeout: Option<Duration>,
+    /// It inherits nothing from the task that makes it.
+    pub(crate) detached: bool,
 }
 
 impl CallOptions {
@@ -23,6 +27,7 @@ impl CallOptions {
             queue_timeout: config.queue_timeout,
             wait_for_capacity: None,
             timeout: config.execution_timeout,
+            detached: false,
         }
     }
 
@@ -40,12 +45,18 @@ impl CallOptions {
             Some(begun) => limit.saturating_sub(admitted_at - begun),
             None => limit,
         });
+        let inherited = if self.detached {
+            None
+        } else {
+            inherited_from_this_thread()
+        };
         CallData::new(
             self.operation,
             admitted_at,
             Limit::new(self.queue_timeout),
             Limit::new(self.timeout),
             Limit::new(left),
+            inherited,
         )
     }
 
@@ -61,6 +72,7 @@ impl CallOptions {
             .field("queue_timeout", &self.queue_timeout)
             .field("wait_for_capacity", &self.wait_for_capacity)
             .field("timeout", &self.timeout)
+            .field("detached", &self.detached)
             .finish_non_exhaustive()
     }
 }

@@ -7,10 +7,11 @@ use std::time::{Duration, Instant};
 use uuid::Uuid;
 
 use super::call_data::CallView;
+use super::inherited;
 use super::this_thread::innermost;
 
 /// The call that this thread is running, asked from inside its task; `None` on any other thread. Of calls inside each
-/// other in one thread it is the innermost, with its own limit.
+/// other in one thread it is the innermost.
 ///
 /// ```
 /// use bulkman::{Bulkhead, BulkheadConfig};
@@ -33,33 +34,56 @@ pub fn current() -> Option<CurrentExecution> {
     innermost().map(|call| CurrentExecution { call })
 }
 
-/// The name of the bulkhead whose task this thread runs, looked up when it is written.
-pub(crate) struct ThisBulkhead;
-
-impl fmt::Display for ThisBulkhead {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(
-            current()
-                .as_ref()
-                .map_or("", CurrentExecution::bulkhead_name),
-        )
-    }
-}
-
 /// Why the result of a running task is no longer wanted, from [`CurrentExecution::cancel_reason`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum CancelReason {
-    /// The handle was cancelled, or dropped as [`CancelOnDrop`](crate::CancelOnDrop). (In a
-    /// [`SemaphoreBulkhead`](crate::SemaphoreBulkhead) nothing can cancel a call that runs.)
+    /// The handle was cancelled, or dropped as [`CancelOnDrop`](crate::CancelOnDrop): that of the call, or of one that it
+    /// [inherits](CurrentExecution#calls-that-a-task-makes) from. (Nothing else can cancel a call of a
+    /// [`SemaphoreBulkhead`](crate::SemaphoreBulkhead) that runs.)
     Cancelled,
-    /// The caller's limit has passed, whether or not a caller waits at that moment.
+    /// The caller's limit has passed, or an inherited deadline, whether or not a caller waits at that moment.
     DeadlinePassed,
 }
 
 /// A running task's view of its own call, from [`current`].
 ///
 /// It can be cloned and sent to threads that the task starts itself.
+///
+/// # Calls that a task makes
+///
+/// A call inherits from the task that makes it, on the same bulkhead or on another of either kind:
+///
+/// * the deadline: [`deadline`](Self::deadline) and [`remaining`](Self::remaining) are the nearer of the call's own and the
+///   outer one;
+/// * the cancel: [`is_cancelled`](Self::is_cancelled) is true also if the outer call was cancelled, or one around it. After
+///   the outer task has ended, nothing more comes from there; a cancel that came before stays.
+///
+/// Only the task sees what is inherited. How long a [`wait`](crate::ExecutionHandle::wait) takes, when a queued call expires,
+/// and what the circuit makes of a late one depend on the call's own limits alone: a caller with little time left does not
+/// make a healthy dependency look slow, and a call that nobody waits for is not lost. To end the wait for an inner call with
+/// the outer one, make [`remaining`](Self::remaining) its [`timeout`](crate::Call::timeout). An `Err` of a call whose outer
+/// call was cancelled counts as if it was cancelled itself
+/// ([`cancelled_calls_are_neutral`](crate::CircuitBreakerConfig::cancelled_calls_are_neutral)).
+///
+/// A call that is to outlive the task inherits nothing if it is [`detached`](crate::Call::detached). So does a call from a
+/// thread that the task starts itself.
+///
+/// ```
+/// use bulkman::{Bulkhead, BulkheadConfig};
+/// use std::sync::Arc;
+/// use std::time::Duration;
+///
+/// let database = Arc::new(Bulkhead::new(BulkheadConfig::new("database"))?);
+/// let requests = Bulkhead::new(BulkheadConfig::new("requests"))?;
+/// let of_request = Arc::clone(&database);
+/// let left = requests.execute_with_timeout(Duration::from_secs(5), move || {
+///     // A good timeout for the statement.
+///     of_request.run(|| bulkman::current()?.remaining()).wait().into_result()
+/// });
+/// assert!(left.into_result()?.is_some_and(|left| left <= Duration::from_secs(5)));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone)]
 pub struct CurrentExecution {
     call: Arc<dyn CallView>,
@@ -93,20 +117,24 @@ impl CurrentExecution {
         self.call.bulkhead().is_closed()
     }
 
-    /// When the caller stops waiting; `None`: it waits for ever.
+    /// When the caller stops waiting, or the caller of a call around this one; `None`: they wait for ever.
     #[must_use]
     pub fn deadline(&self) -> Option<Instant> {
-        self.call.data().deadline()
+        inherited::deadline(&*self.call)
     }
 
-    /// How long the caller goes on waiting; zero once that is over, `None`: for ever. A good timeout for
-    /// what the task calls itself.
+    /// How long it is until the [`deadline`](Self::deadline); zero once that is over, `None`: there is none. A good timeout
+    /// for what the task calls itself.
     #[must_use]
     pub fn remaining(&self) -> Option<Duration> {
-        Some(
-            self.deadline()?
-                .saturating_duration_since(self.call.bulkhead().now()),
-        )
+        let now = self.call.bulkhead().clock().now();
+        Some(self.deadline()?.saturating_duration_since(now))
+    }
+
+    /// The caller's own limit over queue and run, and when it is over. Nothing that is inherited.
+    pub(crate) fn caller_limit(&self) -> Option<(Duration, Instant)> {
+        let data = self.call.data();
+        Some((data.timeout.duration(), data.deadline()?))
     }
 
     /// The id that the call's result will carry.

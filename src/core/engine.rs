@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::call_data::{BulkheadView, CallData, RunningCall};
+use super::failure::Classifiers;
 use super::permit::Permits;
 use super::running_slot::{RunningSlot, Shown};
 use super::this_thread::{ThisThread, next_serial, this_thread};
@@ -26,6 +27,7 @@ pub(crate) struct Engine {
     pub(crate) ledger: Ledger,
     pub(crate) breaker: Option<CircuitBreaker>,
     pub(crate) listeners: Arc<Listeners>,
+    pub(crate) classifiers: Classifiers,
     /// At zero when the bulkhead has ended.
     pub(crate) latch: Arc<Latch>,
     slots: LazySlots<RunningSlot>,
@@ -41,6 +43,7 @@ pub(crate) struct EngineParts {
     pub(crate) config: BulkheadConfig,
     pub(crate) clock: Clock,
     pub(crate) listeners: Listeners,
+    pub(crate) classifiers: Classifiers,
     pub(crate) circuit_storage: Option<Arc<dyn CircuitStorage>>,
 }
 
@@ -60,6 +63,7 @@ impl EngineParts {
             config,
             clock: Clock::system(),
             listeners: Listeners::default(),
+            classifiers: Classifiers::default(),
             circuit_storage: None,
         }
     }
@@ -76,7 +80,8 @@ impl EngineParts {
                 "circuit_breaker",
                 "not set",
                 "is needed for a circuit storage",
-            )?;
+            )
+            .map_err(|error| error.of(&self.config.name))?;
             return Ok(None);
         };
         let listeners = Arc::clone(listeners);
@@ -117,7 +122,12 @@ impl Engine {
         } = hooks;
         let listeners = Arc::new(std::mem::take(&mut parts.listeners));
         let breaker = parts.breaker(&listeners, refuse_queued)?;
-        let EngineParts { config, clock, .. } = parts;
+        let EngineParts {
+            config,
+            clock,
+            classifiers,
+            ..
+        } = parts;
         let slots = config.max_concurrent_calls;
         Ok(Self {
             serial: next_serial(),
@@ -126,6 +136,7 @@ impl Engine {
             ledger: Ledger::new(slots),
             breaker,
             listeners,
+            classifiers,
             latch,
             slots: LazySlots::new(slots),
             oldest_queued,
@@ -168,10 +179,10 @@ impl Engine {
         slot: usize,
         data: &CallData,
         since: Instant,
-        is_nested: bool,
+        is_listed: bool,
     ) -> Option<Shown> {
         let slot = self.slot(slot);
-        let shown = slot.begin(data, since, is_nested);
+        let shown = slot.begin(data, since, is_listed);
         // ORDERING: SeqCst. Of this fence and the one in `discard_queued` one comes first: either this thread sees the flag,
         // or the shutdown sees the slot.
         fence(Ordering::SeqCst);
@@ -282,8 +293,8 @@ impl BulkheadView for Engine {
         self.permits.is_closed()
     }
 
-    fn now(&self) -> Instant {
-        self.clock.now()
+    fn clock(&self) -> &Clock {
+        &self.clock
     }
 
     fn innermost(&self, slot: usize) -> Option<RunningCall> {

@@ -1,15 +1,18 @@
 //! What is counted and told around a task, and in which order.
 //!
-//! A call that starts: shown in its slot ([`Engine::show`]), counted as started, told, run; then the circuit hears the verdict, listeners
-//! are told, the end is counted, and the slot forgets the call. Only after that the caller of [`execute`] gives the place
+//! A call that starts: shown in its slot ([`Engine::show`]), counted as started, told, run, told; then the circuit hears the
+//! verdict, the end is counted, and the slot forgets the call. Only after that the caller of [`execute`] gives the place
 //! back, and last of all it publishes the outcome. The end is counted before the slot forgets the call, see
 //! `shutdown.rs`.
+//!
+//! Listeners hear of the start and the end inside the context that the call has brought along ([`run_task`]), so that what
+//! they write carries the request. The circuit hears the verdict outside of it: that may end other calls, which are none of
+//! this request's business.
 //!
 //! A call that never starts: the circuit gets its ticket back, the end is counted, the place is given back
 //! ([`release_unstarted`]), and only then user code runs: the drop of the task, and the listeners
 //! ([`drop_unstarted`]). The place goes first because that user code may shut the bulkhead down and wait for all places.
 
-use std::any::Any;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -21,12 +24,14 @@ use super::permit::Permit;
 use super::running_slot::Shown;
 use super::this_thread::while_holding_permit;
 use crate::circuit::{Run, Ticket, Verdict};
-use crate::event::{BulkheadEvent, FinishedOutcome};
+use crate::event::{BulkheadEvent, CallInfo, FinishedOutcome};
 use crate::panic::{Panic, catch, contain};
 
-/// What came of a task, a panic perhaps, and when.
+/// What came of a task, and when.
 pub(crate) struct TaskEnd<T, E> {
-    result: Result<JudgedResult<T, E>, Box<dyn Any + Send>>,
+    result: Result<T, EndReason<E>>,
+    verdict: Verdict,
+    outcome: FinishedOutcome,
     at: Instant,
 }
 
@@ -43,49 +48,27 @@ pub(crate) struct Execution<'a> {
     pub(crate) is_nested: bool,
 }
 
+impl Execution<'_> {
+    fn info<'a>(&'a self, engine: &'a Engine) -> CallInfo<'a> {
+        self.data.info(&engine.name)
+    }
+}
+
+/// Runs the task, and tells the listeners before and after.
 #[inline(always)]
 pub(crate) fn run_task<T, E>(
     engine: &Engine,
-    task: impl FnOnce() -> JudgedResult<T, E>,
+    call: &Execution<'_>,
+    task: impl FnOnce(&Engine) -> JudgedResult<T, E>,
 ) -> TaskEnd<T, E> {
-    let result = catch(task);
-    let at = engine.clock.now();
-    TaskEnd { result, at }
-}
-
-/// Runs `body`, which ends in [`run_task`] and must not panic. Gives the outcome, and when the task ended.
-#[inline(always)]
-pub(crate) fn execute<T, E>(
-    engine: &Engine,
-    call: Execution<'_>,
-    body: impl FnOnce() -> TaskEnd<T, E>,
-) -> (Outcome<T, E>, Instant) {
-    let Execution {
-        data,
-        ticket,
-        since,
-        queued_time,
-        slot,
-        shown,
-        is_nested,
-    } = call;
-    let counters = engine.ledger.slot(slot);
-    let slot = engine.slot(slot);
-    let info = data.info(&engine.name);
-
-    if is_nested {
-        engine.ledger.shared.start_nested();
-    } else {
-        counters.start();
-    }
-    counters.queue_wait.record(queued_time);
+    let queued_time = call.queued_time;
     engine.tell(|| BulkheadEvent::Started {
-        call: info,
+        call: call.info(engine),
         queued_time,
     });
-    let TaskEnd { result, at: ended } = body();
+    let result = catch(|| task(engine));
+    let at = engine.clock.now();
 
-    let execution_time = ended.saturating_duration_since(since);
     let (result, verdict, outcome) = match result {
         Ok((Ok(value), verdict)) => (Ok(value), verdict, FinishedOutcome::Succeeded),
         Ok((Err(error), verdict)) => (
@@ -102,26 +85,61 @@ pub(crate) fn execute<T, E>(
             )
         }
     };
+    engine.tell(|| BulkheadEvent::Finished {
+        call: call.info(engine),
+        outcome,
+        queued_time,
+        execution_time: at.saturating_duration_since(call.since),
+    });
+    TaskEnd {
+        result,
+        verdict,
+        outcome,
+        at,
+    }
+}
+
+/// Runs `body`, which ends in [`run_task`] and must not panic. Gives the outcome, and when the task ended.
+#[inline(always)]
+pub(crate) fn execute<T, E>(
+    engine: &Engine,
+    call: Execution<'_>,
+    body: impl FnOnce(&Execution<'_>) -> TaskEnd<T, E>,
+) -> (Outcome<T, E>, Instant) {
+    let counters = engine.ledger.slot(call.slot);
+    let slot = engine.slot(call.slot);
+
+    if call.is_nested {
+        engine.ledger.shared.start_nested();
+    } else {
+        counters.start();
+    }
+    counters.queue_wait.record(call.queued_time);
+    let TaskEnd {
+        result,
+        verdict,
+        outcome,
+        at: ended,
+    } = body(&call);
+
+    let execution_time = ended.saturating_duration_since(call.since);
     let is_err = outcome == FinishedOutcome::Failed;
     let run = Run {
         time: execution_time,
         ended,
     };
-    engine.judge_end(data, ticket, is_err, verdict, run);
-    engine.tell(|| BulkheadEvent::Finished {
-        call: info,
-        outcome,
-        queued_time,
-        execution_time,
-    });
+    engine.judge_end(call.data, call.ticket, is_err, verdict, run);
     counters.run_time.record(execution_time);
-    if is_nested {
+    if call.is_nested {
         engine.ledger.shared.end_nested(outcome, execution_time);
     } else {
         counters.end(outcome);
     }
-    slot.end(shown);
-    (Outcome::new(result, queued_time, execution_time), ended)
+    slot.end(call.shown);
+    (
+        Outcome::new(result, call.queued_time, execution_time),
+        ended,
+    )
 }
 
 /// Ends a call that has left the queue and never starts: afterwards its place is free.
@@ -135,7 +153,9 @@ pub(crate) fn release_unstarted<E>(
     while_holding_permit(engine.serial, || engine.give_ticket_back(ticket));
     match reason {
         EndReason::Cancelled { by_shutdown } => engine.ledger.shared.cancel(*by_shutdown),
-        EndReason::CircuitOpen { .. } => engine.ledger.shared.refuse_in_queue(),
+        EndReason::CircuitOpen { .. } | EndReason::TooDeep { .. } => {
+            engine.ledger.shared.refuse_in_queue();
+        }
         _ => engine.ledger.shared.time_out(),
     }
     drop(permit);
@@ -159,6 +179,23 @@ pub(crate) fn drop_unstarted<E>(
             queued_time,
             retry_after: retry_after.longest(),
         },
+        EndReason::TooDeep { max_nested_calls } => BulkheadEvent::TooDeep {
+            call,
+            queued_time,
+            max_nested_calls: *max_nested_calls,
+        },
         _ => BulkheadEvent::Expired { call, queued_time },
+    });
+}
+
+/// A caller has left at its limit, and this is its thread: counts it, and tells the listeners. The call itself is counted by
+/// its own end.
+#[cold]
+pub(crate) fn caller_timed_out(engine: &Engine, data: &CallData, started: bool) {
+    engine.ledger.shared.caller_timed_out(started);
+    engine.tell(|| BulkheadEvent::CallerTimedOut {
+        call: data.info(&engine.name),
+        limit: data.timeout.duration(),
+        started,
     });
 }

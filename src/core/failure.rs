@@ -1,21 +1,32 @@
 //! What a task's errors count as for the circuit.
 
+use std::any::{Any, TypeId};
+use std::collections::HashMap;
 use std::fmt;
 
-use super::current::ThisBulkhead;
+use super::engine::Engine;
 use crate::circuit::Verdict;
 use crate::panic::contain;
 
 /// Decides what a task's errors count as for the circuit.
 ///
 /// [`EveryError`] is the default. [`Call::failure_if`](crate::Call::failure_if) and
-/// [`Call::classify`](crate::Call::classify) set others. A panic of the task is always a failure.
+/// [`Call::classify`](crate::Call::classify) set others for a call,
+/// [`BulkheadBuilder::classify`](crate::BulkheadBuilder::classify) for all calls of a bulkhead with threads. A panic of the
+/// task is always a failure.
 pub trait FailureClassifier<E> {
     /// What this error says about the dependency.
     fn classify(&self, error: &E) -> Verdict;
 }
 
-/// Each `Err` of a task counts as a failure.
+/// A classifier that is lent.
+impl<E, C: FailureClassifier<E> + ?Sized> FailureClassifier<E> for &C {
+    fn classify(&self, error: &E) -> Verdict {
+        (**self).classify(error)
+    }
+}
+
+/// Each `Err` of a task counts as a failure, unless the bulkhead has a classifier for errors of its type.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct EveryError;
 
@@ -73,21 +84,57 @@ impl<E, P: Fn(&E) -> Verdict> FailureClassifier<E> for ClassifyWith<P> {
 /// What a task returned, and what the circuit is to make of it.
 pub(crate) type JudgedResult<T, E> = (Result<T, E>, Verdict);
 
-/// The task, followed by the verdict on its result.
+/// Runs a task, and says what its result counts as.
+#[inline(always)]
 pub(crate) fn judge<T, E>(
-    f: impl FnOnce() -> Result<T, E>,
-    classifier: impl FailureClassifier<E>,
-    has_breaker: bool,
-) -> impl FnOnce() -> JudgedResult<T, E> {
-    move || {
-        let result = f();
-        let verdict = match &result {
-            Err(error) if has_breaker => contain(ThisBulkhead, "a failure classifier", || {
-                classifier.classify(error)
-            })
-            .unwrap_or(Verdict::Failure),
-            _ => Verdict::Success,
-        };
-        (result, verdict)
+    engine: &Engine,
+    task: impl FnOnce() -> Result<T, E>,
+    classify: impl FnOnce(&E) -> Verdict,
+) -> JudgedResult<T, E> {
+    let result = task();
+    let verdict = match &result {
+        Err(error) if engine.breaker.is_some() => {
+            contain(&engine.name, "a failure classifier", || classify(error))
+                .unwrap_or(Verdict::Failure)
+        }
+        _ => Verdict::Success,
+    };
+    (result, verdict)
+}
+
+/// The classifiers of a bulkhead, at most one for each type of error.
+#[derive(Default)]
+pub(crate) struct Classifiers {
+    by_type: HashMap<TypeId, Box<dyn Any + Send + Sync>>,
+}
+
+type Classifier<E> = Box<dyn Fn(&E) -> Verdict + Send + Sync>;
+
+impl Classifiers {
+    /// In place of an earlier one for this type.
+    pub(crate) fn insert<E: 'static>(
+        &mut self,
+        classify: impl Fn(&E) -> Verdict + Send + Sync + 'static,
+    ) {
+        let classifier: Classifier<E> = Box::new(classify);
+        self.by_type.insert(TypeId::of::<E>(), Box::new(classifier));
+    }
+
+    /// By the classifier of the call, if it has one, else by that of the bulkhead for errors of this type.
+    pub(crate) fn classify<E, C>(&self, of_call: &C, error: &E) -> Verdict
+    where
+        E: 'static,
+        C: FailureClassifier<E> + 'static,
+    {
+        // No call can ask for `EveryError`, which is what it has at first.
+        let has_own = TypeId::of::<C>() != TypeId::of::<EveryError>();
+        match self.of::<E>() {
+            Some(of_bulkhead) if !has_own => of_bulkhead(error),
+            _ => of_call.classify(error),
+        }
+    }
+
+    fn of<E: 'static>(&self) -> Option<&Classifier<E>> {
+        self.by_type.get(&TypeId::of::<E>())?.downcast_ref()
     }
 }

@@ -10,6 +10,7 @@
 //! | `ticket` | what the circuit hears of a call, and whether a queued call may still start |
 //! | `running_slot` | which call runs in which of the N slots, for reports |
 //! | `this_thread`, `current`, `job` | which call this thread runs, and what a task can ask about it |
+//! | `inherited` | the deadline and the cancel that a call has from the task that makes it |
 //! | `shutdown` | the end |
 //! | `kind`, `builder` | the two kinds of bulkhead, and how one is built |
 
@@ -22,6 +23,7 @@ mod current;
 mod engine;
 mod execute;
 mod failure;
+mod inherited;
 mod job;
 mod kind;
 mod outcome;
@@ -38,19 +40,23 @@ pub use failure::{ClassifyWith, EveryError, FailureClassifier, FailureIf};
 pub use kind::{SemaphoreKind, ThreadPoolKind};
 pub use shutdown::{RunningTask, ShutdownReport};
 
-pub(crate) use admission::{Admitted, admit, check_circuit, reject};
+pub(crate) use admission::{Admitted, admit, admit_if_room, check_circuit, reject};
 pub(crate) use call_data::{BulkheadView, CallData, CallView, RunningCall, new_execution_id};
 pub(crate) use engine::{Engine, EngineHooks};
-pub(crate) use execute::{Execution, drop_unstarted, execute, release_unstarted, run_task};
+pub(crate) use execute::{
+    Execution, caller_timed_out, drop_unstarted, execute, release_unstarted, run_task,
+};
 pub(crate) use failure::{JudgedResult, judge};
 pub(crate) use job::Job;
 pub(crate) use kind::Kind;
-pub(crate) use outcome::{EndReason, Outcome};
+pub(crate) use outcome::{EndReason, Ending, Outcome};
 pub(crate) use permit::Permit;
 pub(crate) use running_slot::Shown;
-pub(crate) use shutdown::{ShutdownTarget, WaitLimit, begin_shutdown, finish_shutdown, shut_down};
+pub(crate) use shutdown::{
+    ShutdownTarget, WaitLimit, begin_shutdown, finish_shutdown, shut_down, wait_closed, wait_idle,
+};
 pub(crate) use this_thread::{
-    ThisThread, become_worker, run_for_caller, run_job, run_nested, slot_of_this_thread,
-    while_holding_permit,
+    ThisThread, become_worker, nested_calls_of_this_thread, run_for_caller, run_job, run_nested,
+    slot_of_this_thread, this_worker, while_holding_permit,
 };
 pub(crate) use ticket::RETRY_SOON;

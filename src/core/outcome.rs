@@ -7,6 +7,7 @@ use super::call_data::CallData;
 use crate::error::BulkheadError;
 use crate::panic::Panic;
 use crate::result::ExecutionResult;
+use crate::summary::{CallOutcome, CallSummary};
 use crate::sync::{Limit, nanos};
 
 /// An `ExecutionResult` without what the call's data says anyway.
@@ -27,10 +28,35 @@ pub(crate) enum EndReason<E> {
     Cancelled {
         by_shutdown: bool,
     },
+    TooDeep {
+        max_nested_calls: usize,
+    },
     /// `Limit::NONE`: until a reset.
     CircuitOpen {
         retry_after: Limit,
     },
+}
+
+/// What an outcome tells without its value and its error.
+#[derive(Clone, Copy)]
+pub(crate) struct Ending {
+    outcome: CallOutcome,
+    queued_nanos: u64,
+    execution_nanos: u64,
+}
+
+impl Ending {
+    /// The whole summary, for callbacks.
+    pub(crate) fn into_summary(self, data: &CallData, bulkhead_name: &Arc<str>) -> CallSummary {
+        CallSummary {
+            execution_id: data.execution_id,
+            bulkhead_name: Arc::clone(bulkhead_name),
+            operation: data.operation.clone(),
+            outcome: self.outcome,
+            queued_time: Duration::from_nanos(self.queued_nanos),
+            execution_time: Duration::from_nanos(self.execution_nanos),
+        }
+    }
 }
 
 impl<E> EndReason<E> {
@@ -68,6 +94,29 @@ impl<T, E> Outcome<T, E> {
         }
     }
 
+    /// How the call ended, for callbacks.
+    pub(crate) fn ending(&self) -> Ending {
+        let outcome = match &self.result {
+            Ok(_) => CallOutcome::Succeeded,
+            Err(EndReason::Failed(_)) => CallOutcome::Failed,
+            Err(EndReason::Panicked(_)) => CallOutcome::Panicked,
+            Err(EndReason::QueueTimeout) => CallOutcome::QueueTimeout,
+            Err(EndReason::Timeout { .. }) => CallOutcome::Timeout,
+            Err(EndReason::Cancelled { by_shutdown }) => CallOutcome::Cancelled {
+                by_shutdown: *by_shutdown,
+            },
+            Err(EndReason::TooDeep { .. }) => CallOutcome::TooDeep,
+            Err(EndReason::CircuitOpen { retry_after }) => CallOutcome::CircuitOpen {
+                retry_after: retry_after.longest(),
+            },
+        };
+        Ending {
+            outcome,
+            queued_nanos: self.queued_nanos,
+            execution_nanos: self.execution_nanos,
+        }
+    }
+
     /// The whole result, for the caller.
     #[inline(always)]
     pub(crate) fn into_result(
@@ -95,6 +144,10 @@ impl<T, E> Outcome<T, E> {
                     bulkhead: bulkhead(),
                     by_shutdown,
                 },
+                EndReason::TooDeep { max_nested_calls } => BulkheadError::TooDeep {
+                    bulkhead: bulkhead(),
+                    max_nested_calls,
+                },
                 EndReason::CircuitOpen { retry_after } => BulkheadError::CircuitOpen {
                     bulkhead: bulkhead(),
                     retry_after: retry_after.longest(),
@@ -102,6 +155,7 @@ impl<T, E> Outcome<T, E> {
             }),
             execution_id: data.execution_id,
             bulkhead_name: bulkhead(),
+            operation: data.operation.clone(),
             queued_time,
             execution_time: Duration::from_nanos(self.execution_nanos),
         }

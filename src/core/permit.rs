@@ -5,7 +5,7 @@
 //! | word | upper bits | low bits | written by |
 //! |---|---|---|---|
 //! | `admitted` | calls ever admitted | 1: closed | submitters, and `close` once |
-//! | `returned` | places ever given back | 1: a caller waits for a place, 2: closing | the thread that ends a call |
+//! | `returned` | places ever given back | 1: a caller waits for a place, 2: closing, 4: a thread waits until all are free | the thread that ends a call |
 //!
 //! Places taken are `admitted - returned`. A submitter compares against the last `returned` that a submitter saw, which
 //! is never too high. It looks at the real word, which the workers keep writing, only when that says "full": with room
@@ -15,24 +15,28 @@
 //!   refused only if there was none, counted at the last admission that it sees, with every return that it could know of.
 //! * **Closed.** Closing sets a bit in that same word. So each call is either admitted before the close or refused, and
 //!   after the close the number of admitted calls is final.
-//! * **No lost wake-up.** The addition that gives a place back also tells whether a caller waits or a shutdown is under
-//!   way. Both bits are set by read-modify-writes of the same word: either the addition sees the bit, or the thread that
-//!   set the bit sees the place.
+//! * **No lost wake-up.** The addition that gives a place back also tells whether somebody waits or a shutdown is under
+//!   way. All three bits are set by read-modify-writes of the same word: either the addition sees the bit, or the thread
+//!   that set the bit sees the place. While no bit is set, nothing else happens.
 //! * **One end.** The thread that makes `returned` reach the final `admitted`, with the last call or in `close` itself,
 //!   calls `drained`. That happens exactly once.
+//! * **Idle.** A thread that reads `returned` first, and then an equal `admitted`, knows that there was a moment without any
+//!   call: neither word goes back. The thread that gives the last place back leaves the moment under the lock of those that
+//!   wait. So they hear of it also if calls have come since.
 
 use std::fmt;
 use std::time::Instant;
 
 use crate::clock::Clock;
-use crate::sync::{AtomicU64, Condvar, Mutex, Ordering, Padded};
+use crate::sync::{self, AtomicU64, Condvar, Mutex, Ordering, Padded};
 
 const CLOSED: u64 = 1;
 const ONE_ADMITTED: u64 = 2;
 
 const WAITING: u64 = 1;
 const CLOSING: u64 = 2;
-const ONE_RETURNED: u64 = 4;
+const AWAITING_IDLE: u64 = 4;
+const ONE_RETURNED: u64 = 8;
 
 pub(crate) struct Permits {
     limit: u64,
@@ -41,7 +45,17 @@ pub(crate) struct Permits {
     /// How many callers wait for a place.
     waiting: Mutex<usize>,
     freed: Condvar,
+    idle: Mutex<Idle>,
+    became_idle: Condvar,
     drained: Box<dyn Fn() + Send + Sync>,
+}
+
+/// Threads that wait until no place is taken.
+#[derive(Default)]
+struct Idle {
+    waiting: usize,
+    /// The last moment without a call that was found: how many calls had been admitted by then.
+    last_seen: u64,
 }
 
 /// The cache line of the submitters.
@@ -90,6 +104,8 @@ impl Permits {
             returned: Padded::default(),
             waiting: Mutex::new(0),
             freed: Condvar::new(),
+            idle: Mutex::default(),
+            became_idle: Condvar::new(),
             drained: Box::new(drained),
         }
     }
@@ -181,10 +197,23 @@ impl Permits {
         // ORDERING: Release, so that the next owner of the place sees what this call did. Acquire, so that a set bit
         // comes with what was done before it was set: the close, the waiter's announcement.
         let before = self.returned.fetch_add(ONE_RETURNED, Ordering::AcqRel);
+        if before % ONE_RETURNED != 0 {
+            self.tell_of_return(before);
+        }
+    }
+
+    /// `before` is the word to which a place was added.
+    #[inline(never)]
+    fn tell_of_return(&self, before: u64) {
         if before & WAITING != 0 {
             // Under the lock, a waiter that announced itself is either asleep or about to look again.
             let _waiting = self.waiting.lock();
             self.freed.notify_one();
+        }
+        if before & AWAITING_IDLE != 0 && self.none_taken(before + ONE_RETURNED) {
+            let mut idle = self.idle.lock();
+            idle.last_seen = idle.last_seen.max(before / ONE_RETURNED + 1);
+            self.became_idle.notify_all();
         }
         if before & CLOSING != 0 {
             self.finish_if_drained(before + ONE_RETURNED);
@@ -208,10 +237,45 @@ impl Permits {
     }
 
     fn finish_if_drained(&self, returned_word: u64) {
-        let admitted = self.submit_side.admitted.load(Ordering::Acquire) / ONE_ADMITTED;
-        if returned_word / ONE_RETURNED == admitted {
+        if self.none_taken(returned_word) {
             (self.drained)();
         }
+    }
+
+    /// Whether no place was taken at the moment when `returned` was this word.
+    fn none_taken(&self, returned_word: u64) -> bool {
+        returned_word / ONE_RETURNED == self.admitted()
+    }
+
+    /// Waits for a moment at which no place is taken, at the longest until `deadline` (`None`: for ever). `false`: there was
+    /// none.
+    pub(crate) fn wait_idle(&self, deadline: Option<Instant>) -> bool {
+        let mut idle = self.idle.lock();
+        idle.waiting += 1;
+        // A thread may still be on its way to the lock with a moment from before these calls.
+        let admitted = self.admitted();
+        let was_idle = loop {
+            // ORDERING: AcqRel. Either this sees the place that the last call gives back, or that call's thread sees the bit.
+            let returned = self.returned.fetch_or(AWAITING_IDLE, Ordering::AcqRel);
+            if idle.last_seen >= admitted || self.none_taken(returned) {
+                break true;
+            }
+            if deadline.is_some_and(|deadline| sync::now() >= deadline) {
+                break false;
+            }
+            sync::wait_until(&self.became_idle, &mut idle, deadline);
+        };
+        idle.waiting -= 1;
+        if idle.waiting == 0 {
+            // ORDERING: Relaxed, the lock orders it against the next waiter's announcement.
+            self.returned.fetch_and(!AWAITING_IDLE, Ordering::Relaxed);
+        }
+        was_idle
+    }
+
+    #[allow(dead_code, reason = "for the model tests alone")]
+    pub(crate) fn awaiting_idle(&self) -> usize {
+        self.idle.lock().waiting
     }
 
     pub(crate) fn is_closed(&self) -> bool {

@@ -10,14 +10,15 @@ use crate::sync::{AtomicU64, Limit, Mutex, Ordering, nanos};
 /// The call that runs in a slot, and on top of it the calls that it has made itself and that run in its stead. One thread
 /// at a time owns the slot: a worker for its whole life, or a caller. The owner alone writes here.
 ///
-/// Most calls are not nested and have no name. A few words hold what is to be seen of them. These words are a *seqlock*:
+/// Most calls are not nested, have no name and inherit nothing. A few words hold what is to be seen of them. These words
+/// are a *seqlock*:
 ///
 /// * The owner makes `version` odd when the words are written and a call runs, and even when it has ended. It writes the
 ///   words while `version` is even, with plain stores.
 /// * A reader that finds the same odd `version` before and after it has read the words has read one call's words. Had it
 ///   read a later call's, it would also see the `version` in between.
 ///
-/// All other calls are kept in a list under a lock.
+/// All other calls are kept in a list under a lock. (What a worker's call inherits is not looked for here.)
 ///
 /// Each slot has cache lines of its own, as in [`Padded`](crate::sync::Padded), since every call writes them.
 #[repr(align(128))]
@@ -53,16 +54,17 @@ impl RunningSlot {
         }
     }
 
-    /// A call begins in this slot.
+    /// A call begins in this slot. `is_listed`: the words cannot hold what is to be seen of it.
     #[inline]
-    pub(crate) fn begin(&self, data: &CallData, since: Instant, is_nested: bool) -> Shown {
+    pub(crate) fn begin(&self, data: &CallData, since: Instant, is_listed: bool) -> Shown {
         let deadline = data.deadline();
-        if is_nested || data.operation.is_some() {
+        if is_listed || data.operation.is_some() {
             let running = RunningCall {
                 execution_id: data.execution_id,
                 operation: data.operation.clone(),
                 since,
                 deadline,
+                inherited: data.inherited.clone(),
             };
             self.listed.lock().push(running);
             return Shown::InList;
@@ -134,6 +136,7 @@ impl RunningSlot {
                     operation: None,
                     since: self.epoch + Duration::from_nanos(since),
                     deadline: Limit::of_nanos(deadline).from(self.epoch),
+                    inherited: None,
                 });
             }
         }

@@ -10,6 +10,9 @@
 //!    that names no running task is true: none starts after it.
 //! 4. `shutdown` waits for the latch and joins the threads. A thread that runs a call of the same bulkhead never waits, nor
 //!    does a thread that is about to submit one and holds its place.
+//!
+//! `close` is 1 alone. `wait_closed` is 4 without a close: it cancels nothing, and waits for a close too. `wait_idle` has
+//! nothing to do with any of it: it waits for the permits, see `permit.rs`.
 
 use std::borrow::Cow;
 use std::time::{Duration, Instant};
@@ -101,6 +104,52 @@ pub(crate) fn begin_shutdown(engine: &Engine) -> Totals {
     before
 }
 
+/// Waits for the end, which somebody has to begin. Tells whether it came within `limit`.
+#[must_use]
+pub(crate) fn wait_closed(bulkhead: &impl ShutdownTarget, limit: Duration) -> bool {
+    let engine = bulkhead.engine();
+    if !may_wait(engine) {
+        return engine.latch.wait(Some(sync::now()));
+    }
+    let deadline = after(sync::now(), limit);
+    let ended = engine.latch.wait(deadline);
+    if ended {
+        after_end(bulkhead, deadline);
+    }
+    ended
+}
+
+/// Waits for a moment without any call. Tells whether there was one within `limit`.
+#[must_use]
+pub(crate) fn wait_idle(engine: &Engine, limit: Duration) -> bool {
+    let limit = if may_wait(engine) {
+        limit
+    } else {
+        Duration::ZERO
+    };
+    engine.permits.wait_idle(after(sync::now(), limit))
+}
+
+/// A thread that has a call, or holds a place, would wait for itself.
+fn may_wait(engine: &Engine) -> bool {
+    engine.this_thread() == ThisThread::Outsider
+}
+
+/// What is left to do when the latch is at zero.
+fn after_end(bulkhead: &impl ShutdownTarget, deadline: Option<Instant>) {
+    if deadline.is_none() {
+        bulkhead.join();
+    }
+    if let Some(breaker) = &bulkhead.engine().breaker {
+        breaker.flush(match deadline {
+            Some(deadline) => deadline
+                .saturating_duration_since(sync::now())
+                .min(FLUSH_LIMIT),
+            None => FLUSH_LIMIT,
+        });
+    }
+}
+
 /// Waits, and reports what has happened since `before`.
 pub(crate) fn finish_shutdown(
     bulkhead: &impl ShutdownTarget,
@@ -108,30 +157,17 @@ pub(crate) fn finish_shutdown(
     limit: WaitLimit,
 ) -> ShutdownReport {
     let engine = bulkhead.engine();
-    let may_wait = engine.this_thread() == ThisThread::Outsider;
-    let ended = match limit {
+    let may_wait = may_wait(engine);
+    match limit {
         WaitLimit::Until(deadline) => {
             let ended = may_wait && engine.latch.wait(deadline);
-            if may_wait && !ended {
+            if ended {
+                after_end(bulkhead, deadline);
+            } else if may_wait {
                 cancel_queued(bulkhead);
             }
-            ended
         }
-        WaitLimit::NoWait => {
-            cancel_queued(bulkhead);
-            false
-        }
-    };
-    if ended && matches!(limit, WaitLimit::Until(None)) {
-        bulkhead.join();
-    }
-    if let (true, Some(breaker)) = (ended, &engine.breaker) {
-        breaker.flush(match limit {
-            WaitLimit::Until(Some(deadline)) => deadline
-                .saturating_duration_since(sync::now())
-                .min(FLUSH_LIMIT),
-            _ => FLUSH_LIMIT,
-        });
+        WaitLimit::NoWait => cancel_queued(bulkhead),
     }
     // A call is counted before its slot forgets it. So in this order a call that ends just now may be in both, and the
     // other way round it might be in neither.

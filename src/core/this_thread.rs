@@ -19,6 +19,7 @@ use std::sync::{Arc, Weak};
 use std::time::Instant;
 
 use super::call_data::{BulkheadView, CallData, CallView};
+use super::inherited::Inherited;
 use super::job::Job;
 use crate::sync;
 
@@ -48,6 +49,12 @@ struct CallStack {
     top: Cell<CallerFrame>,
     /// All others. It has memory only while there are some, so it needs no destructor.
     others: RefCell<ManuallyDrop<Vec<Frame>>>,
+    /// How many of the others are nested.
+    nested: Cell<usize>,
+    /// The thread is a worker, so it may run a call that is not in here.
+    is_worker: Cell<bool>,
+    /// What the calls inherit that the task of that call makes. `None` once the call is over, as above.
+    from_worker_job: RefCell<ManuallyDrop<Option<Arc<Inherited>>>>,
 }
 
 /// A call that its caller runs, in this slot of this bulkhead. `serial` is `NO_BULKHEAD` if there is none.
@@ -60,7 +67,34 @@ struct CallerFrame {
 enum Frame {
     InCaller(CallerFrame),
     /// A worker runs it instead of waiting for it.
-    Nested(Arc<dyn Job>),
+    Nested(NestedJob),
+}
+
+struct NestedJob {
+    job: Arc<dyn Job>,
+    /// What the calls inherit that its task makes; from the first of them on.
+    for_calls: RefCell<Option<Arc<Inherited>>>,
+}
+
+impl Drop for NestedJob {
+    /// The call is over.
+    fn drop(&mut self) {
+        if let Some(for_calls) = self.for_calls.get_mut() {
+            for_calls.end();
+        }
+    }
+}
+
+/// A call that is being dropped, or whose outcome is out, does not run.
+fn running(job: &Arc<dyn Job>) -> Option<Arc<dyn CallView>> {
+    job.is_running().then(|| Arc::clone(job).as_call())
+}
+
+/// What the calls inherit that the task of `job` makes, made for the first of them.
+fn for_calls_of(job: &Arc<dyn Job>, made: &mut Option<Arc<Inherited>>) -> Option<Arc<Inherited>> {
+    let call = running(job)?;
+    let for_calls = made.get_or_insert_with(|| Inherited::from_cancellable(call));
+    Some(Arc::clone(for_calls))
 }
 
 impl CallStack {
@@ -82,7 +116,7 @@ impl CallStack {
     fn find_map<R>(
         &self,
         in_caller: impl Fn(CallerFrame) -> Option<R>,
-        nested: impl Fn(&Arc<dyn Job>) -> Option<R>,
+        nested: impl Fn(&NestedJob) -> Option<R>,
     ) -> Option<R> {
         in_caller(self.top.get()).or_else(|| {
             let others = self.others.borrow();
@@ -137,20 +171,44 @@ pub(crate) fn run_job(
             Some(job) => job.run(worker, just_now),
             None => None,
         };
+        if CALLS.with(|calls| calls.from_worker_job.borrow().is_some()) {
+            end_made_calls();
+        }
         let over = current.borrow_mut().take();
         drop(over);
         just_now
     })
 }
 
+/// The call from the queue, which is over, has made calls.
+#[cold]
+fn end_made_calls() {
+    let over = CALLS.with(|calls| calls.from_worker_job.borrow_mut().take());
+    over.into_iter().for_each(|for_calls| for_calls.end());
+}
+
 /// Runs `body`, which runs `job`, on top of the call that this thread is running. `body` must not panic.
 pub(crate) fn run_nested<R>(job: Arc<dyn Job>, body: impl FnOnce() -> R) -> R {
     with_top(CallerFrame::default(), || {
-        CALLS.with(|calls| calls.push(Frame::Nested(job)));
+        CALLS.with(|calls| {
+            calls.nested.set(calls.nested.get() + 1);
+            calls.push(Frame::Nested(NestedJob {
+                job,
+                for_calls: RefCell::default(),
+            }));
+        });
         let value = body();
-        CALLS.with(CallStack::pop);
+        CALLS.with(|calls| {
+            calls.nested.set(calls.nested.get() - 1);
+            calls.pop();
+        });
         value
     })
+}
+
+/// How many calls this thread, a worker, runs on top of the one that it has taken from the queue.
+pub(crate) fn nested_calls_of_this_thread() -> usize {
+    CALLS.with(|calls| calls.nested.get())
 }
 
 /// Runs `body`, which runs a call of the bulkhead `serial` in its slot `slot` and in its caller's thread. `body` must not
@@ -208,16 +266,43 @@ pub(crate) fn slot_of_this_thread(serial: u64) -> Option<usize> {
     CALLS.with(|calls| calls.find_map(in_caller, |_| None))
 }
 
-/// A call that is being dropped, or whose outcome is out, does not run.
-fn running(job: &Arc<dyn Job>) -> Option<Arc<dyn CallView>> {
-    job.is_running().then(|| Arc::clone(job).as_call())
-}
-
 /// The innermost call that runs on this thread.
 pub(super) fn innermost() -> Option<Arc<dyn CallView>> {
-    let on_top = CALLS.with(|calls| calls.find_map(CallerFrame::as_call, running));
+    let on_top =
+        CALLS.with(|calls| calls.find_map(CallerFrame::as_call, |nested| running(&nested.job)));
     let from_queue = || WORKER_JOB.try_with(|job| job.borrow().as_ref().and_then(running));
     on_top.or_else(|| from_queue().ok()?)
+}
+
+/// What a call inherits that this thread makes now. A thread without a call only looks at two words.
+#[inline(always)]
+pub(super) fn inherited_from_this_thread() -> Option<Arc<Inherited>> {
+    if CALLS.with(|calls| calls.is_worker.get() || calls.top.get().serial != NO_BULKHEAD) {
+        inherited_from_innermost()
+    } else {
+        None
+    }
+}
+
+#[cold]
+fn inherited_from_innermost() -> Option<Arc<Inherited>> {
+    let in_caller = |frame: CallerFrame| {
+        let call = frame.as_call()?;
+        Some(Inherited::from_call_in_caller(&*call))
+    };
+    CALLS.with(|calls| {
+        let nested = |nested: &NestedJob| {
+            for_calls_of(&nested.job, &mut nested.for_calls.borrow_mut()).map(Some)
+        };
+        let from_queue = |job: &RefCell<Option<Arc<dyn Job>>>| {
+            let mut made = calls.from_worker_job.borrow_mut();
+            for_calls_of(job.borrow().as_ref()?, &mut made)
+        };
+        match calls.find_map(in_caller, nested) {
+            Some(inherited) => inherited,
+            None => WORKER_JOB.try_with(from_queue).ok()?,
+        }
+    })
 }
 
 /// No bulkhead has this serial number.
@@ -236,6 +321,13 @@ pub(super) fn next_serial() -> u64 {
 /// Makes this thread the worker `index` of the bulkhead `serial`.
 pub(crate) fn become_worker(serial: u64, index: usize) {
     WORKER_OF.with(|worker| worker.set((serial, index)));
+    CALLS.with(|calls| calls.is_worker.set(true));
+}
+
+/// The bulkhead, by serial number, of which this thread is a worker, and which one it is.
+pub(crate) fn this_worker() -> Option<(u64, usize)> {
+    let worker = WORKER_OF.with(Cell::get);
+    (worker.0 != NO_BULKHEAD).then_some(worker)
 }
 
 /// This thread, as one bulkhead sees it.

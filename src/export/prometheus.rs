@@ -44,6 +44,7 @@ use crate::stats::{BulkheadState, BulkheadStats, Distribution};
 /// | `bulkman_abandoned_calls` | gauge | | tasks that run although their callers have left |
 /// | `bulkman_max_concurrent_calls` | gauge | | N |
 /// | `bulkman_max_queue_size` | gauge | | Q |
+/// | `bulkman_caller_timeouts_total` | counter | `started`: `true`, `false` | callers that left at their own limits, by whether the task had started |
 /// | `bulkman_busy_seconds_total` | counter | | time that all workers, or slots, together were busy; its rate over N is the utilization |
 /// | `bulkman_longest_running_seconds` | gauge | | how long the oldest of the running tasks has run; 0 if none runs |
 /// | `bulkman_state` | gauge | `state`: `healthy`, `degraded`, `isolated`, `shut_down` | 1 for the state that the bulkhead is in, 0 for the others |
@@ -80,7 +81,7 @@ pub struct InvalidLabelName {
 }
 
 /// Labels that the samples have already; `le` is that of a histogram's bucket.
-const OWN_LABELS: [&str; 5] = ["bulkhead", "reason", "outcome", "state", "le"];
+const OWN_LABELS: [&str; 6] = ["bulkhead", "reason", "outcome", "started", "state", "le"];
 
 impl Default for PrometheusText {
     fn default() -> Self {
@@ -220,6 +221,14 @@ impl Text<'_> {
                 sample.write(&[("outcome", "succeeded")], stats.successful_executions);
                 sample.write(&[("outcome", "failed")], stats.failed_executions);
                 sample.write(&[("outcome", "panicked")], stats.panicked_executions);
+            },
+        );
+        self.family(
+            "bulkman_caller_timeouts_total",
+            "Callers that left at their own limits, by whether the task had started.",
+            |sample, stats| {
+                sample.write(&[("started", "true")], stats.caller_timeouts_started);
+                sample.write(&[("started", "false")], stats.caller_timeouts_queued);
             },
         );
         self.family(

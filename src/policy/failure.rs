@@ -17,6 +17,8 @@ pub enum FailureKind {
     RateLimited,
     /// The bulkhead is shut down.
     ShutDown,
+    /// The call was nested too deeply.
+    TooDeep,
     /// The call waited too long for a worker or a slot.
     QueueTimeout,
     /// The call was cancelled in the queue.
@@ -30,12 +32,14 @@ pub enum FailureKind {
 }
 
 impl FailureKind {
-    /// The kinds of calls that were turned away: full, circuit open, rate limited, shut down. Their tasks never started.
-    pub const REFUSED: [Self; 4] = [
+    /// The kinds of calls that were turned away: full, circuit open, rate limited, shut down, nested too deeply. Their tasks
+    /// never started.
+    pub const REFUSED: [Self; 5] = [
         Self::Full,
         Self::CircuitOpen,
         Self::RateLimited,
         Self::ShutDown,
+        Self::TooDeep,
     ];
     /// The kinds of calls that took too long.
     pub const TOO_LATE: [Self; 2] = [Self::QueueTimeout, Self::Timeout];
@@ -48,6 +52,7 @@ impl fmt::Display for FailureKind {
             Self::CircuitOpen => "circuit open",
             Self::RateLimited => "rate limited",
             Self::ShutDown => "shut down",
+            Self::TooDeep => "too deep",
             Self::QueueTimeout => "queue timeout",
             Self::Cancelled => "cancelled",
             Self::Timeout => "timeout",
@@ -69,6 +74,7 @@ impl<E> Failure for BulkheadError<E> {
             Self::Full { .. } => FailureKind::Full,
             Self::CircuitOpen { .. } => FailureKind::CircuitOpen,
             Self::ShutDown { .. } => FailureKind::ShutDown,
+            Self::TooDeep { .. } => FailureKind::TooDeep,
             Self::QueueTimeout { .. } => FailureKind::QueueTimeout,
             Self::Cancelled { .. } => FailureKind::Cancelled,
             Self::Timeout { .. } => FailureKind::Timeout,

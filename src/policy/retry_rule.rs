@@ -93,7 +93,10 @@ impl<E> RetryableError for BulkheadError<E> {
             | Self::QueueTimeout { .. }
             | Self::Failed(_) => true,
             Self::Timeout { started, .. } => !started,
-            Self::ShutDown { .. } | Self::Cancelled { .. } | Self::Panicked(_) => false,
+            Self::ShutDown { .. }
+            | Self::TooDeep { .. }
+            | Self::Cancelled { .. }
+            | Self::Panicked(_) => false,
         }
     }
 

@@ -13,7 +13,7 @@ use crate::clock::Clock;
 use crate::config::BulkheadConfig;
 use crate::core::{
     BulkheadBuilder, Call, Engine, EngineHooks, EveryError, SemaphoreKind, ShutdownReport,
-    WaitLimit, shut_down,
+    WaitLimit, begin_shutdown, shut_down, wait_closed, wait_idle,
 };
 use crate::error::{BuildError, Rejected};
 use crate::result::ExecutionResult;
@@ -73,12 +73,15 @@ pub type SemaphoreCall<'a, C = EveryError> = Call<'a, SemaphoreKind, C>;
 /// A task that makes a call on its own bulkhead would wait for a slot while it has one. So such a call takes a place as
 /// any other, and is refused if there is none, but runs at once in the slot of the task that makes it, which does not run
 /// meanwhile. A call from another thread, for which the task waits, does wait for a slot, and where N is 1 for ever: give such calls
-/// a queue timeout.
+/// a queue timeout. How deep calls are nested is up to the program, as with any function: there is no limit, and each
+/// takes a part of the thread's stack.
 ///
 /// # What dropping it does
 ///
 /// The same as [`shutdown`](Self::shutdown); but once another form of it has given up on something that runs, dropping
-/// does not wait for it again. Nothing can be in it then but calls through a function from [`wrap`](Self::wrap).
+/// does not wait for it again. Nothing can be in it then but calls through a function from [`wrap`](Self::wrap). One in a
+/// `static` is never dropped; what that means at the end of `main` stands at
+/// [`Bulkhead`](crate::Bulkhead#at-the-end-of-the-process).
 ///
 /// # Panics in user code
 ///
@@ -164,7 +167,7 @@ impl SemaphoreBulkhead {
     }
 
     /// The decorator: a reusable closure that sends each call of `f` through the bulkhead.
-    /// Several arguments go in as a tuple.
+    /// Several arguments go in as a tuple. With limits or a name of its own it comes from [`SemaphoreCall::wrap`].
     ///
     /// It may outlive the bulkhead, and then gives [`ShutDown`](crate::BulkheadError::ShutDown).
     ///
@@ -185,9 +188,7 @@ impl SemaphoreBulkhead {
     where
         F: Fn(A) -> Result<T, E>,
     {
-        let inner = Arc::clone(&self.inner);
-        let f = Arc::new(f);
-        move |args| SemaphoreCall::new(&inner).execute(|| f(args))
+        self.call().wrap(f)
     }
 
     /// The name given in the configuration.
@@ -256,6 +257,27 @@ impl SemaphoreBulkhead {
     /// Refuses new calls, cancels those that wait, leaves running what runs, and returns at once.
     pub fn shutdown_now(&self) -> ShutdownReport {
         shut_down(&*self.inner, WaitLimit::NoWait)
+    }
+
+    /// Refuses new calls from here on, and returns at once. Those that run and those that wait for a slot come to their
+    /// end. As [`Bulkhead::close`](crate::Bulkhead::close).
+    pub fn close(&self) {
+        begin_shutdown(&self.inner.engine);
+    }
+
+    /// Waits until the bulkhead has ended: somebody has [closed](Self::close) it or shut it down, and no call is left.
+    /// `false`: it has not within `limit`. It closes nothing and cancels nothing itself, and in one of its own tasks it only
+    /// looks. As [`Bulkhead::wait_closed`](crate::Bulkhead::wait_closed).
+    #[must_use = "it says whether the bulkhead has ended"]
+    pub fn wait_closed(&self, limit: Duration) -> bool {
+        wait_closed(&*self.inner, limit)
+    }
+
+    /// Waits for a moment at which no call runs or waits for a slot, while the bulkhead stays open. `false`: there was none
+    /// within `limit`. In one of its own tasks it only looks. As [`Bulkhead::wait_idle`](crate::Bulkhead::wait_idle).
+    #[must_use = "it says whether there was such a moment"]
+    pub fn wait_idle(&self, limit: Duration) -> bool {
+        wait_idle(&self.inner.engine, limit)
     }
 }
 

@@ -6,10 +6,11 @@ use std::time::{Duration, Instant};
 
 use super::slots::{SlotPool, WaitOutcome};
 use crate::circuit::Ticket;
+use crate::clock::Clock;
 use crate::core::{
     BulkheadView, CallData, EndReason, Engine, Execution, JudgedResult, Kind, Outcome, Permit,
-    RETRY_SOON, RunningCall, SemaphoreKind, Shown, ShutdownTarget, drop_unstarted, execute,
-    release_unstarted, run_for_caller, run_task, slot_of_this_thread,
+    RETRY_SOON, RunningCall, SemaphoreKind, Shown, ShutdownTarget, caller_timed_out,
+    drop_unstarted, execute, release_unstarted, run_for_caller, run_task, slot_of_this_thread,
 };
 
 /// An engine, and slots behind it.
@@ -39,15 +40,18 @@ impl Inner {
         ticket: Option<Ticket>,
         permit: Permit<'_>,
         task: F,
-        run: impl FnOnce(F) -> JudgedResult<T, E>,
+        run: impl FnOnce(&Engine, F) -> JudgedResult<T, E>,
     ) -> Outcome<T, E> {
         let engine = &self.engine;
         let slot = self.slot(data, ticket, permit);
         match slot.and_then(|slot| self.show(slot, data)) {
-            Ok((slot, shown)) => self.run(slot, shown, data, || run(task)),
+            Ok((slot, shown)) => self.run(slot, shown, data, |engine| run(engine, task)),
             Err(reason) => {
                 let queued_time = data.queued_for(engine.clock.now());
                 drop_unstarted(engine, task, data, &reason, queued_time);
+                if let EndReason::Timeout { started } = reason {
+                    caller_timed_out(engine, data, started);
+                }
                 Outcome::new(Err(reason), queued_time, Duration::ZERO)
             }
         }
@@ -143,9 +147,8 @@ impl Inner {
         slot: Slot<'a>,
         data: &CallData,
     ) -> Result<(Slot<'a>, Shown), EndReason<E>> {
-        let shown = self
-            .engine
-            .show(slot.index, data, slot.since, slot.is_nested);
+        let is_listed = slot.is_nested || data.inherits();
+        let shown = self.engine.show(slot.index, data, slot.since, is_listed);
         match shown {
             Some(shown) => Ok((slot, shown)),
             None => Err(self.give_up(slot, EndReason::Cancelled { by_shutdown: true })),
@@ -176,7 +179,7 @@ impl Inner {
         slot: Slot<'_>,
         shown: Shown,
         data: &CallData,
-        task: impl FnOnce() -> JudgedResult<T, E>,
+        task: impl FnOnce(&Engine) -> JudgedResult<T, E>,
     ) -> Outcome<T, E> {
         let engine = &self.engine;
         let call = Execution {
@@ -188,7 +191,7 @@ impl Inner {
             shown,
             is_nested: slot.is_nested,
         };
-        let body = || execute(engine, call, || run_task(engine, task));
+        let body = || execute(engine, call, |call| run_task(engine, call, task));
         let (outcome, _) = run_for_caller(engine.serial, self, slot.index, body);
         drop(self.give_back(slot));
         outcome
@@ -231,8 +234,8 @@ impl BulkheadView for Inner {
         self.engine.is_closed()
     }
 
-    fn now(&self) -> Instant {
-        self.engine.now()
+    fn clock(&self) -> &Clock {
+        &self.engine.clock
     }
 
     fn innermost(&self, slot: usize) -> Option<RunningCall> {

@@ -1,11 +1,12 @@
 //! A call on its way into its caller's own thread.
 
 use std::convert::Infallible;
+use std::sync::Arc;
 
 use crate::circuit::Verdict;
 use crate::core::{
-    Admitted, Call, FailureClassifier, JudgedResult, SemaphoreKind, admit, check_circuit, judge,
-    new_execution_id, reject,
+    Admitted, Call, Engine, FailureClassifier, JudgedResult, SemaphoreKind, admit, check_circuit,
+    judge, new_execution_id, reject,
 };
 use crate::error::Rejected;
 use crate::result::ExecutionResult;
@@ -41,8 +42,9 @@ impl<C> Call<'_, SemaphoreKind, C> {
         F: FnOnce() -> Result<T, E>,
         C: FailureClassifier<E>,
     {
-        let has_breaker = self.inner.engine.breaker.is_some();
-        self.submit(f, |f, classifier| judge(f, classifier, has_breaker)())
+        self.submit(f, |engine, f, classifier| {
+            judge(engine, f, |error| classifier.classify(error))
+        })
     }
 
     /// Makes a call that cannot fail by itself, or gives the closure back if it is refused. As
@@ -56,14 +58,42 @@ impl<C> Call<'_, SemaphoreKind, C> {
     where
         F: FnOnce() -> T,
     {
-        self.submit(f, |f, _| (Ok(f()), Verdict::Success))
+        self.submit(f, |_, f, _| (Ok(f()), Verdict::Success))
+    }
+
+    /// A reusable closure that makes each call of `f` with these settings. Otherwise as
+    /// [`SemaphoreBulkhead::wrap`](crate::SemaphoreBulkhead::wrap).
+    pub fn wrap<A, T, E, F>(
+        self,
+        f: F,
+    ) -> impl Fn(A) -> ExecutionResult<T, E> + Clone + use<A, T, E, F, C>
+    where
+        F: Fn(A) -> Result<T, E>,
+        C: FailureClassifier<E>,
+    {
+        let Self {
+            inner,
+            options,
+            classifier,
+        } = self;
+        let inner = Arc::clone(inner);
+        let wrapped = Arc::new((options, classifier, f));
+        move |args| {
+            let (options, classifier, f) = &*wrapped;
+            let call = Call::<'_, SemaphoreKind, _> {
+                inner: &inner,
+                options: options.clone(),
+                classifier,
+            };
+            call.execute(|| f(args))
+        }
     }
 
     #[inline]
     fn submit<T, E, F>(
         self,
         f: F,
-        run: impl FnOnce(F, C) -> JudgedResult<T, E>,
+        run: impl FnOnce(&Engine, F, C) -> JudgedResult<T, E>,
     ) -> Result<ExecutionResult<T, E>, Rejected<F>> {
         match admit(&self.inner.engine, &self.options) {
             Ok(admitted) => accept(self, admitted, f, run),
@@ -78,7 +108,7 @@ fn accept<T, E, F, C>(
     call: Call<'_, SemaphoreKind, C>,
     Admitted { permit, begun }: Admitted<'_>,
     f: F,
-    run: impl FnOnce(F, C) -> JudgedResult<T, E>,
+    run: impl FnOnce(&Engine, F, C) -> JudgedResult<T, E>,
 ) -> Result<ExecutionResult<T, E>, Rejected<F>> {
     let Call {
         inner,
@@ -94,9 +124,13 @@ fn accept<T, E, F, C>(
         }
     };
     let data = options.into_data(&engine.clock, begun);
-    let outcome = inner.call(&data, ticket, permit, (f, classifier), |(f, classifier)| {
-        run(f, classifier)
-    });
+    let outcome = inner.call(
+        &data,
+        ticket,
+        permit,
+        (f, classifier),
+        |engine, (f, classifier)| run(engine, f, classifier),
+    );
     Ok(outcome.into_result(&data, &engine.name))
 }
 

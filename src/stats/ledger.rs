@@ -3,9 +3,10 @@
 //! | counters | written by | how |
 //! |---|---|---|
 //! | of one slot: started, ended | the thread that owns the slot | plain stores, no locked instruction |
-//! | shared: rejected, cancelled, expired, refused in the queue, nested, abandoned | any thread | atomic additions |
+//! | shared: rejected, cancelled, expired, refused in the queue, nested, abandoned, callers that left | any thread | atomic additions |
 //!
-//! `core/admission.rs` counts refusals, `core/execute.rs` what runs or never starts.
+//! `core/admission.rs` counts refusals, `core/execute.rs` what runs or never starts, and callers that left at their limits.
+//! Such a caller is no end of its call, so it stands in no column of the balance.
 //!
 //! There is no lock, and no moment at which everything stands still. A snapshot balances all the same:
 //!
@@ -81,6 +82,8 @@ pub(crate) struct SharedCounters {
     /// How long they ran, in nanoseconds. The calls in whose slots they ran were running too.
     nested_time: AtomicU64,
     abandoned: AtomicU64,
+    /// Callers that left with `Timeout`, by whether the task had started.
+    caller_timeouts: [AtomicU64; 2],
 }
 
 // ORDERING of all of these: Release here and Acquire in `Ledger::read`, so that a reader that sees a call's end also sees
@@ -133,6 +136,10 @@ impl SharedCounters {
 
     pub(crate) fn abandon(&self) {
         count(&self.abandoned);
+    }
+
+    pub(crate) fn caller_timed_out(&self, started: bool) {
+        count(&self.caller_timeouts[usize::from(started)]);
     }
 
     pub(crate) fn end_abandoned(&self) {
@@ -189,6 +196,8 @@ pub(crate) struct Totals {
     pub(crate) active: u64,
     pub(crate) in_flight: u64,
     pub(crate) abandoned: u64,
+    /// In the queue, and while the task ran.
+    pub(crate) caller_timeouts: [u64; 2],
     /// Calls that run on top of the call that made them.
     nested: u64,
 }
@@ -286,6 +295,7 @@ impl Ledger {
             active,
             in_flight,
             abandoned: abandoned.min(active + nested),
+            caller_timeouts: shared.caller_timeouts.each_ref().map(load),
             nested,
         }
     }
@@ -321,6 +331,9 @@ impl Ledger {
             let base = &base.totals;
             now.started -= base.finished();
             for (now, base) in now.ended.iter_mut().zip(base.ended) {
+                *now -= base;
+            }
+            for (now, base) in now.caller_timeouts.iter_mut().zip(base.caller_timeouts) {
                 *now -= base;
             }
             now.rejected_full -= base.rejected_full;

@@ -78,7 +78,8 @@ pub struct BulkheadStats {
     pub rejected_circuit_open: u64,
     /// Calls refused because the bulkhead was shut down.
     pub rejected_shut_down: u64,
-    /// Calls refused in the queue, because the circuit opened after they had been admitted.
+    /// Calls refused in the queue: the circuit opened after they had been admitted, or they were
+    /// [nested too deep](crate::BulkheadError::TooDeep).
     pub refused_in_queue_executions: u64,
     /// Calls that expired in the queue: the queue timeout or the caller's own limit passed first.
     pub timed_out_executions: u64,
@@ -92,6 +93,13 @@ pub struct BulkheadStats {
     pub active_tasks: u64,
     /// Running tasks whose caller is gone: the handle was dropped, or its time limit passed.
     pub abandoned_tasks: u64,
+    /// Callers that left at their own limit while their task ran, with
+    /// [`Timeout { started: true }`](crate::BulkheadError::Timeout). Their calls count by their own ends, so these are no
+    /// part of the sum.
+    pub caller_timeouts_started: u64,
+    /// Callers that left at their own limit before their task started, with `Timeout { started: false }`. Their calls are
+    /// among `timed_out_executions`.
+    pub caller_timeouts_queued: u64,
     /// Places taken: `queued_tasks + active_tasks`, at most N + Q.
     pub in_flight: u64,
 
@@ -219,6 +227,7 @@ impl BulkheadStats {
             ..
         } = numbers;
         let [succeeded, failed, panicked] = totals.ended;
+        let [caller_timeouts_queued, caller_timeouts_started] = totals.caller_timeouts;
         let rejected =
             totals.rejected_full + totals.rejected_circuit_open + totals.rejected_shut_down;
         Self {
@@ -246,6 +255,8 @@ impl BulkheadStats {
             queued_tasks: totals.in_flight - totals.active,
             active_tasks: totals.active,
             abandoned_tasks: totals.abandoned,
+            caller_timeouts_started,
+            caller_timeouts_queued,
             in_flight: totals.in_flight,
             max_concurrent_calls: max_concurrent_calls as u64,
             max_queue_size: max_queue_size as u64,

@@ -152,6 +152,10 @@ impl<T> DerefMut for MutexGuard<'_, T> {
 pub(crate) struct RwLock<T>(Mutex<T>);
 
 impl<T> RwLock<T> {
+    pub(crate) fn new(value: T) -> Self {
+        Self(Mutex::new(value))
+    }
+
     pub(crate) fn read(&self) -> MutexGuard<'_, T> {
         self.0.lock()
     }
@@ -296,6 +300,7 @@ impl<T> Receiver<T> {
 
 pub(crate) fn spawn(
     name: String,
+    _: Option<usize>,
     body: impl FnOnce() + Send + 'static,
 ) -> io::Result<JoinHandle<()>> {
     checker::thread::Builder::new().name(name).spawn(body)

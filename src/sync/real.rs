@@ -84,12 +84,18 @@ pub(crate) fn wait_for<T>(condvar: &Condvar, guard: &mut MutexGuard<'_, T>, limi
     condvar.wait_for(guard, limit);
 }
 
-/// Starts a named thread.
+/// Starts a named thread, with a stack of so many bytes; `None`: of the usual size.
 pub(crate) fn spawn(
     name: String,
+    stack_size: Option<usize>,
     body: impl FnOnce() + Send + 'static,
 ) -> io::Result<JoinHandle<()>> {
-    std::thread::Builder::new().name(name).spawn(body)
+    let builder = std::thread::Builder::new().name(name);
+    match stack_size {
+        Some(bytes) => builder.stack_size(bytes),
+        None => builder,
+    }
+    .spawn(body)
 }
 
 /// Parks this thread until it is unparked or `deadline` comes; it may also wake without a reason.

@@ -48,7 +48,7 @@ impl Alarm {
         if !state.thread_runs {
             let alarms = Arc::clone(&ALARMS);
             alarms.threads.count_up();
-            let started = sync::spawn("bulkman-alarms".to_owned(), move || run(&alarms));
+            let started = sync::spawn("bulkman-alarms".to_owned(), None, move || run(&alarms));
             if let Err(error) = started {
                 ALARMS.threads.count_down();
                 return Err(error);

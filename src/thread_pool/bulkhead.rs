@@ -11,13 +11,13 @@ use super::inner::Inner;
 use super::queue::Queue;
 use super::thread_name::ThreadNames;
 use super::worker;
-use crate::circuit::CircuitBreaker;
+use crate::circuit::{CircuitBreaker, Verdict};
 use crate::clock::Clock;
 use crate::config::BulkheadConfig;
 use crate::context::ContextPropagator;
 use crate::core::{
     BulkheadBuilder, Call, Engine, EngineHooks, ShutdownReport, ThreadPoolKind, WaitLimit,
-    shut_down,
+    begin_shutdown, shut_down, wait_closed, wait_idle,
 };
 use crate::error::{BuildError, Rejected};
 use crate::result::ExecutionResult;
@@ -64,6 +64,35 @@ use crate::sync::{Mutex, Padded};
 /// [`shutdown_now`](Self::shutdown_now), has given up on something that runs, dropping does not wait for it again.
 /// Dropped on one of its own workers it does not wait either. The workers then end by themselves.
 ///
+/// # At the end of the process
+///
+/// When `main` returns, or somebody calls [`std::process::exit`], the system ends all threads, wherever their tasks are.
+///
+/// * A bulkhead that `main` owns is dropped when `main` returns, also by a panic that unwinds. So its queue is worked off
+///   first. `exit` drops nothing.
+/// * A bulkhead in an `Arc` is dropped with the last reference. If another thread holds one, `main` does not wait.
+/// * A bulkhead in a `static` is never dropped. What is queued or runs at the end of `main` is lost, unless `main` shuts the
+///   bulkhead down:
+///
+/// ```
+/// use bulkman::{Bulkhead, BulkheadConfig};
+/// use std::sync::LazyLock;
+/// use std::time::Duration;
+///
+/// static MAIL: LazyLock<Bulkhead> = LazyLock::new(|| {
+///     Bulkhead::new(BulkheadConfig::new("mail")).expect("a valid configuration, and threads")
+/// });
+///
+/// fn main() {
+///     drop(MAIL.run(|| println!("sent")));
+///     // Without this, the mail may never go out.
+///     let report = MAIL.shutdown_timeout(Duration::from_secs(10));
+///     if !report.is_clean() {
+///         eprintln!("not all mail was sent: {report:?}");
+///     }
+/// }
+/// ```
+///
 /// # Panics in user code
 ///
 /// A panic in a task is the call's outcome, [`Panicked`](crate::BulkheadError::Panicked). Panics in what a
@@ -75,7 +104,7 @@ pub struct Bulkhead {
 }
 
 impl Bulkhead {
-    /// Checks the configuration and starts N worker threads.
+    /// Checks the configuration and starts N worker threads, which stay until the bulkhead ends.
     ///
     /// A worker is called `bulkman-NAME-i`, with i from 0. Linux keeps 15 bytes of a thread's name, so a longer one loses the
     /// prefix, and then the middle of NAME: the workers of `payments-eu-west-1` are called `paymen~west-1-i`. Other names
@@ -84,7 +113,8 @@ impl Bulkhead {
     /// # Errors
     ///
     /// [`BuildError::InvalidValue`] before any thread starts, see [`BulkheadConfig::validate`];
-    /// [`BuildError::ThreadStart`] if the system refuses a thread, after those that had started have ended.
+    /// [`BuildError::QueueMemory`] if the system refuses the memory of the queue;
+    /// [`BuildError::ThreadStart`] if it refuses a thread, after those that had started have ended.
     pub fn new(config: BulkheadConfig) -> Result<Self, BuildError> {
         Self::builder(config).build()
     }
@@ -165,7 +195,7 @@ impl Bulkhead {
     }
 
     /// The decorator: a reusable closure that sends each call of `f` through the bulkhead and waits for it.
-    /// Several arguments go in as a tuple.
+    /// Several arguments go in as a tuple. With limits or a name of its own it comes from [`Call::wrap`].
     ///
     /// It may outlive the bulkhead, and then gives [`ShutDown`](crate::BulkheadError::ShutDown).
     ///
@@ -191,14 +221,7 @@ impl Bulkhead {
         T: Send + 'static,
         E: Send + 'static,
     {
-        let inner = Arc::clone(&self.inner);
-        let f = Arc::new(f);
-        move |args| {
-            let f = Arc::clone(&f);
-            Call::<ThreadPoolKind>::new(&inner)
-                .execute(move || f(args))
-                .wait()
-        }
+        self.call().wrap(f)
     }
 
     /// The name given in the configuration.
@@ -277,6 +300,76 @@ impl Bulkhead {
     pub fn shutdown_now(&self) -> ShutdownReport {
         shut_down(&*self.inner, WaitLimit::NoWait)
     }
+
+    /// Refuses new calls from here on, and returns at once. What is queued still runs, and the workers end after the last
+    /// call. Java calls this `shutdown()`, and Python `shutdown(wait=False)`.
+    ///
+    /// Any form of shutdown may follow, and does what it says with the calls that are left; its report counts from then
+    /// on. So does dropping the bulkhead, which waits for them. A second `close` does nothing.
+    ///
+    /// ```
+    /// use bulkman::{Bulkhead, BulkheadConfig};
+    /// use std::time::Duration;
+    ///
+    /// let bulkhead = Bulkhead::new(BulkheadConfig::new("thumbnails"))?;
+    /// let last = bulkhead.run(|| "drawn");
+    /// bulkhead.close();
+    /// assert!(bulkhead.try_run(|| "one more").is_err());
+    /// if !bulkhead.wait_closed(Duration::from_secs(5)) {
+    ///     println!("still drawing; {}", bulkhead.stats());
+    /// }
+    /// assert_eq!(last.wait().into_result()?, "drawn");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn close(&self) {
+        begin_shutdown(&self.inner.engine);
+    }
+
+    /// Waits until the bulkhead has ended: somebody has [closed](Self::close) it or shut it down, no call is left, and the
+    /// workers have ended. `false`: it has not within `limit`. It closes nothing and cancels nothing itself.
+    ///
+    /// While nobody has closed the bulkhead, it waits for that too. Any number of threads may wait. A limit of zero only
+    /// looks; one beyond what the clock can hold means for ever, and then the threads are joined, as by
+    /// [`shutdown`](Self::shutdown). On one of its own workers it only looks, since it would wait for itself. A task of
+    /// another bulkhead may wait, if no call of this one waits for that task in turn.
+    ///
+    /// A circuit that is kept in a storage gets what is left of the limit, but at most two seconds, to store its last
+    /// change.
+    #[must_use = "it says whether the bulkhead has ended"]
+    pub fn wait_closed(&self, limit: Duration) -> bool {
+        wait_closed(&*self.inner, limit)
+    }
+
+    /// Waits for a moment at which no call is queued or running, while the bulkhead stays open: as `join` of the crate
+    /// threadpool. `false`: there was none within `limit`.
+    ///
+    /// When it returns `true`, all calls that were submitted before it have ended, and what their tasks did can be seen.
+    /// Other threads may have submitted more since. If they do so all the time, there may never be such a moment. A caller
+    /// that [waits for a place](Call::wait_for_capacity) has no call yet.
+    ///
+    /// Any number of threads may wait. A limit of zero only looks; one beyond what the clock can hold means for ever. On one
+    /// of its own workers, and in a thread that holds one of its places, it only looks.
+    ///
+    /// ```
+    /// use bulkman::{Bulkhead, BulkheadConfig};
+    /// use std::sync::Arc;
+    /// use std::sync::atomic::{AtomicU32, Ordering};
+    /// use std::time::Duration;
+    ///
+    /// let bulkhead = Bulkhead::new(BulkheadConfig::new("mail"))?;
+    /// let sent = Arc::new(AtomicU32::new(0));
+    /// for _ in 0..3 {
+    ///     let sent = Arc::clone(&sent);
+    ///     drop(bulkhead.run(move || sent.fetch_add(1, Ordering::Relaxed)));
+    /// }
+    /// assert!(bulkhead.wait_idle(Duration::from_secs(5)));
+    /// assert_eq!(sent.load(Ordering::Relaxed), 3);
+    /// # Ok::<(), bulkman::BuildError>(())
+    /// ```
+    #[must_use = "it says whether there was such a moment"]
+    pub fn wait_idle(&self, limit: Duration) -> bool {
+        wait_idle(&self.inner.engine, limit)
+    }
 }
 
 impl Bulkhead {
@@ -313,10 +406,50 @@ impl fmt::Debug for Bulkhead {
 
 /// A bulkhead with threads has more collaborators.
 impl BulkheadBuilder {
-    /// Adds a propagator. They attach in the order in which they were added, and detach in reverse.
+    /// Adds a propagator, or a closure that is one: see [`ContextPropagator`]. They attach in the order in which they were
+    /// added, and detach in reverse.
     pub fn context_propagator(mut self, propagator: impl ContextPropagator + 'static) -> Self {
         self.collaborators.propagators.push(Box::new(propagator));
         self
+    }
+
+    /// Says what errors of type `E` count as for the circuit, in every call that does not say so itself. Once for each type
+    /// of error; of two for one type the later holds. Otherwise as [`Call::classify`].
+    ///
+    /// The calls of a [`SemaphoreBulkhead`](crate::SemaphoreBulkhead) have errors that may borrow, and Rust can tell no such
+    /// types apart while the program runs. So there each call says it, or a [wrapped](crate::SemaphoreCall::wrap) function,
+    /// or a [`SemaphoreCall`](crate::SemaphoreCall) that is cloned for each call.
+    ///
+    /// ```
+    /// use bulkman::{Bulkhead, BulkheadConfig, CircuitBreakerConfig, Verdict};
+    /// use std::io::{self, ErrorKind};
+    ///
+    /// let circuit = CircuitBreakerConfig::default().failure_threshold(1);
+    /// let bulkhead = Bulkhead::builder(BulkheadConfig::new("files").circuit_breaker(circuit))
+    ///     .classify(|error: &io::Error| match error.kind() {
+    ///         ErrorKind::NotFound => Verdict::Success, // the disk did answer
+    ///         _ => Verdict::Failure,
+    ///     })
+    ///     .build()?;
+    /// let result = bulkhead.execute(|| std::fs::read("/no/such/file")).wait();
+    /// assert!(!result.is_success() && bulkhead.is_healthy());
+    /// # Ok::<(), bulkman::BuildError>(())
+    /// ```
+    pub fn classify<E: 'static>(
+        mut self,
+        classify: impl Fn(&E) -> Verdict + Send + Sync + 'static,
+    ) -> Self {
+        self.parts.classifiers.insert(classify);
+        self
+    }
+
+    /// Lets only those errors of type `E` count against the circuit for which `is_failure` says so. Otherwise as
+    /// [`classify`](Self::classify) and [`Call::failure_if`].
+    pub fn failure_if<E: 'static>(
+        self,
+        is_failure: impl Fn(&E) -> bool + Send + Sync + 'static,
+    ) -> Self {
+        self.classify(move |error: &E| Verdict::failure_if(is_failure(error)))
     }
 
     /// Runs `hook` first on each worker thread, with the worker's index from 0: to set up a thread-local connection, an
@@ -335,8 +468,8 @@ impl BulkheadBuilder {
     /// Names the worker threads: `name` gets the worker's index, from 0. The default is described at [`Bulkhead::new`].
     ///
     /// The standard library knows the whole name, for instance in the message of a panic. Linux keeps its first 15 bytes.
-    /// `name` is called N times by [`build`](Self::build), in the calling thread, before a worker starts. A name that is empty
-    /// or contains a NUL is an error, and so is a panic. Called again, the last one holds.
+    /// `name` is called N times by [`build`](Self::build), in the calling thread, before a worker starts. A name that is blank
+    /// or has control characters is an error, and so is a panic. Called again, the last one holds.
     ///
     /// ```
     /// use bulkman::{Bulkhead, BulkheadConfig};
@@ -367,7 +500,7 @@ impl BulkheadBuilder {
         let workers = parts.config.max_concurrent_calls;
         let choose = collaborators.worker_name.take();
         let names = ThreadNames::new(&parts.config.name, workers, choose)?;
-        let queue = Queue::new(workers + parts.config.max_queue_size, workers);
+        let queue = queue(&parts.config)?;
         let hooks = EngineHooks {
             drained: Box::new(queue.stopper()),
             refuse_queued: Box::new(queue.refuser()),
@@ -384,4 +517,13 @@ impl BulkheadBuilder {
         worker::start(&inner, &names)?;
         Ok(Bulkhead { inner })
     }
+}
+
+fn queue(config: &BulkheadConfig) -> Result<Queue, BuildError> {
+    let (workers, waiting) = (config.max_concurrent_calls, config.max_queue_size);
+    Queue::new(workers + waiting, workers).map_err(|source| BuildError::QueueMemory {
+        bulkhead: config.name.clone(),
+        max_queue_size: waiting,
+        source,
+    })
 }

@@ -12,11 +12,14 @@ use std::time::{Duration, Instant};
 use uuid::Uuid;
 
 use super::alarm::Alarm;
+use super::cancel_handle::CancelHandle;
+use super::finish_callbacks::call_back;
 use super::task_cell::{Pending, Polled};
 use crate::core::new_execution_id;
-use crate::error::RejectReason;
+use crate::error::{BulkheadError, RejectReason};
 use crate::panic::note;
 use crate::result::ExecutionResult;
+use crate::summary::CallSummary;
 use crate::sync::after;
 
 /// A submitted call: wait for it, cancel it, or `.await` it.
@@ -39,7 +42,8 @@ use crate::sync::after;
 /// A task that waits for a call on its own bulkhead would wait for a worker while it occupies one. So
 /// there the wait, also a timed one and also `.await`, runs the task itself, on top of the waiting one,
 /// if no other worker has begun it. Such a wait ends with the task, not earlier. Each level of such waits takes some
-/// kilobytes of the worker's stack, so thousands of levels overflow it.
+/// kilobytes of the worker's stack. Beyond [`max_nested_calls`](crate::BulkheadConfig::max_nested_calls) levels, by default
+/// 64, the call that is waited for ends with [`TooDeep`](crate::BulkheadError::TooDeep), unless another worker has begun it.
 ///
 /// ```
 /// use bulkman::{Bulkhead, BulkheadConfig};
@@ -73,9 +77,14 @@ enum State<T, E> {
     Refused(Refused),
     /// The call has ended before there was a handle.
     Finished(Box<ExecutionResult<T, E>>),
-    /// The result has been handed out.
+    /// A poll has handed the outcome out. The handle can still be looked at.
+    PolledToEnd(CancelHandle),
+    /// The handle is being consumed.
     Taken,
 }
+
+/// What a handle says that has nothing left to wait for.
+const POLLED_TO_END: &str = "the handle was polled to its end, and its outcome has been handed out";
 
 /// What the result of a refused call is made of; small, and without the call's types.
 struct Refused {
@@ -86,6 +95,10 @@ struct Refused {
 impl Refused {
     fn result<T, E>(self) -> ExecutionResult<T, E> {
         ExecutionResult::refused(self.reason, self.execution_id)
+    }
+
+    fn cancel_handle(&self) -> CancelHandle {
+        CancelHandle::ended(self.execution_id, false)
     }
 }
 
@@ -115,11 +128,46 @@ impl<T, E> ExecutionHandle<T, E> {
     /// Waits for the outcome, parked if it takes long, which uses up an unpark token of the thread as
     /// [`std::thread::park`] does. The outcome comes in any case: the task ends, or the call is cancelled, expires, is refused
     /// because the circuit opened, or runs into its caller's limit.
+    ///
+    /// # Panics
+    ///
+    /// If the handle was polled as a future to its end: that poll has handed the outcome out.
     pub fn wait(self) -> ExecutionResult<T, E> {
         match self.wait_until(None) {
             Ok(result) => result,
             Err(_) => unreachable!("a wait without a deadline ends with the outcome"),
         }
+    }
+
+    /// Waits, and gives only the outcome, for `?`: short for `wait().into_result()`.
+    ///
+    /// Into a `Box<dyn Error + Send + Sync>` or an `anyhow::Error` it goes by itself. For other types see
+    /// [`BulkheadError`](crate::BulkheadError#in-a-function-that-returns-another-error).
+    ///
+    /// ```
+    /// use bulkman::{Bulkhead, BulkheadConfig};
+    /// use std::error::Error;
+    ///
+    /// fn boxed(bulkhead: &Bulkhead) -> Result<u16, Box<dyn Error + Send + Sync>> {
+    ///     let port = bulkhead.execute(|| "80".parse::<u16>()).result()?;
+    ///     Ok(port)
+    /// }
+    ///
+    /// fn with_anyhow(bulkhead: &Bulkhead) -> anyhow::Result<u16> {
+    ///     let port = bulkhead.execute(|| "80".parse::<u16>()).result()?;
+    ///     Ok(port)
+    /// }
+    ///
+    /// let bulkhead = Bulkhead::new(BulkheadConfig::new("config"))?;
+    /// assert_eq!(boxed(&bulkhead).unwrap(), with_anyhow(&bulkhead).unwrap());
+    /// # Ok::<(), bulkman::BuildError>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// Whatever kept the call from giving a value.
+    pub fn result(self) -> Result<T, BulkheadError<E>> {
+        self.wait().into_result()
     }
 
     /// Waits for the outcome, at the longest for `limit`; a limit beyond what the clock can hold means
@@ -128,6 +176,10 @@ impl<T, E> ExecutionHandle<T, E> {
     /// # Errors
     ///
     /// Gives the handle back if the outcome is not there in time. The call goes on.
+    ///
+    /// # Panics
+    ///
+    /// If the handle was polled as a future to its end.
     pub fn wait_timeout(self, limit: Duration) -> Result<ExecutionResult<T, E>, Self> {
         let until = match &self.state {
             State::Live { cell, .. } => after(cell.now(), limit),
@@ -141,6 +193,10 @@ impl<T, E> ExecutionHandle<T, E> {
     /// # Errors
     ///
     /// Gives the handle back if the outcome is not there in time. The call goes on.
+    ///
+    /// # Panics
+    ///
+    /// If the handle was polled as a future to its end.
     pub fn wait_deadline(self, deadline: Instant) -> Result<ExecutionResult<T, E>, Self> {
         self.wait_until(Some(deadline))
     }
@@ -162,6 +218,7 @@ impl<T, E> ExecutionHandle<T, E> {
             None => match std::mem::replace(&mut self.state, State::Taken) {
                 State::Refused(refused) => Ok(refused.result()),
                 State::Finished(result) => Ok(*result),
+                State::PolledToEnd(_) => panic!("{POLLED_TO_END}"),
                 live => {
                     self.state = live;
                     Err(self)
@@ -177,10 +234,79 @@ impl<T, E> ExecutionHandle<T, E> {
     ///
     /// `false`: the task is running or finished, or another thread is just cancelling it. If it is running, it can read from
     /// [`CurrentExecution::is_cancelled`](crate::CurrentExecution::is_cancelled) that it should stop.
+    ///
+    /// A second cancel does no harm and gives `false`: the call that the first has taken out of the queue is over. So of
+    /// several cancels of a call, this handle's and those of its [cancel handles](Self::cancel_handle), one gives `true` at
+    /// the most.
     pub fn cancel(&self) -> bool {
         match &self.state {
             State::Live { cell, .. } => cell.cancel(),
             _ => false,
+        }
+    }
+
+    /// A handle that can only cancel, for others than the one who waits: a button, a watchdog, a map of all exports. It
+    /// has no types, can be cloned and shared, and works on when this handle has been waited for or dropped. See
+    /// [`CancelHandle`].
+    #[must_use]
+    pub fn cancel_handle(&self) -> CancelHandle {
+        match &self.state {
+            State::Live { cell, .. } => CancelHandle::live(Arc::clone(cell).as_cancellable()),
+            State::Refused(refused) => refused.cancel_handle(),
+            State::Finished(result) => cancel_handle_of(result),
+            State::PolledToEnd(cancel_handle) => cancel_handle.clone(),
+            State::Taken => unreachable!("only methods that consume the handle take its state"),
+        }
+    }
+
+    /// Calls `f` once when the call is over, with a summary of how it ended. If it is over already, or was refused, `f` is
+    /// called at once, in this thread.
+    ///
+    /// It works for whoever does not wait: count a detached call, go on with the next step, wake a loop that looks after
+    /// many calls. Dropping the handle does not take `f` back.
+    ///
+    /// * **Which thread**: the one that ends the call. That is the worker that ran the task, or the thread that cancelled
+    ///   the call, found it too late to start, opened the circuit, or shut the bulkhead down. It takes no other work
+    ///   meanwhile, so `f` should be quick. `f` runs under no lock, and may submit calls, wait for them and shut down.
+    /// * **When**: after the outcome can be seen. The place is free, the numbers are right, the waiter has been woken,
+    ///   [`is_finished`](Self::is_finished) is true and waiting ends at once. So a waiter may go on before `f` has been
+    ///   called. (A [listener](crate::BulkheadListener) is told before.)
+    /// * **Several**: those that were there before the end are called one after the other, in their order.
+    /// * **Limits**: a caller that leaves at its limit while the task runs does not end the call. `f` is called when the
+    ///   task ends, and is told how.
+    /// * **Panics**: a panic in `f` is contained and logged. It harms neither the outcome nor the next callback.
+    ///
+    /// A call without a callback pays nothing for this. The first one takes three small allocations.
+    ///
+    /// # Panics
+    ///
+    /// If the handle was polled as a future to its end.
+    ///
+    /// ```
+    /// use bulkman::{Bulkhead, BulkheadConfig, CallOutcome};
+    /// use std::sync::mpsc;
+    ///
+    /// let bulkhead = Bulkhead::new(BulkheadConfig::new("thumbnails"))?;
+    /// let (ended, ends) = mpsc::channel();
+    /// let handle = bulkhead.call().operation("cat.jpg").run(|| "a thumbnail");
+    /// handle.on_finish(move |summary| drop(ended.send(summary.clone())));
+    /// drop(handle); // nobody waits
+    ///
+    /// let summary = ends.recv()?;
+    /// assert_eq!(summary.outcome, CallOutcome::Succeeded);
+    /// assert_eq!(summary.operation.as_deref(), Some("cat.jpg"));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn on_finish(&self, f: impl FnOnce(&CallSummary) + Send + 'static) {
+        match &self.state {
+            State::Live { cell, .. } => cell.on_finish(Box::new(f)),
+            State::Refused(Refused {
+                reason,
+                execution_id,
+            }) => call_back(f, &CallSummary::refused(reason, *execution_id)),
+            State::Finished(result) => call_back(f, &CallSummary::of(result)),
+            State::PolledToEnd(_) => panic!("{POLLED_TO_END}"),
+            State::Taken => unreachable!("only methods that consume the handle take its state"),
         }
     }
 
@@ -189,8 +315,20 @@ impl<T, E> ExecutionHandle<T, E> {
         CancelOnDrop { handle: Some(self) }
     }
 
+    /// Whether the task has started. It stays true when the task has ended, and is never true for a call that was refused,
+    /// cancelled in the queue, or too late to start.
+    #[must_use]
+    pub fn is_started(&self) -> bool {
+        match &self.state {
+            State::Live { cell, .. } => cell.is_started(),
+            State::Finished(result) => is_started(result),
+            State::PolledToEnd(call) => call.is_started(),
+            State::Refused(_) | State::Taken => false,
+        }
+    }
+
     /// Whether the call has come to its end, so that waiting would not block. (Nor does it once the
-    /// caller's limit is over, while the call goes on.)
+    /// caller's limit is over, while the call goes on.) Also true once the handle was polled as a future to its end.
     #[must_use]
     pub fn is_finished(&self) -> bool {
         match &self.state {
@@ -199,18 +337,64 @@ impl<T, E> ExecutionHandle<T, E> {
         }
     }
 
-    /// The id that the result will carry.
-    ///
-    /// # Panics
-    ///
-    /// If the handle was polled as a future to its end.
+    /// The id that the result carries.
     #[must_use]
     pub fn execution_id(&self) -> Uuid {
         match &self.state {
             State::Live { cell, .. } => cell.data().execution_id,
             State::Refused(refused) => refused.execution_id,
             State::Finished(result) => result.execution_id,
-            State::Taken => panic!("the handle was polled to its end and has no id any more"),
+            State::PolledToEnd(call) => call.execution_id(),
+            State::Taken => unreachable!("only methods that consume the handle take its state"),
+        }
+    }
+}
+
+fn is_started<T, E>(result: &ExecutionResult<T, E>) -> bool {
+    !result.error().is_some_and(BulkheadError::never_started)
+}
+
+fn cancel_handle_of<T, E>(result: &ExecutionResult<T, E>) -> CancelHandle {
+    CancelHandle::ended(result.execution_id, is_started(result))
+}
+
+/// What a thread finds that waits for several handles.
+#[must_use]
+pub(super) enum Watched {
+    /// The handle has its result, and waiting for it does not block.
+    Ready,
+    /// As [`Polled::Pending`].
+    Pending { look_at: Option<Instant> },
+}
+
+/// For a thread that waits for several handles, or for something else too: see `many/` and `stream/`.
+impl<T, E> ExecutionHandle<T, E> {
+    /// As a poll, by a thread that sleeps until `look_at` itself. It sets no alarm and does not help.
+    pub(super) fn watch(&mut self, waker: &Waker) -> Watched {
+        let State::Live { cell, alarm } = &mut self.state else {
+            return Watched::Ready;
+        };
+        match cell.poll(waker) {
+            Polled::Ready(result) => {
+                self.state = State::Finished(Box::new(result));
+                Watched::Ready
+            }
+            Polled::Pending { look_at } => {
+                *alarm = None;
+                Watched::Pending { look_at }
+            }
+        }
+    }
+
+    /// Whether this thread is a worker that had better run the task than wait for it.
+    pub(super) fn wants_help(&self) -> bool {
+        matches!(&self.state, State::Live { cell, .. } if cell.wants_help())
+    }
+
+    /// Runs the task here, if no other thread has begun it.
+    pub(super) fn help(&self) {
+        if let State::Live { cell, .. } = &self.state {
+            help(cell);
         }
     }
 }
@@ -261,7 +445,12 @@ impl<T, E> Future for ExecutionHandle<T, E> {
             help(cell);
             return match cell.poll(context.waker()) {
                 Polled::Ready(result) => {
-                    self.state = State::Taken;
+                    if let State::Live { cell, .. } =
+                        std::mem::replace(&mut self.state, State::Taken)
+                    {
+                        let call = CancelHandle::live(cell.as_cancellable());
+                        self.state = State::PolledToEnd(call);
+                    }
                     Poll::Ready(result)
                 }
                 Polled::Pending { look_at } => {
@@ -270,21 +459,26 @@ impl<T, E> Future for ExecutionHandle<T, E> {
                 }
             };
         }
-        match std::mem::replace(&mut self.state, State::Taken) {
+        let ended = match &self.state {
+            State::Refused(refused) => refused.cancel_handle(),
+            State::Finished(result) => cancel_handle_of(result),
+            _ => panic!("an ExecutionHandle was polled after it was ready"),
+        };
+        match std::mem::replace(&mut self.state, State::PolledToEnd(ended)) {
             State::Refused(refused) => Poll::Ready(refused.result()),
             State::Finished(result) => Poll::Ready(*result),
-            _ => panic!("an ExecutionHandle was polled after it was ready"),
+            _ => unreachable!("it is one of the two"),
         }
     }
 }
 
 impl<T, E> fmt::Debug for ExecutionHandle<T, E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut out = f.debug_struct("ExecutionHandle");
-        if !matches!(self.state, State::Taken) {
-            out.field("execution_id", &self.execution_id());
-        }
-        out.field("is_finished", &self.is_finished()).finish()
+        f.debug_struct("ExecutionHandle")
+            .field("execution_id", &self.execution_id())
+            .field("is_started", &self.is_started())
+            .field("is_finished", &self.is_finished())
+            .finish()
     }
 }
 
@@ -302,8 +496,21 @@ pub struct CancelOnDrop<T, E> {
 
 impl<T, E> CancelOnDrop<T, E> {
     /// As [`ExecutionHandle::wait`].
+    ///
+    /// # Panics
+    ///
+    /// If it was polled as a future to its end.
     pub fn wait(mut self) -> ExecutionResult<T, E> {
         self.take().wait()
+    }
+
+    /// As [`ExecutionHandle::result`].
+    ///
+    /// # Errors
+    ///
+    /// Whatever kept the call from giving a value.
+    pub fn result(self) -> Result<T, BulkheadError<E>> {
+        self.wait().into_result()
     }
 
     /// As [`ExecutionHandle::wait_timeout`].
@@ -311,6 +518,10 @@ impl<T, E> CancelOnDrop<T, E> {
     /// # Errors
     ///
     /// Gives itself back, still armed, if the outcome is not there in time.
+    ///
+    /// # Panics
+    ///
+    /// If it was polled as a future to its end.
     pub fn wait_timeout(mut self, limit: Duration) -> Result<ExecutionResult<T, E>, Self> {
         self.take()
             .wait_timeout(limit)
@@ -322,6 +533,10 @@ impl<T, E> CancelOnDrop<T, E> {
     /// # Errors
     ///
     /// Gives itself back, still armed, if the outcome is not there in time.
+    ///
+    /// # Panics
+    ///
+    /// If it was polled as a future to its end.
     pub fn wait_deadline(mut self, deadline: Instant) -> Result<ExecutionResult<T, E>, Self> {
         self.take()
             .wait_deadline(deadline)
@@ -333,6 +548,27 @@ impl<T, E> CancelOnDrop<T, E> {
         self.inner().cancel()
     }
 
+    /// As [`ExecutionHandle::cancel_handle`].
+    #[must_use]
+    pub fn cancel_handle(&self) -> CancelHandle {
+        self.inner().cancel_handle()
+    }
+
+    /// As [`ExecutionHandle::on_finish`]. Dropping this, which cancels the call, does not take `f` back.
+    ///
+    /// # Panics
+    ///
+    /// If it was polled as a future to its end.
+    pub fn on_finish(&self, f: impl FnOnce(&CallSummary) + Send + 'static) {
+        self.inner().on_finish(f);
+    }
+
+    /// As [`ExecutionHandle::is_started`].
+    #[must_use]
+    pub fn is_started(&self) -> bool {
+        self.inner().is_started()
+    }
+
     /// As [`ExecutionHandle::is_finished`].
     #[must_use]
     pub fn is_finished(&self) -> bool {
@@ -340,10 +576,6 @@ impl<T, E> CancelOnDrop<T, E> {
     }
 
     /// As [`ExecutionHandle::execution_id`].
-    ///
-    /// # Panics
-    ///
-    /// If it was polled as a future to its end.
     #[must_use]
     pub fn execution_id(&self) -> Uuid {
         self.inner().execution_id()
@@ -354,7 +586,14 @@ impl<T, E> CancelOnDrop<T, E> {
         self.take()
     }
 
-    fn inner(&self) -> &ExecutionHandle<T, E> {
+    pub(super) fn inner_mut(&mut self) -> &mut ExecutionHandle<T, E> {
+        match &mut self.handle {
+            Some(handle) => handle,
+            None => unreachable!("only methods that consume it take the handle"),
+        }
+    }
+
+    pub(super) fn inner(&self) -> &ExecutionHandle<T, E> {
         match &self.handle {
             Some(handle) => handle,
             None => unreachable!("only methods that consume it take the handle"),

@@ -5,6 +5,10 @@
 //! | `bulkhead` | the facade |
 //! | `submit` | a call goes into the queue, or is refused |
 //! | `handle` | the caller's end of a call: wait, cancel, await |
+//! | `cancel_handle` | the same without the outcome: cancel, from anywhere |
+//! | `finish_callbacks` | what callers want to be called back for at the end of a call |
+//! | `many/` | waiting for many calls, and a call for each item of an iterator |
+//! | `stream/` | a call that yields items while it runs |
 //! | `alarm` | wakes awaited handles at their deadlines |
 //! | `task_cell` | one call: its task, its state, its outcome, and the waiter |
 //! | `fifo` | the bounded channel, and how an entry leaves it out of turn |
@@ -16,15 +20,25 @@
 
 pub(crate) mod alarm;
 mod bulkhead;
+mod cancel_handle;
 mod fifo;
+mod finish_callbacks;
 mod handle;
 mod inner;
+mod many;
 mod queue;
 pub(crate) mod sleep;
+mod stream;
 mod submit;
 mod task_cell;
 mod thread_name;
 mod worker;
 
 pub use bulkhead::Bulkhead;
+pub use cancel_handle::CancelHandle;
 pub use handle::{CancelOnDrop, ExecutionHandle};
+pub use many::{
+    AsCompleted, ExecuteMap, HandleSet, Waitable, as_completed, wait_all, wait_all_timeout,
+    wait_any, wait_any_timeout,
+};
+pub use stream::{ExecutionStream, StreamResults, StreamSendError, StreamSink};

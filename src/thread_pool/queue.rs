@@ -15,6 +15,8 @@
 //! The stop token is sent once, when the last call has ended after the close; each worker passes it on to the next and
 //! ends. Nothing but the token is left then: tombstones are in front of it, and a thread that compacts still has a place.
 
+use std::collections::TryReserveError;
+use std::hint::black_box;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Instant;
@@ -39,15 +41,18 @@ struct Entries {
 }
 
 impl Queue {
-    pub(super) fn new(calls: usize, workers: usize) -> Self {
+    /// Takes all its memory, or is refused it.
+    pub(super) fn new(calls: usize, workers: usize) -> Result<Self, TryReserveError> {
         let allowance = calls;
-        Self {
+        let capacity = calls + allowance + 1;
+        check_memory(capacity)?;
+        Ok(Self {
             entries: Arc::new(Entries {
-                channel: WorkerChannel::new(calls + allowance + 1, workers),
+                channel: WorkerChannel::new(capacity, workers),
                 tombstones: Padded::default(),
             }),
             allowance,
-        }
+        })
     }
 
     /// Sends the stop token, once.
@@ -156,6 +161,16 @@ impl Entries {
             !is_tombstone
         });
     }
+}
+
+/// Asks for the memory of a channel, and gives it back: the channel itself would abort the process if it got none.
+fn check_memory(capacity: usize) -> Result<(), TryReserveError> {
+    // As crossbeam has it: a stamp beside each entry.
+    let mut entries = Vec::<(u64, Entry)>::new();
+    let refused_or_not = entries.try_reserve_exact(capacity);
+    // Else the compiler may do without the memory, since nothing uses it.
+    black_box(&mut entries);
+    refused_or_not
 }
 
 /// A tombstone that is counted and may come into being.

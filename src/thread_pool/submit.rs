@@ -9,10 +9,11 @@ use super::task_cell::{Pending, TaskCell, Work};
 use crate::circuit::Verdict;
 use crate::context::CapturedContexts;
 use crate::core::{
-    Admitted, Call, FailureClassifier, Job, JudgedResult, ThreadPoolKind, admit, check_circuit,
-    judge, reject, while_holding_permit,
+    Admitted, Call, Engine, EveryError, FailureClassifier, Job, JudgedResult, ThreadPoolKind,
+    admit, admit_if_room, check_circuit, judge, reject, while_holding_permit,
 };
 use crate::error::Rejected;
+use crate::result::ExecutionResult;
 
 /// A call on a worker thread.
 impl<C> Call<'_, ThreadPoolKind, C> {
@@ -52,8 +53,13 @@ impl<C> Call<'_, ThreadPoolKind, C> {
         E: Send + 'static,
         C: FailureClassifier<E> + Send + 'static,
     {
-        let has_breaker = self.inner.engine.breaker.is_some();
-        self.submit(f, |f, classifier| judge(f, classifier, has_breaker))
+        self.submit(f, |f, classifier| {
+            move |engine: &Engine| {
+                judge(engine, f, |error| {
+                    engine.classifiers.classify(&classifier, error)
+                })
+            }
+        })
     }
 
     /// Submits a call that cannot fail by itself, or gives the closure back. As
@@ -68,7 +74,103 @@ impl<C> Call<'_, ThreadPoolKind, C> {
         F: FnOnce() -> T + Send + 'static,
         T: Send + 'static,
     {
-        self.submit(f, |f, _| move || (Ok(f()), Verdict::Success))
+        self.submit(f, |f, _| move |_: &Engine| (Ok(f()), Verdict::Success))
+    }
+
+    /// A reusable closure that makes each call of `f` with these settings and waits for it. Otherwise as
+    /// [`Bulkhead::wrap`](crate::Bulkhead::wrap).
+    ///
+    /// ```
+    /// use bulkman::{Bulkhead, BulkheadConfig};
+    /// use std::io;
+    /// use std::time::Duration;
+    ///
+    /// let bulkhead = Bulkhead::new(BulkheadConfig::new("files"))?;
+    /// let read = bulkhead
+    ///     .call()
+    ///     .operation("read")
+    ///     .timeout(Duration::from_secs(5))
+    ///     .failure_if(|error: &io::Error| error.kind() != io::ErrorKind::NotFound)
+    ///     .wrap(|path: &'static str| std::fs::read_to_string(path));
+    /// assert!(read("/no/such/file").error().is_some());
+    /// assert!(read("Cargo.toml").is_success());
+    /// # Ok::<(), bulkman::BuildError>(())
+    /// ```
+    pub fn wrap<A, T, E, F>(
+        self,
+        f: F,
+    ) -> impl Fn(A) -> ExecutionResult<T, E> + Clone + Send + Sync + use<A, T, E, F, C>
+    where
+        F: Fn(A) -> Result<T, E> + Send + Sync + 'static,
+        A: Send + 'static,
+        T: Send + 'static,
+        E: Send + 'static,
+        C: FailureClassifier<E> + Send + Sync + 'static,
+    {
+        let Self {
+            inner,
+            options,
+            classifier,
+        } = self;
+        let inner = Arc::clone(inner);
+        let wrapped = Arc::new((options, classifier, f));
+        move |args| {
+            let call = Call {
+                inner: &inner,
+                options: wrapped.0.clone(),
+                classifier: EveryError,
+            };
+            let wrapped = Arc::clone(&wrapped);
+            let submitted = call.submit(args, |args, _| {
+                move |engine: &Engine| {
+                    let (_, classifier, f) = &*wrapped;
+                    judge(
+                        engine,
+                        || f(args),
+                        |error| engine.classifiers.classify(classifier, error),
+                    )
+                }
+            });
+            match submitted {
+                Ok(handle) => handle.wait(),
+                Err(refused) => ExecutionHandle::refused(refused.reason).wait(),
+            }
+        }
+    }
+
+    /// As [`execute`](Self::execute) for a task that gets `item`, but a full bulkhead gives the item back, and that
+    /// counts as no call.
+    pub(super) fn execute_if_room<A, T, E, F>(
+        self,
+        item: A,
+        f: F,
+    ) -> Result<ExecutionHandle<T, E>, A>
+    where
+        A: Send + 'static,
+        F: FnOnce(A) -> Result<T, E> + Send + 'static,
+        T: Send + 'static,
+        E: Send + 'static,
+        C: FailureClassifier<E> + Send + 'static,
+    {
+        let engine = &self.inner.engine;
+        let admitted = match admit_if_room(engine) {
+            None => return Err(item),
+            Some(Ok(admitted)) => admitted,
+            Some(Err(refusal)) => {
+                let rejected = reject(engine, refusal, &self.options, (f, item));
+                return Ok(ExecutionHandle::refused(rejected.reason));
+            }
+        };
+        let accepted = accept(self, admitted, (f, item), |(f, item), classifier| {
+            move |engine: &Engine| {
+                judge(
+                    engine,
+                    || f(item),
+                    |error| engine.classifiers.classify(&classifier, error),
+                )
+            }
+        });
+        Ok(accepted.unwrap_or_else(|rejected| ExecutionHandle::refused(rejected.reason)))
     }
 
     /// Admission is part of the caller's own code and the rest is not, so that a refused call touches nothing but what
@@ -80,7 +182,7 @@ impl<C> Call<'_, ThreadPoolKind, C> {
         into_task: impl FnOnce(F, C) -> W,
     ) -> Result<ExecutionHandle<T, E>, Rejected<F>>
     where
-        W: FnOnce() -> JudgedResult<T, E> + Send + 'static,
+        W: FnOnce(&Engine) -> JudgedResult<T, E> + Send + 'static,
         T: Send + 'static,
         E: Send + 'static,
     {
@@ -100,7 +202,7 @@ fn accept<T, E, F, W, C>(
     into_task: impl FnOnce(F, C) -> W,
 ) -> Result<ExecutionHandle<T, E>, Rejected<F>>
 where
-    W: FnOnce() -> JudgedResult<T, E> + Send + 'static,
+    W: FnOnce(&Engine) -> JudgedResult<T, E> + Send + 'static,
     T: Send + 'static,
     E: Send + 'static,
 {

@@ -17,12 +17,19 @@
 //! 1. the circuit hears the verdict, or gets its ticket back;
 //! 2. the ledger counts the call;
 //! 3. its place is given back;
-//! 4. the outcome is published, and the waiter woken.
+//! 4. the outcome is published, and the waiter woken;
+//! 5. an outcome that nobody waits for is dropped;
+//! 6. the callbacks for the end of the call are called.
 //!
-//! So a thread that sees an outcome finds the place free and the numbers right. User code runs behind a catch of its own
-//! and before 4: the task and the listeners of a call that ran before 1, on a worker; the drop of a task that never
+//! So a thread that sees an outcome finds the place free and the numbers right. User code runs behind a catch of its own.
+//! Before 4 it is the task and the listeners of a call that ran, before 1, on a worker; or the drop of a task that never
 //! started, and its listeners, after 3. There is one exception to 1: a caller that leaves at its limit tells the circuit
 //! itself, while the task runs. The worker then tells nothing, see `core/ticket.rs`.
+//!
+//! A callback comes last, as a waker does, so that it finds what it was told of: `is_finished` is true, and a wait ends at
+//! once. One that blocks holds up no waiter. `finish` takes the list of callbacks under the lock that publishes the outcome,
+//! and [`Pending::on_finish`] looks at the stage under the same lock. So a callback is either in that list, or its own
+//! thread sees the outcome and calls it.
 //!
 //! A worker shows the call in its slot before it takes the task, so that a shutdown's report misses no call, see
 //! `core/shutdown.rs`. A thread that takes a task while its entry is still in the channel counts a tombstone first, see
@@ -32,12 +39,14 @@ use std::sync::Arc;
 use std::task::Waker;
 use std::time::{Duration, Instant};
 
+use super::finish_callbacks::{FinishCallback, FinishCallbacks, call_back};
 use super::inner::Inner;
 use crate::circuit::Ticket;
 use crate::context::CapturedContexts;
 use crate::core::{
-    BulkheadView, CallData, CallView, EndReason, Execution, Job, JudgedResult, Outcome, RETRY_SOON,
-    Shown, ThisThread, drop_unstarted, execute, release_unstarted, run_nested, run_task,
+    BulkheadView, CallData, CallView, EndReason, Ending, Engine, Execution, Job, JudgedResult,
+    Outcome, RETRY_SOON, Shown, ThisThread, caller_timed_out, drop_unstarted, execute,
+    nested_calls_of_this_thread, release_unstarted, run_nested, run_task,
 };
 use crate::panic::contain;
 use crate::result::ExecutionResult;
@@ -55,16 +64,32 @@ pub(super) struct TaskCell<F, T, E> {
 
 /// The task is in the cell.
 const QUEUED: u8 = 0;
-/// The task has been taken.
+/// A bit: the task has been taken.
 const TAKEN: u8 = 1;
-/// The outcome is in the cell, or was.
-const FINISHED: u8 = 2;
+/// A bit: it has been taken to run.
+const STARTED: u8 = 2;
+/// A bit: the outcome is in the cell, or was.
+const FINISHED: u8 = 4;
 
 struct State<F, T, E> {
     stage: Stage<F, T, E>,
     handle: Handle,
-    /// Counted in the ledger as running without a caller.
-    abandoned: bool,
+    callbacks: FinishCallbacks,
+}
+
+impl<F, T, E> State<F, T, E> {
+    /// Whether the ledger counts the task as running without a caller.
+    fn is_abandoned(&self) -> bool {
+        matches!(self.stage, Stage::Running { .. }) && matches!(self.handle, Handle::Dropped)
+    }
+
+    /// How the call ended, if its outcome is there.
+    fn ending(&self) -> Option<Ending> {
+        match &self.stage {
+            Stage::Finished(outcome) => Some(outcome.ending()),
+            _ => None,
+        }
+    }
 }
 
 enum Stage<F, T, E> {
@@ -77,6 +102,16 @@ enum Stage<F, T, E> {
     Leaving,
     Finished(Outcome<T, E>),
     Over,
+}
+
+impl<F, T, E> Stage<F, T, E> {
+    /// The phase of the stages that follow `Queued`.
+    fn phase(&self) -> u8 {
+        match self {
+            Self::Running { .. } => TAKEN | STARTED,
+            _ => TAKEN,
+        }
+    }
 }
 
 /// The handle, at the other end of the cell.
@@ -114,14 +149,22 @@ impl Start {
     }
 }
 
-/// A call as its handle sees it.
-pub(super) trait Pending<T, E>: Send + Sync {
+/// A call as its cancel handles see it.
+pub(super) trait Cancellable: Send + Sync {
     fn data(&self) -> &CallData;
+    fn is_started(&self) -> bool;
     fn is_finished(&self) -> bool;
+    fn cancel(&self) -> bool;
+}
+
+/// A call as its handle sees it.
+pub(super) trait Pending<T, E>: Cancellable {
     /// Waits for the outcome, at the longest until `until`, and collects it.
     fn wait(&self, until: Option<Instant>) -> Option<ExecutionResult<T, E>>;
     fn poll(&self, waker: &Waker) -> Polled<T, E>;
-    fn cancel(&self) -> bool;
+    /// Calls back when the call is over, at once if it is. Not for a handle that has its outcome.
+    fn on_finish(&self, callback: FinishCallback);
+    fn as_cancellable(self: Arc<Self>) -> Arc<dyn Cancellable>;
     /// Whether this thread is a worker that had better run the task than wait for it.
     fn wants_help(&self) -> bool;
     /// Runs the task here.
@@ -172,7 +215,7 @@ impl<F, T, E> TaskCell<F, T, E> {
             state: Mutex::new(State {
                 stage: Stage::Queued(work),
                 handle: Handle::Held,
-                abandoned: false,
+                callbacks: FinishCallbacks::default(),
             }),
         }
     }
@@ -184,14 +227,14 @@ impl<F, T, E> TaskCell<F, T, E> {
         if !matches!(state.stage, Stage::Queued(_)) {
             return None;
         }
-        if matches!(next, Stage::Running { .. }) && matches!(state.handle, Handle::Dropped) {
-            state.abandoned = true;
-            self.inner.engine.ledger.shared.abandon();
-        }
         // ORDERING: Release everywhere, Acquire on the other side: the phase is a message about what was done under the
         // lock.
-        self.phase.store(TAKEN, Ordering::Release);
-        match std::mem::replace(&mut state.stage, next) {
+        self.phase.store(next.phase(), Ordering::Release);
+        let before = std::mem::replace(&mut state.stage, next);
+        if state.is_abandoned() {
+            self.inner.engine.ledger.shared.abandon();
+        }
+        match before {
             Stage::Queued(work) => Some(work),
             _ => None,
         }
@@ -213,26 +256,28 @@ impl<F, T, E> TaskCell<F, T, E> {
         work
     }
 
-    /// `Running` or `Leaving` to `Finished`, or to `Over` if the handle is gone. Tells whether no thread was woken and
-    /// nothing dropped.
+    /// `Running` or `Leaving` to `Finished`, or to `Over` if the handle is gone. Tells whether no thread was woken, nothing
+    /// dropped and nobody called back.
     fn finish(&self, outcome: Outcome<T, E>) -> bool {
-        let (unwanted, waiter) = {
+        let (unwanted, waiter, watched) = {
             let mut state = self.state.lock();
-            if std::mem::take(&mut state.abandoned) {
+            if state.is_abandoned() {
                 self.inner.engine.ledger.shared.end_abandoned();
             }
+            let watched = (!state.callbacks.is_empty())
+                .then(|| (std::mem::take(&mut state.callbacks), outcome.ending()));
             if matches!(state.handle, Handle::Dropped) {
                 state.stage = Stage::Over;
-                (Some(outcome), Handle::Dropped)
+                (Some(outcome), Handle::Dropped, watched)
             } else {
                 state.stage = Stage::Finished(outcome);
                 let waiter = std::mem::replace(&mut state.handle, Handle::Held);
-                (None, waiter)
+                (None, waiter, watched)
             }
         };
-        self.phase.store(FINISHED, Ordering::Release);
+        self.show_finished();
         let name = &self.inner.engine.name;
-        let woke_nobody = matches!(waiter, Handle::Held);
+        let woke_nobody = matches!(waiter, Handle::Held) && watched.is_none();
         match waiter {
             Handle::Held | Handle::Dropped => {}
             Handle::Parked(thread) => thread.unpark(),
@@ -245,15 +290,28 @@ impl<F, T, E> TaskCell<F, T, E> {
                 drop(unwanted);
             });
         }
+        if let Some((callbacks, ending)) = watched {
+            callbacks.call(&ending.into_summary(&self.data, name));
+        }
         woke_nobody
+    }
+
+    /// The phase follows the stage, which is `Finished` or `Over`. The thread that finishes the call does this without the
+    /// lock, and a thread that finds the outcome before does it too: nobody has an outcome of a call that is not finished.
+    fn show_finished(&self) {
+        // ORDERING: Relaxed. The load sees the bits that `take` has stored, since this thread saw what followed it under the
+        // lock; and two threads here store the same.
+        let phase = self.phase.load(Ordering::Relaxed);
+        self.phase.store(phase | FINISHED, Ordering::Release);
     }
 
     /// `Finished` to `Over`, for the handle.
     #[must_use]
-    fn collect(state: &mut State<F, T, E>) -> Option<Outcome<T, E>> {
+    fn collect(&self, state: &mut State<F, T, E>) -> Option<Outcome<T, E>> {
         if !matches!(state.stage, Stage::Finished(_)) {
             return None;
         }
+        self.show_finished();
         match std::mem::replace(&mut state.stage, Stage::Over) {
             Stage::Finished(outcome) => Some(outcome),
             _ => None,
@@ -265,12 +323,11 @@ impl<F, T, E> TaskCell<F, T, E> {
     fn release_handle(&self) -> Option<Outcome<T, E>> {
         let (handle, outcome) = {
             let mut state = self.state.lock();
-            if matches!(state.stage, Stage::Running { .. }) {
-                state.abandoned = true;
+            let handle = std::mem::replace(&mut state.handle, Handle::Dropped);
+            if state.is_abandoned() {
                 self.inner.engine.ledger.shared.abandon();
             }
-            let handle = std::mem::replace(&mut state.handle, Handle::Dropped);
-            (handle, Self::collect(&mut state))
+            (handle, self.collect(&mut state))
         };
         self.forget_waiter(handle);
         outcome
@@ -391,7 +448,7 @@ impl<F, T, E> TaskCell<F, T, E> {
     }
 
     fn look(&self, state: &mut State<F, T, E>) -> Look<T, E> {
-        if let Some(outcome) = Self::collect(state) {
+        if let Some(outcome) = self.collect(state) {
             return Look::Done(outcome);
         }
         let deadline = match state.stage {
@@ -411,7 +468,11 @@ impl<F, T, E> TaskCell<F, T, E> {
         }
     }
 
+    /// What the caller gets. It may be that the caller leaves at its limit.
     fn result(&self, outcome: Outcome<T, E>) -> ExecutionResult<T, E> {
+        if let Err(EndReason::Timeout { started }) = outcome.result {
+            caller_timed_out(&self.inner.engine, &self.data, started);
+        }
         outcome.into_result(&self.data, &self.inner.engine.name)
     }
 
@@ -438,7 +499,7 @@ impl<F, T, E> TaskCell<F, T, E> {
 
 impl<F, T, E> TaskCell<F, T, E>
 where
-    F: FnOnce() -> JudgedResult<T, E> + Send + 'static,
+    F: FnOnce(&Engine) -> JudgedResult<T, E> + Send + 'static,
     T: Send + 'static,
     E: Send + 'static,
 {
@@ -458,8 +519,8 @@ where
             shown: start.shown,
             is_nested: start.is_nested,
         };
-        let (outcome, ended) = execute(engine, call, || {
-            contexts.run_with(&engine.name, || run_task(engine, task))
+        let (outcome, ended) = execute(engine, call, |call| {
+            contexts.run_with(&engine.name, || run_task(engine, call, task))
         });
         drop(permit);
         let woke_nobody = self.finish(outcome);
@@ -471,7 +532,7 @@ where
 
 impl<F, T, E> Job for TaskCell<F, T, E>
 where
-    F: FnOnce() -> JudgedResult<T, E> + Send + 'static,
+    F: FnOnce(&Engine) -> JudgedResult<T, E> + Send + 'static,
     T: Send + 'static,
     E: Send + 'static,
 {
@@ -558,23 +619,42 @@ where
     }
 }
 
-impl<F, T, E> Pending<T, E> for TaskCell<F, T, E>
+impl<F, T, E> Cancellable for TaskCell<F, T, E>
 where
-    F: FnOnce() -> JudgedResult<T, E> + Send + 'static,
-    T: Send + 'static,
-    E: Send + 'static,
+    F: Send,
+    T: Send,
+    E: Send,
 {
     fn data(&self) -> &CallData {
         &self.data
     }
 
-    fn is_finished(&self) -> bool {
-        self.phase.load(Ordering::Acquire) == FINISHED
+    fn is_started(&self) -> bool {
+        self.phase.load(Ordering::Acquire) & STARTED != 0
     }
 
+    fn is_finished(&self) -> bool {
+        self.phase.load(Ordering::Acquire) & FINISHED != 0
+    }
+
+    fn cancel(&self) -> bool {
+        let cancelled = self.cancel_queued(false);
+        if !cancelled {
+            self.data.request_cancel();
+        }
+        cancelled
+    }
+}
+
+impl<F, T, E> Pending<T, E> for TaskCell<F, T, E>
+where
+    F: FnOnce(&Engine) -> JudgedResult<T, E> + Send + 'static,
+    T: Send + 'static,
+    E: Send + 'static,
+{
     fn wait(&self, until: Option<Instant>) -> Option<ExecutionResult<T, E>> {
         let within = || self.time_to_wait(until);
-        let finished = || Pending::is_finished(self).then_some(());
+        let finished = || self.is_finished().then_some(());
         let _or_it_takes_longer = self.inner.spin.until(within, finished, || 0);
         let mut state = self.state.lock();
         loop {
@@ -645,12 +725,21 @@ where
         }
     }
 
-    fn cancel(&self) -> bool {
-        let cancelled = self.cancel_queued(false);
-        if !cancelled {
-            self.data.request_cancel();
-        }
-        cancelled
+    fn on_finish(&self, callback: FinishCallback) {
+        let (callback, ending) = {
+            let mut state = self.state.lock();
+            match state.ending() {
+                Some(ending) => (callback, ending),
+                None => return state.callbacks.push(callback),
+            }
+        };
+        self.show_finished();
+        let summary = ending.into_summary(&self.data, &self.inner.engine.name);
+        call_back(callback, &summary);
+    }
+
+    fn as_cancellable(self: Arc<Self>) -> Arc<dyn Cancellable> {
+        self
     }
 
     fn wants_help(&self) -> bool {
@@ -669,6 +758,11 @@ where
         if EndReason::<E>::too_late(&self.data, now).is_some() {
             // The wait that follows expires it.
             return;
+        }
+        let max_nested_calls = self.inner.engine.config.max_nested_calls;
+        if nested_calls_of_this_thread() >= max_nested_calls {
+            // Nor may this thread just wait: perhaps no other worker ever comes to the call.
+            return self.leave_queue(EndReason::TooDeep { max_nested_calls }, now);
         }
         let start = match self.prepare(now, worker, true) {
             Ok(start) => start,

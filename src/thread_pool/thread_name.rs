@@ -11,6 +11,7 @@
 
 use crate::error::BuildError;
 use crate::panic::{catch, discard, message};
+use crate::text::OneLine;
 
 /// The longest name that Linux keeps, in bytes.
 const LONGEST: usize = 15;
@@ -41,7 +42,8 @@ impl ThreadNames {
             Some(choose) => (0..workers)
                 .map(|index| chosen(&*choose, index))
                 .collect::<Result<_, _>>()
-                .map(Self::Chosen),
+                .map(Self::Chosen)
+                .map_err(|error: BuildError| error.of(bulkhead)),
         }
     }
 
@@ -58,7 +60,7 @@ fn chosen(choose: &dyn Fn(usize) -> String, index: usize) -> Result<String, Buil
     match catch(|| choose(index)) {
         Ok(name) => BuildError::check_name(FIELD, &name).map(|()| name),
         Err(payload) => {
-            let value = format!("a panic: {}", message(&*payload));
+            let value = format!("a panic: {}", OneLine(message(&*payload)));
             discard(payload);
             BuildError::check(false, FIELD, value, "must not panic").map(|()| String::new())
         }

@@ -23,14 +23,15 @@ pub(super) fn start(inner: &Arc<Inner>, names: &ThreadNames) -> Result<(), Build
         let inner_of_worker = Arc::clone(inner);
         // Counted before it can end.
         engine.latch.count_up();
-        match sync::spawn(names.get(index), move || work(inner_of_worker, index)) {
+        let body = move || work(inner_of_worker, index);
+        match sync::spawn(names.get(index), engine.config.stack_size, body) {
             Ok(handle) => inner.threads.lock().push(handle),
             Err(source) => {
                 engine.latch.count_down();
                 let _nothing_ran = shut_down(&**inner, WaitLimit::UNLIMITED);
                 return Err(BuildError::ThreadStart {
                     bulkhead: engine.name.to_string(),
-                    worker: index + 1,
+                    worker: index,
                     workers,
                     source,
                 });

@@ -28,7 +28,8 @@ fn invalid<T: Debug>(built: Result<T, BuildError>) -> (&'static str, String, Str
 
 /// Asserts what a bad configuration gives, in all three ways, and that no worker was started for it.
 fn assert_invalid(config: &BulkheadConfig, field: &str, value: &str, rule: &str) {
-    let text = format!("invalid configuration: {field} is {value}, it {rule}");
+    let of = if field == "name" { "" } else { " of `test`" };
+    let text = format!("invalid configuration{of}: {field} is {value}, it {rule}");
     let started = Arc::new(AtomicUsize::new(0));
     let counter = Arc::clone(&started);
     let built = Bulkhead::builder(config.clone())
@@ -65,16 +66,36 @@ fn field_of(field: &str) -> &'static str {
 }
 
 #[test]
-fn the_name_must_not_be_empty_or_hold_a_nul() {
-    let rule = "must not be empty";
-    assert_invalid(&BulkheadConfig::new(""), "name", "\"\"", rule);
-    let rule = "must not contain a NUL";
-    assert_invalid(&BulkheadConfig::new("a\0b"), "name", "\"a\\0b\"", rule);
+fn the_name_must_not_be_blank_or_have_control_characters() {
+    let rule = "must not be blank";
+    for (name, value) in [
+        ("", "\"\""),
+        (" ", "\" \""),
+        ("\t\n\u{2003}", "\"\\t\\n\\u{2003}\""),
+    ] {
+        assert_invalid(&BulkheadConfig::new(name), "name", value, rule);
+    }
+    let rule = "must not contain control characters";
+    for (name, value) in [
+        ("a\0b", "\"a\\0b\""),
+        ("a\nb", "\"a\\nb\""),
+        ("a\u{1b}[2Jb", "\"a\\u{1b}[2Jb\""),
+        ("a\u{9b}b", "\"a\\u{9b}b\""),
+        ("a\u{202e}b", "\"a\\u{202e}b\""),
+    ] {
+        assert_invalid(&BulkheadConfig::new(name), "name", value, rule);
+    }
 }
 
 #[test]
 fn any_other_name_is_fine() {
-    for name in ["x", " ", "with space", "größe/1", &"long".repeat(100)] {
+    for name in [
+        "x",
+        "with space",
+        " between ",
+        "größe/1",
+        &"long".repeat(100),
+    ] {
         let bulkhead = Bulkhead::new(BulkheadConfig::new(name).max_concurrent_calls(1)).unwrap();
         assert_eq!(bulkhead.name(), name);
         let result = wait(bulkhead.run(|| ()));
@@ -174,12 +195,14 @@ fn a_breakers_settings_are_checked_too() {
         ),
     ];
     for (rules, field, value, rule) in table {
-        let text = format!("invalid configuration: {field} is {value}, it {rule}");
-        let expected = (field_of(field), value.to_owned(), text);
-        assert_eq!(invalid(rules.validate()), expected);
+        let expected = |of| {
+            let text = format!("invalid configuration{of}: {field} is {value}, it {rule}");
+            (field_of(field), value.to_owned(), text)
+        };
+        assert_eq!(invalid(rules.validate()), expected(""));
         assert_eq!(
             invalid(CircuitBreaker::new("alone", rules.clone())),
-            expected
+            expected(" of `alone`")
         );
         assert_invalid(&config(1, 1).circuit_breaker(rules), field, value, rule);
     }
@@ -202,6 +225,7 @@ fn a_breaker_alone_needs_a_name_too() {
     let rules = CircuitBreakerConfig::default;
     assert_eq!(invalid(CircuitBreaker::new("", rules())).0, "name");
     assert_eq!(invalid(CircuitBreaker::new("\0", rules())).0, "name");
+    assert_eq!(invalid(CircuitBreaker::new("a\nb", rules())).0, "name");
 }
 
 #[test]

@@ -173,3 +173,19 @@ fn a_propagator_that_panics_in_any_step_disturbs_neither_the_task_nor_the_others
         assert_eq!(bulkhead.stats().successful_executions, 7);
     }
 }
+
+#[test]
+fn a_closure_that_returns_what_attaches_is_a_propagator() {
+    let bulkhead = Bulkhead::builder(config(1, 4))
+        .context_propagator(|| {
+            let id = REQUEST.get();
+            move || Restore("closure", REQUEST.replace(id))
+        })
+        .build()
+        .unwrap();
+    REQUEST.set(7);
+    assert_eq!(wait(bulkhead.run(|| REQUEST.get())).value(), Some(&7));
+    REQUEST.set(0);
+    assert_eq!(wait(bulkhead.run(|| REQUEST.get())).value(), Some(&0));
+    assert_eq!(log_of(&bulkhead), ["detach closure", "detach closure"]);
+}

@@ -6,7 +6,7 @@ use std::error::Error;
 use std::fmt::{Debug, Display};
 use std::io;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant, SystemTime};
 
 use bulkman::{BuildError, Bulkhead, BulkheadConfig, BulkheadError, RejectReason};
 
@@ -60,20 +60,24 @@ fn every_error_says_who_and_how_much() {
                 queued_for: Duration::from_millis(2_003),
                 limit: Duration::from_secs(2),
             },
-            "bulkhead `db` had no free place to run in time: queued for 2.0s, the limit is 2.0s",
+            "bulkhead `db`: the call timed out in the queue after 2.0s, the limit is 2.0s; \
+             the task never started",
         ),
-        (cancelled(false), "bulkhead `db` cancelled the queued task"),
+        (
+            cancelled(false),
+            "bulkhead `db`: the call was cancelled in the queue; the task never started",
+        ),
         (
             cancelled(true),
-            "bulkhead `db` cancelled the queued task because it was shut down",
+            "bulkhead `db`: the call was cancelled in the queue by a shutdown; the task never started",
         ),
         (
             timeout(true),
-            "bulkhead `db` gave no result within 1.5s; the task may still be running",
+            "bulkhead `db`: the call timed out after 1.5s; the task may still be running",
         ),
         (
             timeout(false),
-            "bulkhead `db` gave no result within 1.5s; the task never started",
+            "bulkhead `db`: the call timed out after 1.5s; the task never started",
         ),
         (
             Error::Failed(io::Error::other("the disk is full")),
@@ -83,6 +87,15 @@ fn every_error_says_who_and_how_much() {
     for (error, text) in table {
         assert_eq!(error.to_string(), text);
         assert!(!error.to_string().ends_with('.'));
+        let own = matches!(error, Error::Failed(_));
+        assert_eq!(error.bulkhead_name(), (!own).then_some("db"));
+        let is = [
+            error.is_full(),
+            error.is_circuit_open(),
+            error.is_shut_down(),
+        ];
+        assert_eq!(is.contains(&true), error.is_rejected(), "{error}");
+        assert_eq!(error.retry_after().is_some(), error.is_circuit_open());
     }
 }
 
@@ -111,7 +124,18 @@ fn reasons_of_refusal_say_the_same_as_the_errors_they_become() {
         ];
         assert_eq!(is.iter().filter(|is| **is).count(), 1);
         let text = reason.to_string();
+        let retry_after = reason.retry_after();
         let error = BulkheadError::<io::Error>::from(reason);
+        assert_eq!(
+            is,
+            [
+                error.is_full(),
+                error.is_circuit_open(),
+                error.is_shut_down()
+            ]
+        );
+        assert_eq!(error.retry_after(), retry_after);
+        assert_eq!(error.bulkhead_name(), Some("db"));
         assert_eq!(error.to_string(), text);
         assert!(error.is_rejected() && error.never_started() && !error.is_timeout());
     }
@@ -188,6 +212,112 @@ fn every_error_type_goes_through_the_question_mark() {
         Ok(Bulkhead::new(BulkheadConfig::new(""))?)
     }
     assert!(build().unwrap_err().is::<BuildError>());
+}
+
+#[test]
+fn a_time_to_retry_can_be_added_to_any_clock() {
+    let second = Duration::from_secs(1);
+    let century = 100 * 365 * 86_400 * second;
+    let nano = Duration::from_nanos(1);
+    for (inside, expected) in [
+        (nano, Some(nano)),
+        (second, Some(second)),
+        (century, Some(century)),
+        (century + nano, None),
+        (Duration::MAX, None),
+    ] {
+        let reason = RejectReason::CircuitOpen {
+            bulkhead: "db".into(),
+            retry_after: inside,
+        };
+        assert_eq!(reason.retry_after(), expected);
+        let error = BulkheadError::<io::Error>::from(reason);
+        let retry_after = error.retry_after();
+        assert_eq!(retry_after, expected);
+        let now = (Instant::now(), SystemTime::now());
+        let _at = retry_after.map(|wait| (now.0 + wait, now.1 + wait));
+        let held_open = error.to_string().ends_with("held open until it is reset");
+        assert_eq!(held_open, expected.is_none(), "{error}");
+    }
+}
+
+#[test]
+fn the_short_form_gives_only_the_outcome() {
+    let bulkhead = bulkhead(1, 1);
+    assert_eq!(bulkhead.run(|| 7).result().unwrap(), 7);
+    assert_eq!(bulkhead.run(|| 7).cancel_on_drop().result().unwrap(), 7);
+    let error = bulkhead.execute(|| "x".parse::<u32>()).result();
+    assert!(error.unwrap_err().failed().is_some());
+    let _ = bulkhead.shutdown();
+    assert!(bulkhead.run(|| 7).result().unwrap_err().is_shut_down());
+    let armed = bulkhead.run(|| 7).cancel_on_drop();
+    assert!(armed.result().unwrap_err().is_shut_down());
+}
+
+/// An error of the task's own that has room for the bulkhead's.
+#[derive(Debug, PartialEq)]
+enum Own {
+    Task(&'static str),
+    Bulkhead(String),
+}
+
+impl From<BulkheadError<Infallible>> for Own {
+    fn from(error: BulkheadError<Infallible>) -> Self {
+        Self::Bulkhead(error.to_string())
+    }
+}
+
+#[test]
+fn all_errors_become_one_of_the_tasks_own_type() {
+    let bulkhead = bulkhead(1, 0);
+    let flat = |task: Result<u8, Own>| wait(bulkhead.execute(move || task)).flatten();
+    assert_eq!(flat(Ok(7)), Ok(7));
+    assert_eq!(flat(Err(Own::Task("mine"))), Err(Own::Task("mine")));
+    let panics = || -> Result<u8, Own> { panic!("no luck") };
+    let text = "bulkhead `test`: the task panicked".to_owned();
+    assert_eq!(
+        wait(bulkhead.execute(panics)).flatten(),
+        Err(Own::Bulkhead(text))
+    );
+    let _ = bulkhead.shutdown();
+    let text = "bulkhead `test` is shut down".to_owned();
+    assert_eq!(flat(Ok(7)), Err(Own::Bulkhead(text)));
+}
+
+#[test]
+fn the_tasks_own_error_and_the_other_reasons_can_be_told_apart_by_type() {
+    let failed = BulkheadError::Failed(404_u16);
+    assert_eq!(failed.into_failed().unwrap(), 404);
+    let shut_down = BulkheadError::<u16>::ShutDown {
+        bulkhead: "db".into(),
+    };
+    assert!(shut_down.into_failed().unwrap_err().is_shut_down());
+}
+
+#[test]
+fn with_anyhow_a_tasks_error_keeps_what_it_can_be_downcast_to() {
+    let bulkhead = bulkhead(1, 1);
+    let flat = || -> anyhow::Result<u32> {
+        let handle = bulkhead.execute(|| -> anyhow::Result<u32> { Ok("x".parse::<u32>()?) });
+        wait(handle).flatten()
+    };
+    assert!(flat().unwrap_err().is::<std::num::ParseIntError>());
+    let _ = bulkhead.shutdown();
+    let refused = flat().unwrap_err();
+    let reason: &BulkheadError<Infallible> = refused.downcast_ref().unwrap();
+    assert!(reason.is_shut_down());
+}
+
+#[test]
+fn a_rejection_goes_through_the_question_mark_into_an_error_of_the_bulkhead() {
+    fn submit(bulkhead: &Bulkhead) -> Result<u32, BulkheadError<std::num::ParseIntError>> {
+        bulkhead.try_execute(|| "7".parse())?.result()
+    }
+    let bulkhead = bulkhead(1, 0);
+    assert_eq!(submit(&bulkhead).unwrap(), 7);
+    let busy = occupy(&bulkhead, 1);
+    assert!(submit(&bulkhead).unwrap_err().is_full());
+    busy.finish();
 }
 
 #[test]

@@ -1,13 +1,17 @@
 //! Listeners hear every event in time and in the right thread. They may use the bulkhead, and may panic.
 
+use std::cell::Cell;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::{self, ThreadId};
 use std::time::Duration;
 
-use bulkman::{Bulkhead, BulkheadEvent, BulkheadListener, FinishedOutcome, ManualClock};
+use bulkman::{
+    Bulkhead, BulkheadEvent, BulkheadListener, CircuitBreakerConfig, ContextVar, FinishedOutcome,
+    ManualClock, SemaphoreBulkhead, propagate,
+};
 
-use crate::support::{SECOND, assert_balanced, config, eventually, occupy, wait};
+use crate::support::{Gate, OpenOnDrop, SECOND, assert_balanced, config, eventually, occupy, wait};
 
 /// Writes down what it hears, in words.
 #[derive(Clone, Default)]
@@ -247,4 +251,127 @@ fn a_listener_may_use_the_bulkhead() {
     eventually("both have finished", || heard.load(Ordering::SeqCst) == 2);
     let _ = bulkhead.shutdown();
     assert_eq!(bulkhead.stats().successful_executions, 2);
+}
+
+#[test]
+fn a_closure_needs_no_types_and_hears_what_a_listener_hears() {
+    let heard = Arc::new(AtomicUsize::new(0));
+    let counter = Arc::clone(&heard);
+    let bulkhead = Bulkhead::builder(config(1, 1))
+        .on_event(move |event| {
+            if matches!(event, BulkheadEvent::Finished { .. }) {
+                counter.fetch_add(1, Ordering::SeqCst);
+            }
+        })
+        .build()
+        .unwrap();
+    assert!(wait(bulkhead.run(|| ())).is_success());
+    assert_eq!(heard.load(Ordering::SeqCst), 1);
+}
+
+#[test]
+fn one_listener_is_shared_by_several_bulkheads() {
+    let journal = Arc::new(Journal::default());
+    let dynamic: Arc<dyn BulkheadListener> = Arc::clone(&journal) as _;
+    let one = Bulkhead::builder(config(1, 1))
+        .listener(Arc::clone(&journal))
+        .build()
+        .unwrap();
+    let other = SemaphoreBulkhead::builder(config(1, 1))
+        .listener(dynamic)
+        .build()
+        .unwrap();
+    assert!(wait(one.call().operation("a").run(|| ())).is_success());
+    assert!(other.call().operation("b").run(|| ()).is_success());
+    assert_eq!(
+        journal.read(),
+        ["started a", "Succeeded a", "started b", "Succeeded b"]
+    );
+}
+
+static REQUEST: ContextVar<u32> = ContextVar::new();
+
+thread_local! {
+    static TRACE: Cell<u32> = const { Cell::new(0) };
+}
+
+/// The request and the trace, as each event finds them.
+type Seen = Arc<Mutex<Vec<(&'static str, Option<u32>, u32)>>>;
+
+fn with_contexts(seen: &Seen) -> Bulkhead {
+    let seen = Arc::clone(seen);
+    let circuit = CircuitBreakerConfig::default().failure_threshold(1);
+    Bulkhead::builder(config(1, 2).circuit_breaker(circuit))
+        .context_propagator(propagate(|| TRACE.get(), |trace| TRACE.set(trace)))
+        .on_event(move |event| {
+            let what = match event {
+                BulkheadEvent::Started { .. } => "started",
+                BulkheadEvent::Finished { .. } => "finished",
+                BulkheadEvent::Rejected { .. } => "rejected",
+                BulkheadEvent::RefusedInQueue { .. } => "refused in queue",
+                BulkheadEvent::CircuitChanged { .. } => "circuit changed",
+                _ => return,
+            };
+            let line = (what, REQUEST.get(), TRACE.get());
+            seen.lock().unwrap().push(line);
+        })
+        .build()
+        .unwrap()
+}
+
+/// Makes a call of the request and the trace `number`.
+fn of_request<R>(number: u32, body: impl FnOnce() -> R) -> R {
+    REQUEST.with(number, || {
+        TRACE.set(number);
+        let value = body();
+        TRACE.set(0);
+        value
+    })
+}
+
+#[test]
+fn a_listener_hears_of_a_call_inside_the_calls_own_context() {
+    let seen = Seen::default();
+    let bulkhead = with_contexts(&seen);
+    for number in [7, 8] {
+        let handle = of_request(number, || bulkhead.run(|| ()));
+        assert!(wait(handle).is_success());
+    }
+    let panics = of_request(9, || bulkhead.run::<(), _>(|| panic!("in between")));
+    assert!(wait(panics).error().is_some());
+    let opened = seen.lock().unwrap().pop();
+    assert_eq!(
+        opened,
+        Some(("circuit changed", None, 0)),
+        "no request's business"
+    );
+    let refused = of_request(10, || bulkhead.run(|| ()));
+    assert!(wait(refused).error().is_some());
+    let around = |number| ["started", "finished"].map(|what| (what, Some(number), number));
+    let expected: Vec<_> = [7, 8, 9]
+        .into_iter()
+        .flat_map(around)
+        .chain([("rejected", Some(10), 10)])
+        .collect();
+    assert_eq!(*seen.lock().unwrap(), expected);
+}
+
+#[test]
+fn a_call_that_opens_the_circuit_does_not_lend_its_context_to_those_that_it_ends() {
+    let seen = Seen::default();
+    let bulkhead = with_contexts(&seen);
+    let gate = Gate::new();
+    let opener = OpenOnDrop(gate.clone());
+    let fails = of_request(1, || {
+        bulkhead.execute(move || {
+            gate.pass();
+            Err::<(), _>(())
+        })
+    });
+    let queued = of_request(2, || bulkhead.run(|| ()));
+    drop(opener);
+    assert!(wait(fails).error().is_some());
+    assert!(wait(queued).error().is_some_and(|e| e.is_circuit_open()));
+    let seen = seen.lock().unwrap();
+    assert!(seen.contains(&("refused in queue", None, 0)), "{seen:?}");
 }

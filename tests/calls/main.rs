@@ -11,8 +11,10 @@ mod context_propagators;
 mod context_vars;
 mod errors;
 mod helpers;
+mod inherited;
 mod listeners;
 mod nested;
+mod nested_depth;
 mod operation;
 mod order;
 mod ownership;
@@ -40,14 +42,18 @@ mod cancel {
 mod handle {
     mod awaited_limits;
     mod awaiting;
+    mod cancel_handle;
     mod dropping;
     mod helpers;
+    mod on_finish;
+    mod polled_to_end;
     mod waiting;
 }
 
 /// The numbers: exact after every outcome, balanced in every snapshot.
 mod ledger {
     mod abandoned;
+    mod caller_timeouts;
     mod distributions;
     mod helpers;
     mod outcomes;

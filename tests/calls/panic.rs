@@ -123,14 +123,17 @@ fn resume_goes_on_with_the_same_payload_in_the_callers_thread() {
 }
 
 #[test]
-fn the_error_says_who_and_what() {
+fn the_error_says_who_and_keeps_what_out_of_its_text() {
     let bulkhead = bulkhead(1, 1);
     let result = wait(bulkhead.execute(|| -> Result<(), std::fmt::Error> { panic!("no luck") }));
     let error = result.error().expect("an error");
-    assert_eq!(
-        error.to_string(),
-        "bulkhead `test`: the task panicked: no luck"
-    );
+    assert_eq!(error.to_string(), "bulkhead `test`: the task panicked");
+    let BulkheadError::Panicked(panic) = error else {
+        panic!("{error:?}");
+    };
+    assert_eq!(panic.to_string(), error.to_string());
+    assert_eq!(panic.message(), "no luck");
+    assert_eq!(error.bulkhead_name(), Some("test"));
     assert!(!error.never_started());
     assert!(!error.is_rejected());
     assert!(!error.is_timeout());

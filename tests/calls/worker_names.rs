@@ -98,15 +98,15 @@ fn a_name_that_no_thread_can_have_is_an_error_and_no_worker_starts() {
     let bad: [(Name, &str); 3] = [
         (
             |_| String::new(),
-            "worker_name is \"\", it must not be empty",
+            "invalid configuration of `db`: worker_name is \"\", it must not be blank",
         ),
         (
             |index| format!("w\0{index}"),
-            "worker_name is \"w\\01\", it must not contain a NUL",
+            "worker_name is \"w\\01\", it must not contain control characters",
         ),
         (
-            |index| panic!("no name for {index}"),
-            "worker_name is a panic: no name for 1, it must not panic",
+            |index| panic!("no name\nfor {index}"),
+            "worker_name is a panic: no name\\nfor 1, it must not panic",
         ),
     ];
     for (bad, expected) in bad {

@@ -4,9 +4,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::{self};
 
-use bulkman::BulkheadError;
+use bulkman::{BulkheadError, CircuitBreakerConfig};
 
-use crate::support::bulkhead;
+use crate::support::{SECOND, bulkhead, config, occupy, wait, with_clock};
 
 #[test]
 fn a_wrapped_function_takes_a_tuple_and_gives_each_callers_result() {
@@ -68,4 +68,58 @@ fn a_wrapped_function_outlives_its_bulkhead_and_says_so() {
         wrapped(()).error(),
         Some(BulkheadError::ShutDown { .. })
     ));
+}
+
+#[test]
+fn a_wrapped_function_keeps_the_settings_of_its_call() {
+    let circuit = CircuitBreakerConfig::default().failure_threshold(1);
+    let (bulkhead, clock) = with_clock(config(1, 1).circuit_breaker(circuit));
+    let operation = || bulkman::current().unwrap().operation().map(str::to_owned);
+    let wrapped = bulkhead
+        .call()
+        .operation(format!("get_{}", "user"))
+        .timeout(SECOND)
+        .failure_if(|error: &u16| *error >= 500)
+        .wrap(move |error: u16| {
+            let limit = bulkman::current().unwrap().remaining();
+            if error == 0 {
+                Ok((operation(), limit))
+            } else {
+                Err(error)
+            }
+        });
+    drop(clock);
+    let same = wrapped.clone();
+    for function in [&wrapped, &same] {
+        let (name, limit) = function(0).into_result().unwrap();
+        assert_eq!(name.as_deref(), Some("get_user"));
+        assert_eq!(limit, Some(SECOND));
+        assert!(function(404).error().is_some());
+        assert!(bulkhead.is_healthy(), "not an error that counts");
+    }
+    assert!(wrapped(503).error().is_some());
+    assert!(!bulkhead.is_healthy());
+}
+
+#[test]
+fn a_wrapped_function_that_is_refused_drops_its_arguments_and_says_so() {
+    let bulkhead = bulkhead(1, 0);
+    let wrapped = bulkhead.wrap(|argument: Arc<()>| Ok::<_, ()>(Arc::strong_count(&argument)));
+    let busy = occupy(&bulkhead, 1);
+    let argument = Arc::new(());
+    let refused = wrapped(Arc::clone(&argument));
+    assert!(refused.error().unwrap().is_full());
+    assert_eq!(Arc::strong_count(&argument), 1);
+    busy.finish();
+}
+
+#[test]
+fn the_settings_of_a_call_can_be_used_again() {
+    let bulkhead = bulkhead(1, 4);
+    let operation = || bulkman::current().unwrap().operation().map(str::to_owned);
+    let preset = bulkhead.call().operation("again");
+    for call in [preset.clone(), preset] {
+        let name = wait(call.run(operation)).into_result().unwrap();
+        assert_eq!(name.as_deref(), Some("again"));
+    }
 }

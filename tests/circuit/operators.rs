@@ -85,7 +85,7 @@ fn a_bulkhead_that_is_held_open_is_isolated() {
     let refused = wait(bulkhead.run(|| ()));
     assert_eq!(
         refused.error().expect("refused").to_string(),
-        "bulkhead `test` has an open circuit: until it is reset"
+        "bulkhead `test` has an open circuit: held open until it is reset"
     );
     breaker.reset();
     assert!(wait(bulkhead.run(|| ())).is_success());

@@ -17,9 +17,11 @@ fn invalid(rules: &CircuitBreakerConfig) -> String {
     let text = |error: BuildError| error.to_string();
     let found = rules.validate().map_err(text).expect_err("out of range");
     let alone = CircuitBreaker::new("alone", rules.clone());
-    assert_eq!(alone.map_err(text).expect_err("out of range"), found);
+    let of_alone = found.replace("configuration:", "configuration of `alone`:");
+    assert_eq!(alone.map_err(text).expect_err("out of range"), of_alone);
     let bulkhead = BulkheadConfig::new("test").circuit_breaker(rules.clone());
-    assert_eq!(bulkhead.validate().map_err(text), Err(found.clone()));
+    let of_test = found.replace("configuration:", "configuration of `test`:");
+    assert_eq!(bulkhead.validate().map_err(text), Err(of_test));
     found
 }
 

@@ -198,3 +198,56 @@ fn a_classifier_of_ones_own() {
         [Verdict::Success, Verdict::Ignored, Verdict::Failure]
     );
 }
+
+#[test]
+fn a_bulkhead_has_a_classifier_for_each_type_of_error_and_a_calls_own_goes_first() {
+    let bulkhead = Bulkhead::builder(config(1, 2).circuit_breaker(rules().failure_threshold(1)))
+        .failure_if(|_: &u16| unreachable!("the later one for this type holds"))
+        .failure_if(|code: &u16| *code >= 500)
+        .classify(|_: &String| Verdict::Ignored)
+        .build()
+        .unwrap();
+    let breaker = bulkhead.circuit_breaker().unwrap();
+    let opens = |handle: bulkman::ExecutionHandle<(), u16>| {
+        assert!(wait(handle).error().is_some());
+        let is_open = breaker.is_open();
+        breaker.reset();
+        is_open
+    };
+    assert!(!opens(bulkhead.execute(|| Err(404))));
+    assert!(opens(bulkhead.execute(|| Err(503))));
+    assert!(!opens(
+        bulkhead.call().operation("named").execute(|| Err(404))
+    ));
+    let strict = || bulkhead.call().failure_if(|_: &u16| true);
+    assert!(opens(strict().execute(|| Err(404))), "its own");
+    let wrapped = bulkhead.wrap(Err::<(), u16>);
+    assert!(wrapped(404).error().is_some() && breaker.is_closed());
+    assert!(wrapped(503).error().is_some() && breaker.is_open());
+    breaker.reset();
+    let wrapped = strict().wrap(Err::<(), u16>);
+    assert!(
+        wrapped(404).error().is_some() && breaker.is_open(),
+        "its own"
+    );
+    breaker.reset();
+
+    let text = bulkhead.execute(|| Err::<(), _>(String::new()));
+    assert!(wait(text).error().is_some() && breaker.is_closed());
+    let other = bulkhead.execute(|| Err::<(), _>(404_u32));
+    assert!(
+        wait(other).error().is_some() && breaker.is_open(),
+        "no classifier, so a failure"
+    );
+}
+
+#[test]
+fn a_bulkheads_classifier_that_panics_is_contained_and_the_error_is_a_failure() {
+    let bulkhead = Bulkhead::builder(config(1, 2).circuit_breaker(rules().failure_threshold(1)))
+        .classify(|_: &u16| panic!("no idea"))
+        .build()
+        .unwrap();
+    let result = wait(bulkhead.execute(|| Err::<(), _>(404_u16)));
+    assert_eq!(result.error().unwrap().failed(), Some(&404));
+    assert_eq!(state(&bulkhead), CircuitState::Open);
+}

@@ -1,4 +1,4 @@
-//! The system refuses a thread: the error names the worker, and nothing is left behind.
+//! The system refuses a thread or memory: the error says how many threads had started, and nothing is left behind.
 //!
 //! The shell that starts the child process limits its address space. Such a limit holds for every user, and the room
 //! for stacks runs out first.
@@ -47,10 +47,10 @@ fn in_child(test: &str, role: usize, stack_bytes: usize, kib: usize) -> (ExitSta
 }
 
 #[test]
-fn a_refused_thread_is_named_and_no_worker_is_left() {
+fn a_refused_thread_is_an_error_and_no_worker_is_left() {
     if env::var_os(CHILD).is_some() {
         let worker = build_in_vain(WORKERS);
-        assert!(worker > 1 && worker < WORKERS, "worker {worker}");
+        assert!(worker > 0 && worker < WORKERS, "worker {worker}");
 
         // The room is free again, so that a smaller one can be built.
         let smaller = BulkheadConfig::new("smaller").max_concurrent_calls(2);
@@ -61,7 +61,7 @@ fn a_refused_thread_is_named_and_no_worker_is_left() {
         println!("{DONE}");
         return;
     }
-    let test = "a_refused_thread_is_named_and_no_worker_is_left";
+    let test = "a_refused_thread_is_an_error_and_no_worker_is_left";
     let (status, text) = in_child(test, 0, STACK_BYTES, ADDRESS_SPACE_KIB);
     assert!(status.success(), "{status}: {text}");
     assert!(text.contains(DONE), "{text}");
@@ -75,7 +75,7 @@ fn whichever_thread_is_refused_those_before_it_are_ended() {
         let room: usize = room.parse().expect("how many threads fit");
         // The harness may have a thread beside the main one.
         let taken = threads_named("") - 1;
-        assert_eq!(build_in_vain(OF), room - taken + 1);
+        assert_eq!(build_in_vain(OF), room - taken);
         println!("{DONE}");
         return;
     }
@@ -89,7 +89,37 @@ fn whichever_thread_is_refused_those_before_it_are_ended() {
     }
 }
 
-/// Builds a bulkhead for whose workers there is no room, and tells which of them was refused.
+#[test]
+fn a_queue_for_which_there_is_no_memory_is_an_error_and_no_worker_starts() {
+    const ROOM_KIB: usize = 600 << 10;
+    const STACK: usize = 1 << 20;
+    if env::var_os(CHILD).is_some() {
+        let largest = BulkheadConfig::MAX_CAPACITY - 1;
+        let config = |size| {
+            BulkheadConfig::new("long")
+                .max_concurrent_calls(1)
+                .max_queue_size(size)
+        };
+        let error = Bulkhead::new(config(largest)).expect_err("it needs 800 MB");
+        assert!(error.source().is_some(), "what the allocator said");
+        assert_eq!(
+            error.to_string(),
+            format!("bulkhead `long` has no memory for a queue of {largest} calls")
+        );
+        assert!(matches!(error, BuildError::QueueMemory { .. }));
+        assert_eq!(threads_named("bulkman-"), 0);
+        let bulkhead = Bulkhead::new(config(1_000)).expect("there is room for a thousand");
+        assert_eq!(bulkhead.run(|| 42).wait().value(), Some(&42));
+        println!("{DONE}");
+        return;
+    }
+    let test = "a_queue_for_which_there_is_no_memory_is_an_error_and_no_worker_starts";
+    let (status, text) = in_child(test, 0, STACK, ROOM_KIB);
+    assert!(status.success(), "{status}: {text}");
+    assert!(text.contains(DONE), "{text}");
+}
+
+/// Builds a bulkhead for whose workers there is no room, and tells which of them was refused, from 0.
 fn build_in_vain(of: usize) -> usize {
     let started = Arc::new(AtomicUsize::new(0));
     let stopped = Arc::new(AtomicUsize::new(0));
@@ -128,12 +158,12 @@ fn build_in_vain(of: usize) -> usize {
     };
     assert_eq!(
         text,
-        format!("bulkhead `toomany` could not start worker {worker} of {of}")
+        format!("bulkhead `toomany` could start only {worker} of its {of} worker threads")
     );
     assert_eq!(bulkhead, "toomany");
     assert_eq!(workers, of);
-    assert_eq!(started.load(Ordering::SeqCst), worker - 1);
-    assert_eq!(stopped.load(Ordering::SeqCst), worker - 1);
+    assert_eq!(started.load(Ordering::SeqCst), worker);
+    assert_eq!(stopped.load(Ordering::SeqCst), worker);
     assert_eq!(Arc::strong_count(&started), 1, "the hooks are gone");
     eventually_no_worker();
     worker

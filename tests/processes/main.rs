@@ -7,6 +7,7 @@
 mod support;
 
 mod build_failure;
+mod end_of_main;
 mod helpers;
 mod stack_overflow;
 mod suspension;

@@ -20,7 +20,10 @@ fn bad_configuration_is_a_clear_error() {
         ),
     ] {
         let error = SemaphoreBulkhead::new(config).unwrap_err();
-        assert_eq!(error.to_string(), format!("invalid configuration: {says}"));
+        assert_eq!(
+            error.to_string(),
+            format!("invalid configuration of `test`: {says}")
+        );
     }
     let error = SemaphoreBulkhead::builder(config(1, 1))
         .circuit_storage(MemoryStorage::new())
@@ -33,6 +36,7 @@ fn bad_configuration_is_a_clear_error() {
             ..
         }
     ));
+    assert!(error.to_string().contains(" of `test`: "), "{error}");
 }
 
 #[test]

@@ -28,7 +28,7 @@ fn a_call_that_waits_too_long_for_its_turn_never_starts() {
         assert_eq!(
             result.error().unwrap().to_string(),
             format!(
-                "bulkhead `test` had no free place to run in time: queued for {:.1?}, the limit is 5.0s",
+                "bulkhead `test`: the call timed out in the queue after {:.1?}, the limit is 5.0s; the task never started",
                 result.queued_time
             )
         );
@@ -85,8 +85,13 @@ fn without_time_no_call_starts() {
         panic!("{in_all:?}");
     };
     assert_eq!(*limit, Duration::ZERO);
-    assert_eq!(bulkhead.stats().timed_out_executions, 2);
+    let stats = bulkhead.stats();
+    assert_eq!(stats.timed_out_executions, 2);
+    assert_eq!(stats.caller_timeouts_queued, 1, "the caller's own limit");
+    assert_eq!(stats.caller_timeouts_started, 0);
     assert_idle(&bulkhead);
+    bulkhead.reset_stats();
+    assert_eq!(bulkhead.stats().caller_timeouts_queued, 0);
 }
 
 #[test]
@@ -105,6 +110,7 @@ fn a_callers_limit_ends_its_wait_in_line() {
             result.error(),
             Some(BulkheadError::Timeout { started: false, .. })
         ));
+        assert_eq!(bulkhead.stats().caller_timeouts_queued, 1);
         inside.finish();
     });
     assert_idle(&bulkhead);
@@ -124,6 +130,7 @@ fn a_task_beyond_its_limit_is_told_and_its_result_counts() {
         Ok::<_, ()>([before, meanwhile, after])
     });
     assert_eq!(result.execution_time, Duration::from_secs(4));
+    assert_eq!(bulkhead.stats().caller_timeouts_started, 0, "it stayed");
     assert_eq!(
         result.into_result().unwrap(),
         [

@@ -26,6 +26,9 @@ fn listeners_hear_of_everything_in_the_callers_thread() {
                 BulkheadEvent::Finished { outcome, .. } => format!("finished {outcome:?}"),
                 BulkheadEvent::Expired { queued_time, .. } => format!("expired {queued_time:?}"),
                 BulkheadEvent::Cancelled { .. } => "cancelled".into(),
+                BulkheadEvent::CallerTimedOut { limit, started, .. } => {
+                    format!("the caller left after {limit:?}, {started}")
+                }
                 BulkheadEvent::ShuttingDown { bulkhead, .. } => {
                     format!("{bulkhead} is shutting down")
                 }
@@ -62,6 +65,7 @@ fn listeners_hear_of_everything_in_the_callers_thread() {
         let inside = Inside::new(scope, &bulkhead, 1);
         heard();
         let _ = bulkhead.call().queue_timeout(Duration::ZERO).run(|| ());
+        let _ = bulkhead.call().timeout(Duration::ZERO).run(|| ());
         let waiting = scope.spawn(|| bulkhead.run(|| ()));
         queued(&bulkhead, 1);
         let _ = bulkhead.call().operation("b").run(|| ());
@@ -69,11 +73,13 @@ fn listeners_hear_of_everything_in_the_callers_thread() {
         let cancelled_in = waiting.thread().id();
         assert!(waiting.join().unwrap().error().is_some());
         let (threads, events) = heard();
-        assert_eq!(threads, [here, here, here, cancelled_in]);
+        assert_eq!(threads, [here, here, here, here, here, cancelled_in]);
         assert_eq!(
             events,
             [
                 "expired 0ns",
+                "expired 0ns",
+                "the caller left after 0ns, false",
                 "rejected Some(\"b\")",
                 "test is shutting down",
                 "cancelled"

@@ -81,7 +81,7 @@ fn shutdown_with_a_limit_cancels_those_in_line() {
                 let result = call.join().unwrap();
                 assert_eq!(
                     result.error().unwrap().to_string(),
-                    "bulkhead `test` cancelled the queued task because it was shut down"
+                    "bulkhead `test`: the call was cancelled in the queue by a shutdown; the task never started"
                 );
             }
             gate.open();

@@ -7,9 +7,11 @@
 mod support;
 
 mod after_a_report;
+mod close;
 mod from_within;
 mod graceful;
 mod helpers;
+mod idle;
 mod last_owner;
 mod leaks;
 mod on_drop;

@@ -57,7 +57,8 @@ fn any_call(bulkhead: &Arc<Bulkhead>, running: &Arc<Running>, counts: &Counts) {
         0 => counts.add(&bulkhead.execute(move || task().map_err(drop)).wait()),
         1 => {
             let handle = bulkhead.execute(task);
-            let cancelled = handle.cancel();
+            counts.watch(&handle);
+            let cancelled = handle.cancel_handle().cancel();
             let result = handle.wait();
             if cancelled {
                 assert!(matches!(
@@ -86,7 +87,9 @@ fn any_call(bulkhead: &Arc<Bulkhead>, running: &Arc<Running>, counts: &Counts) {
         4 => counts.add(&bulkhead.execute_with_timeout(SECOND, task)),
         5 => {
             let call = bulkhead.call().queue_timeout(SECOND / 2);
-            counts.add(&call.execute(task).wait());
+            let handle = call.timeout(SECOND).execute(task);
+            counts.watch(&handle);
+            counts.add(&handle.wait());
         }
         6 => {
             let call = bulkhead.call().wait_for_capacity(SECOND);
@@ -103,7 +106,11 @@ fn any_call(bulkhead: &Arc<Bulkhead>, running: &Arc<Running>, counts: &Counts) {
             });
             outer_counts.add(&outer.wait());
         }
-        _ => counts.add(&shuttle::future::block_on(bulkhead.execute(task))),
+        _ => {
+            let handle = bulkhead.execute(task);
+            counts.watch(&handle);
+            counts.add(&shuttle::future::block_on(handle));
+        }
     }
 }
 

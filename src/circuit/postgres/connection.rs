@@ -220,6 +220,8 @@ where
                 || -> Cancelling { Box::pin(async move { token.cancel_query(connector).await }) };
             let driver = tokio::spawn(async move {
                 if let Err(error) = connection.await {
+                    let error = error.to_string();
+                    let error = error.escape_debug();
                     log::debug!(target: "bulkman::circuit", "the connection to the circuit storage ended: {error}");
                 }
             });

@@ -4,7 +4,7 @@ use std::convert::Infallible;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Condvar, Mutex};
+use std::sync::{Arc, Condvar, Mutex, mpsc};
 use std::task::{Context, Poll, Wake, Waker};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -291,10 +291,11 @@ fn one_thread_serves_all() {
     busy.into_iter().for_each(crate::support::Busy::finish);
 }
 
-/// Lets the task end when it is dropped, and takes the token with which the worker wakes the thread that drops it.
+/// When it is dropped it lets the task end, and takes the token with which the worker wakes the thread that drops it.
 struct TakesWakeUp {
     gate: Gate,
-    bulkhead: Arc<Bulkhead>,
+    /// Hears of the callback, which is called after the waiter has been woken.
+    woken: Mutex<mpsc::Receiver<()>>,
 }
 
 impl Wake for TakesWakeUp {
@@ -304,22 +305,26 @@ impl Wake for TakesWakeUp {
 impl Drop for TakesWakeUp {
     fn drop(&mut self) {
         self.gate.open();
-        eventually("the task has ended", || {
-            self.bulkhead.stats().in_flight == 0
-        });
+        let woken = self.woken.get_mut().unwrap();
+        woken.recv_timeout(PATIENCE).expect("the task has ended");
+        // Comes back at once, unless the wait above has taken the token already.
         thread::park_timeout(SHORT);
     }
 }
 
 #[test]
 fn a_handle_that_was_polled_can_be_waited_for_though_its_waker_blocks_when_dropped() {
-    let bulkhead = Arc::new(bulkhead(1, 1));
+    let bulkhead = bulkhead(1, 1);
     let gate = Gate::new();
     let passed = gate.clone();
     let mut handle = bulkhead.run(move || passed.pass());
     gate.wait_for_arrivals(1);
-    let bulkhead = Arc::clone(&bulkhead);
-    let waker = Waker::from(Arc::new(TakesWakeUp { gate, bulkhead }));
+    let (wakes, woken) = mpsc::channel();
+    handle.on_finish(move |_| {
+        let _ = wakes.send(());
+    });
+    let woken = Mutex::new(woken);
+    let waker = Waker::from(Arc::new(TakesWakeUp { gate, woken }));
     assert!(poll(&mut handle, &waker).is_pending());
     drop(waker);
     assert!(in_time(move || handle.wait().is_success()));

@@ -58,7 +58,7 @@ pub fn every_outcome(bulkhead: &Bulkhead, clock: &ManualClock) {
 }
 
 /// Every counter that may only grow.
-pub fn growing(stats: &BulkheadStats) -> [u64; 12] {
+pub fn growing(stats: &BulkheadStats) -> [u64; 14] {
     [
         stats.submitted_executions,
         stats.total_executions,
@@ -71,6 +71,8 @@ pub fn growing(stats: &BulkheadStats) -> [u64; 12] {
         stats.rejected_shut_down,
         stats.timed_out_executions,
         stats.cancelled_executions,
+        stats.caller_timeouts_started,
+        stats.caller_timeouts_queued,
         stats.successful_executions + stats.failed_executions + stats.panicked_executions,
     ]
 }

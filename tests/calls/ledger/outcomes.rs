@@ -31,6 +31,8 @@ fn every_outcome_has_its_own_number() {
     assert_eq!(stats.total_executions, 9);
     assert_eq!(stats.cancelled_executions, 1);
     assert_eq!(stats.timed_out_executions, 2);
+    assert_eq!(stats.caller_timeouts_queued, 1);
+    assert_eq!(stats.caller_timeouts_started, 0);
     assert_eq!(stats.rejected_full, 2);
     assert_eq!(stats.rejected_circuit_open, 1);
     assert_eq!(stats.rejected_shut_down, 0);

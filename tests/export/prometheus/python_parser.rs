@@ -73,6 +73,7 @@ fn it_finds_the_same_families_types_labels_and_values() {
             "bulkman_rejected_calls counter",
             "bulkman_unstarted_calls counter",
             "bulkman_finished_calls counter",
+            "bulkman_caller_timeouts counter",
             "bulkman_busy_seconds counter",
             "bulkman_active_calls gauge",
             "bulkman_queued_calls gauge",
@@ -86,7 +87,7 @@ fn it_finds_the_same_families_types_labels_and_values() {
             "bulkman_execution_seconds histogram",
         ]
     );
-    let active = &families[5][2];
+    let active = &families[6][2];
     let name = &*busy.stats().name;
     let labels = |bulkhead: &str| json!({"note": "two\nlines", "bulkhead": bulkhead});
     assert_eq!(

@@ -6,7 +6,7 @@ use bulkman::export::PrometheusText;
 use bulkman::{BulkheadConfig, BulkheadRegistry};
 
 use super::helpers::{Busy, samples};
-use crate::support::{SECOND, bulkhead};
+use crate::support::{SECOND, bulkhead, config, occupy, with_clock};
 
 #[test]
 fn every_number_has_its_sample() {
@@ -57,6 +57,8 @@ fn every_number_has_its_sample() {
         ),
         ("bulkman_finished_calls_total", r#"outcome="failed""#, 1.0),
         ("bulkman_finished_calls_total", r#"outcome="panicked""#, 1.0),
+        ("bulkman_caller_timeouts_total", r#"started="true""#, 0.0),
+        ("bulkman_caller_timeouts_total", r#"started="false""#, 0.0),
         ("bulkman_busy_seconds_total", "", 4.0),
         ("bulkman_active_calls", "", 1.0),
         ("bulkman_queued_calls", "", 1.0),
@@ -77,6 +79,22 @@ fn every_number_has_its_sample() {
     ] {
         assert_eq!(value(metric, label), expected, "{metric} {label}");
     }
+}
+
+#[test]
+fn callers_that_left_are_told_apart_by_whether_the_task_had_started() {
+    let (bulkhead, clock) = with_clock(config(1, 1));
+    let busy = occupy(&bulkhead, 1);
+    let queued = bulkhead.call().timeout(SECOND).run(|| ());
+    clock.advance(SECOND);
+    assert!(queued.wait().error().unwrap().is_timeout());
+    let samples = samples(&PrometheusText::new().render([&bulkhead.stats()]));
+    let left = |started: bool| {
+        samples
+            [&format!("bulkman_caller_timeouts_total{{bulkhead=\"test\",started=\"{started}\"}}")]
+    };
+    assert_eq!((left(false), left(true)), (1.0, 0.0));
+    busy.finish();
 }
 
 #[test]
@@ -131,10 +149,10 @@ fn each_family_is_in_one_piece_with_one_head() {
             seen.push(family);
         }
     }
-    assert_eq!(seen.len(), 15);
+    assert_eq!(seen.len(), 16);
     assert_eq!(
         samples(&text).len(),
-        3 * (1 + 3 + 3 + 3 + 1 + 6 + 4 + 2 * 17)
+        3 * (1 + 3 + 3 + 3 + 2 + 1 + 6 + 4 + 2 * 17)
     );
 }
 

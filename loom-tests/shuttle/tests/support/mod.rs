@@ -18,7 +18,9 @@ use std::hash::{BuildHasher, RandomState};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
-use bulkman::{Bulkhead, BulkheadError, BulkheadStats, ExecutionResult, SemaphoreBulkhead};
+use bulkman::{
+    Bulkhead, BulkheadError, BulkheadStats, ExecutionHandle, ExecutionResult, SemaphoreBulkhead,
+};
 use shuttle::rand::Rng;
 use shuttle::scheduler::{PctScheduler, RandomScheduler, Scheduler};
 
@@ -159,38 +161,66 @@ impl Running {
     }
 }
 
-/// The outcomes that callers saw.
+/// The outcomes that callers saw, and the callbacks that were registered and called.
 #[derive(Clone, Default)]
-pub struct Counts(Arc<Mutex<[u64; 6]>>);
+pub struct Counts {
+    outcomes: Arc<Mutex<[u64; 7]>>,
+    callbacks: Arc<[AtomicUsize; 2]>,
+}
 
 impl Counts {
+    /// Registers a callback for the end of the call.
+    pub fn watch<T, E>(&self, handle: &ExecutionHandle<T, E>) {
+        self.callbacks[0].fetch_add(1, Ordering::Relaxed);
+        let callbacks = Arc::clone(&self.callbacks);
+        let call = handle.cancel_handle();
+        handle.on_finish(move |summary| {
+            assert!(call.is_finished());
+            assert!(call.is_started() || summary.outcome.never_started());
+            shuttle::thread::yield_now();
+            callbacks[1].fetch_add(1, Ordering::Relaxed);
+        });
+    }
+
     pub fn add<T, E>(&self, result: &ExecutionResult<T, E>) {
         let which = match result.error() {
             None => 0,
             Some(BulkheadError::Failed(_)) => 1,
             Some(BulkheadError::Panicked(_)) => 2,
             Some(BulkheadError::Cancelled { .. }) => 3,
-            Some(
-                BulkheadError::QueueTimeout { .. } | BulkheadError::Timeout { started: false, .. },
-            ) => 4,
+            Some(BulkheadError::QueueTimeout { .. }) => 4,
             // How the task ended is its own business.
-            Some(BulkheadError::Timeout { .. }) => 5,
+            Some(BulkheadError::Timeout { started: true, .. }) => 5,
+            Some(BulkheadError::Timeout { .. }) => 6,
             Some(error) => {
                 assert!(error.is_rejected());
                 return;
             }
         };
-        self.0.lock().unwrap()[which] += 1;
+        self.outcomes.lock().unwrap()[which] += 1;
     }
 
     /// Each outcome that a caller saw is in the ledger's column, and no other is but of those whose caller left.
     pub fn assert_are(&self, stats: &BulkheadStats) {
-        let [succeeded, failed, panicked, cancelled, expired, left] = *self.0.lock().unwrap();
+        let [
+            succeeded,
+            failed,
+            panicked,
+            cancelled,
+            expired,
+            left,
+            left_queue,
+        ] = *self.outcomes.lock().unwrap();
         assert_eq!(stats.cancelled_executions, cancelled, "{stats}");
-        assert_eq!(stats.timed_out_executions, expired, "{stats}");
+        assert_eq!(stats.timed_out_executions, expired + left_queue, "{stats}");
+        assert_eq!(stats.caller_timeouts_started, left, "{stats:?}");
+        assert_eq!(stats.caller_timeouts_queued, left_queue, "{stats:?}");
         assert_eq!(stats.failed_executions, failed, "{stats}");
         assert_eq!(stats.panicked_executions, panicked, "{stats}");
         assert_eq!(stats.successful_executions, succeeded + left, "{stats}");
+        let [registered, called] = self.callbacks.each_ref();
+        let load = |counter: &AtomicUsize| counter.load(Ordering::Relaxed);
+        assert_eq!(load(called), load(registered), "of the callbacks");
     }
 }
 
@@ -201,6 +231,8 @@ pub fn assert_grown(before: &BulkheadStats, after: &BulkheadStats) {
     assert!(before.successful_executions <= after.successful_executions);
     assert!(before.cancelled_executions <= after.cancelled_executions);
     assert!(before.timed_out_executions <= after.timed_out_executions);
+    assert!(before.caller_timeouts_started <= after.caller_timeouts_started);
+    assert!(before.caller_timeouts_queued <= after.caller_timeouts_queued);
     assert!(before.rejected_executions <= after.rejected_executions);
     assert!(before.refused_in_queue_executions <= after.refused_in_queue_executions);
 }

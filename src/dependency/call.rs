@@ -1,0 +1,299 @@
+//! One call of a dependency.
+
+use std::borrow::Cow;
+use std::convert::Infallible;
+use std::fmt;
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use super::dependencies::Entry;
+use crate::circuit::Verdict;
+use crate::core::{
+    Call, ClassifyWith, EveryError, FailureClassifier, FailureIf, Kind, new_execution_id,
+};
+use crate::error::{RejectReason, Rejected};
+use crate::registry::AnyBulkhead;
+use crate::result::ExecutionResult;
+use crate::thread_pool::ExecutionHandle;
+
+/// One call of a dependency, from [`Dependencies::call`](crate::Dependencies::call).
+///
+/// It has the options of a [`Call`]. What it does not set comes from its [operation](Self::operation), and else from the
+/// dependency. A call on a semaphore runs here and now, and its handle has the result already.
+///
+/// ```
+/// use bulkman::Dependencies;
+/// use std::io;
+/// use std::time::Duration;
+///
+/// let dependencies = Dependencies::new();
+/// dependencies.register_database("user_db")?;
+/// let result = dependencies
+///     .call("user_db")?
+///     .operation("get_user")
+///     .timeout(Duration::from_secs(2))
+///     .failure_if(|error: &io::Error| error.kind() != io::ErrorKind::NotFound)
+///     .execute(|| Ok("Ada"))
+///     .wait();
+/// println!("{:?} in the queue, {:?} in the task", result.queued_time, result.execution_time);
+/// assert_eq!(result.into_result()?, "Ada");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone)]
+#[must_use = "a call does nothing until `execute`, `run`, `try_execute` or `wrap`"]
+pub struct DependencyCall<C = EveryError> {
+    entry: Arc<Entry>,
+    options: Options,
+    classifier: C,
+}
+
+/// What the call itself sets.
+#[derive(Clone, Debug, Default)]
+struct Options {
+    operation: Option<Cow<'static, str>>,
+    timeout: Option<Duration>,
+    queue_timeout: Option<Duration>,
+    wait_for_capacity: Option<Duration>,
+}
+
+impl DependencyCall {
+    pub(super) fn new(entry: Arc<Entry>) -> Self {
+        Self {
+            entry,
+            options: Options::default(),
+            classifier: EveryError,
+        }
+    }
+
+    /// As [`Call::failure_if`].
+    pub fn failure_if<E, P>(self, is_failure: P) -> DependencyCall<FailureIf<P>>
+    where
+        P: Fn(&E) -> bool,
+    {
+        DependencyCall {
+            entry: self.entry,
+            options: self.options,
+            classifier: FailureIf::new(is_failure),
+        }
+    }
+
+    /// As [`Call::classify`].
+    pub fn classify<E, P>(self, classify: P) -> DependencyCall<ClassifyWith<P>>
+    where
+        P: Fn(&E) -> Verdict,
+    {
+        DependencyCall {
+            entry: self.entry,
+            options: self.options,
+            classifier: ClassifyWith::new(classify),
+        }
+    }
+}
+
+impl<C> DependencyCall<C> {
+    /// Names what the call does, for its limits, and for listeners, shutdown reports and the task itself.
+    pub fn operation(mut self, name: impl Into<Cow<'static, str>>) -> Self {
+        self.options.operation = Some(name.into());
+        self
+    }
+
+    /// Sets the caller's limit over queue and run, before all other levels. As [`Call::timeout`].
+    pub fn timeout(mut self, limit: Duration) -> Self {
+        self.options.timeout = Some(limit);
+        self
+    }
+
+    /// Sets how long this call may wait for a worker, or for a slot, before all other levels. As
+    /// [`Call::queue_timeout`].
+    pub fn queue_timeout(mut self, limit: Duration) -> Self {
+        self.options.queue_timeout = Some(limit);
+        self
+    }
+
+    /// As [`Call::wait_for_capacity`].
+    pub fn wait_for_capacity(mut self, limit: Duration) -> Self {
+        self.options.wait_for_capacity = Some(limit);
+        self
+    }
+
+    /// Makes the call. As [`AnyBulkhead::execute`].
+    pub fn execute<T, E, F>(self, f: F) -> ExecutionHandle<T, E>
+    where
+        F: FnOnce() -> Result<T, E> + Send + 'static,
+        T: Send + 'static,
+        E: Send + 'static,
+        C: FailureClassifier<E> + Send + 'static,
+    {
+        let Self {
+            entry,
+            options,
+            classifier,
+        } = self;
+        match &entry.bulkhead {
+            AnyBulkhead::ThreadPool(bulkhead) => options
+                .apply(&entry, bulkhead.call(), classifier)
+                .execute(f),
+            AnyBulkhead::Semaphore(bulkhead) => {
+                let call = options.apply(&entry, bulkhead.call(), classifier);
+                ExecutionHandle::finished(call.execute(f))
+            }
+        }
+    }
+
+    /// Makes a call that cannot fail by itself.
+    pub fn run<T, F>(self, f: F) -> ExecutionHandle<T, Infallible>
+    where
+        F: FnOnce() -> T + Send + 'static,
+        T: Send + 'static,
+    {
+        let Self { entry, options, .. } = self;
+        match &entry.bulkhead {
+            AnyBulkhead::ThreadPool(bulkhead) => {
+                options.apply(&entry, bulkhead.call(), EveryError).run(f)
+            }
+            AnyBulkhead::Semaphore(bulkhead) => {
+                let call = options.apply(&entry, bulkhead.call(), EveryError);
+                ExecutionHandle::finished(call.run(f))
+            }
+        }
+    }
+
+    /// Makes the call, or gives the closure back if it is refused.
+    ///
+    /// # Errors
+    ///
+    /// [`Rejected`] with the reason and the closure.
+    pub fn try_execute<T, E, F>(self, f: F) -> Result<ExecutionHandle<T, E>, Rejected<F>>
+    where
+        F: FnOnce() -> Result<T, E> + Send + 'static,
+        T: Send + 'static,
+        E: Send + 'static,
+        C: FailureClassifier<E> + Send + 'static,
+    {
+        let Self {
+            entry,
+            options,
+            classifier,
+        } = self;
+        match &entry.bulkhead {
+            AnyBulkhead::ThreadPool(bulkhead) => options
+                .apply(&entry, bulkhead.call(), classifier)
+                .try_execute(f),
+            AnyBulkhead::Semaphore(bulkhead) => options
+                .apply(&entry, bulkhead.call(), classifier)
+                .try_execute(f)
+                .map(ExecutionHandle::finished),
+        }
+    }
+
+    /// The decorator: a reusable closure that sends each call of `f` to the dependency, with the options set so far, and
+    /// waits for it. Several arguments go in as a tuple.
+    ///
+    /// It may outlive the dependency, and then gives [`ShutDown`](crate::BulkheadError::ShutDown).
+    ///
+    /// ```
+    /// use bulkman::Dependencies;
+    ///
+    /// let dependencies = Dependencies::new();
+    /// dependencies.register_database("user_db")?;
+    /// let user = dependencies
+    ///     .call("user_db")?
+    ///     .operation("get_user")
+    ///     .wrap(|id: u64| if id == 1 { Ok("Ada") } else { Err("no such user") });
+    /// assert_eq!(user(1).value(), Some(&"Ada"));
+    /// assert!(user(2).error().is_some());
+    /// # Ok::<(), bulkman::DependencyError>(())
+    /// ```
+    pub fn wrap<A, T, E, F>(
+        self,
+        f: F,
+    ) -> impl Fn(A) -> ExecutionResult<T, E> + Clone + Send + Sync + use<A, T, E, F, C>
+    where
+        F: Fn(A) -> Result<T, E> + Send + Sync + 'static,
+        A: Send + 'static,
+        T: Send + 'static,
+        E: Send + 'static,
+        C: FailureClassifier<E> + Clone + Send + Sync + 'static,
+    {
+        let name: Arc<str> = self.entry.bulkhead.name().into();
+        let entry = Arc::downgrade(&self.entry);
+        let (options, classifier) = (self.options, self.classifier);
+        let f = Arc::new(f);
+        move |args| {
+            let Some(entry) = Weak::upgrade(&entry) else {
+                let bulkhead = Arc::clone(&name);
+                let reason = RejectReason::ShutDown { bulkhead };
+                return ExecutionResult::refused(reason, new_execution_id());
+            };
+            let f = Arc::clone(&f);
+            let call = Self {
+                entry,
+                options: options.clone(),
+                classifier: classifier.clone(),
+            };
+            call.execute(move || f(args)).wait()
+        }
+    }
+
+    /// Makes a call that cannot fail by itself, or gives the closure back if it is refused.
+    ///
+    /// # Errors
+    ///
+    /// [`Rejected`] with the reason and the closure.
+    pub fn try_run<T, F>(self, f: F) -> Result<ExecutionHandle<T, Infallible>, Rejected<F>>
+    where
+        F: FnOnce() -> T + Send + 'static,
+        T: Send + 'static,
+    {
+        let Self { entry, options, .. } = self;
+        match &entry.bulkhead {
+            AnyBulkhead::ThreadPool(bulkhead) => options
+                .apply(&entry, bulkhead.call(), EveryError)
+                .try_run(f),
+            AnyBulkhead::Semaphore(bulkhead) => options
+                .apply(&entry, bulkhead.call(), EveryError)
+                .try_run(f)
+                .map(ExecutionHandle::finished),
+        }
+    }
+}
+
+impl Options {
+    /// The call's own options first, then those of its operation. What remains is configured for the bulkhead.
+    fn apply<'a, K: Kind, C>(
+        self,
+        entry: &Entry,
+        call: Call<'a, K>,
+        classifier: C,
+    ) -> Call<'a, K, C> {
+        let Call {
+            inner, mut options, ..
+        } = call;
+        let of_operation = self
+            .operation
+            .as_deref()
+            .and_then(|operation| entry.operations.get(operation));
+        if let Some(limits) = of_operation {
+            options.timeout = limits.timeout;
+            options.queue_timeout = limits.queue_timeout;
+        }
+        options.timeout = self.timeout.or(options.timeout);
+        options.queue_timeout = self.queue_timeout.or(options.queue_timeout);
+        options.wait_for_capacity = self.wait_for_capacity;
+        options.operation = self.operation;
+        Call {
+            inner,
+            options,
+            classifier,
+        }
+    }
+}
+
+impl<C> fmt::Debug for DependencyCall<C> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("DependencyCall")
+            .field("dependency", &self.entry.bulkhead.name())
+            .field("options", &self.options)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,533 @@
+//! The dependencies of a service by name.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::panic::{RefUnwindSafe, UnwindSafe};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use super::call::DependencyCall;
+use super::config::{DependencyConfig, OperationOverrides};
+use super::error::DependencyError;
+use super::explain::{Explanation, Place};
+use super::hierarchy::{Levels, Resolved};
+use super::kind::{BulkheadKind, DependencyKind};
+use super::near::nearest;
+use super::overrides::{DependencyDefaults, DependencyOverrides};
+use crate::circuit::CircuitStorage;
+use crate::clock::Clock;
+use crate::core::{BulkheadBuilder, Kind, ShutdownReport};
+use crate::event::{BulkheadEvent, BulkheadListener};
+use crate::registry::{AnyBulkhead, BulkheadRegistry, RegistryHealth};
+use crate::stats::BulkheadStats;
+use crate::sync::RwLock;
+
+/// The dependencies of a service, by name: each with the bulkhead and the limits that suit its kind.
+///
+/// ```
+/// use bulkman::{Dependencies, DependencyConfig, DependencyKind};
+/// use std::time::Duration;
+///
+/// let dependencies = Dependencies::new();
+/// dependencies.register_database("user_db")?;
+/// dependencies.register_cache("sessions")?;
+/// dependencies.register_with(
+///     "tax",
+///     DependencyConfig::new(DependencyKind::ExternalApi).max_concurrent_calls(4),
+/// )?;
+///
+/// let name = dependencies
+///     .call("user_db")?
+///     .operation("get_user")
+///     .timeout(Duration::from_secs(2)) // queue and run together
+///     .execute(|| Ok::<_, std::io::Error>("Ada"))
+///     .wait()
+///     .into_result()?;
+/// assert_eq!(name, "Ada");
+///
+/// // Which level decided each value?
+/// println!("{}", dependencies.explain("user_db", "get_user")?);
+/// assert!(dependencies.health().is_healthy());
+/// let reports = dependencies.shutdown_all(Duration::from_secs(5));
+/// assert!(reports.values().all(|report| report.is_clean()));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
+/// [`DependencyKind`] has the settings of each kind, and says which bulkhead it has and why. Settings are decided by the
+/// first of these levels that says something: the call, the [operation](DependencyConfig::operation), the
+/// [dependency](DependencyConfig), its [kind](DependencyDefaults::for_kind), the kind's
+/// [preset](DependencyKind::preset), the [global default](DependencyDefaults::for_all).
+/// [`explain`](Self::explain) shows which it was. A timeout bounds the whole call, queue included; on a
+/// [semaphore](DependencyKind#thread-pool-or-semaphore) the wait for a slot. The result has both clocks,
+/// [`queued_time`](crate::ExecutionResult::queued_time) and [`execution_time`](crate::ExecutionResult::execution_time).
+///
+/// The bulkheads are in a [`BulkheadRegistry`], with the same errors, results and numbers as anywhere.
+///
+/// # Coming from Python
+///
+/// | Python's `ExternalDependencyManager` | here |
+/// |---|---|
+/// | `ExternalDependencyManager()` | `Dependencies::new()` |
+/// | `get_external_dependency_manager()` | [`Dependencies::global()`](Self::global) |
+/// | `DependencyType.DATABASE`, `CPU_INTENSIVE`, … | [`DependencyKind::Database`], `Cpu`, … |
+/// | `ExternalDependencyConfig(dependency_name, dependency_type, …)` | [`DependencyConfig::new(kind)`](DependencyConfig::new), and setters |
+/// | `register_dependency(config)` | [`register(name, kind)`](Self::register), [`register_with(name, config)`](Self::register_with); a name twice is an error |
+/// | `register_database_dependency(name)`, `register_api_dependency(name)`, `register_cache_dependency(name)` | [`register_database(name)`](Self::register_database), [`register_external_api(name)`](Self::register_external_api), [`register_cache(name)`](Self::register_cache), and one for each other kind |
+/// | `execute_with_resilience(name, func, operation_name, *args)` | [`call(name)?`](Self::call)`.operation(o).execute(move \|\| func(args))`; the handle has the value, or the reason |
+/// | raises `ValueError` for an unknown name | [`DependencyError::Unknown`], with the names that there are |
+/// | `@database_call(name, operation)`, `@api_call(…)`, `@cache_call(…)` | [`call(name)?.operation(o).wrap(f)`](DependencyCall::wrap) |
+/// | `TimeoutConfig`, one timeout for each kind | [`DependencyDefaults`], and limits for dependencies, operations and calls |
+/// | `get_dependency_stats(name)`, `get_all_dependencies_stats()` | [`stats_of(name)?`](Self::stats_of), [`stats()`](Self::stats) |
+///
+/// # What dropping it does
+///
+/// It drops the registry, if nothing else refers to that. Each bulkhead that nothing else refers to shuts down as if it was
+/// dropped itself, and waits for its calls: see [`shutdown_all`](Self::shutdown_all) for an end with a limit.
+pub struct Dependencies {
+    registry: Arc<BulkheadRegistry>,
+    defaults: DependencyDefaults,
+    collaborators: Collaborators,
+    /// No user code runs under this lock, and nothing is built.
+    entries: RwLock<BTreeMap<Arc<str>, Arc<Entry>>>,
+}
+
+/// A dependency that is registered.
+pub(super) struct Entry {
+    pub(super) config: DependencyConfig,
+    pub(super) bulkhead: AnyBulkhead,
+    /// The limits of its operations, where they differ from the bulkhead's.
+    pub(super) operations: BTreeMap<String, Limits>,
+}
+
+/// The limits in time of an operation.
+#[derive(Clone, Copy)]
+pub(super) struct Limits {
+    pub(super) timeout: Option<Duration>,
+    pub(super) queue_timeout: Option<Duration>,
+}
+
+impl Limits {
+    fn of(resolved: &Resolved) -> Self {
+        Self {
+            timeout: resolved.timeout.value.limit(),
+            queue_timeout: resolved.queue_timeout.value.limit(),
+        }
+    }
+}
+
+/// What all bulkheads are built with.
+#[derive(Default)]
+struct Collaborators {
+    clock: Clock,
+    listeners: Vec<Arc<dyn BulkheadListener>>,
+    circuit_storage: Option<Arc<dyn CircuitStorage>>,
+    origins: Option<Origins>,
+}
+
+/// Tells the file and line, or the variable, of a setting.
+pub(crate) type Origins = Box<dyn Fn(&Place<'_>) -> Option<Arc<str>> + Send + Sync>;
+
+/// Builds [`Dependencies`] with defaults and collaborators, from [`Dependencies::builder`].
+#[must_use = "a builder does nothing until `build`"]
+#[derive(Default)]
+pub struct DependenciesBuilder {
+    registry: Option<Arc<BulkheadRegistry>>,
+    defaults: DependencyDefaults,
+    collaborators: Collaborators,
+}
+
+impl DependenciesBuilder {
+    /// Sets what holds for all dependencies, and for those of a kind.
+    pub fn defaults(mut self, defaults: DependencyDefaults) -> Self {
+        self.defaults = defaults;
+        self
+    }
+
+    /// Puts the bulkheads into this registry, where other bulkheads may be too. Default: one of their own.
+    pub fn registry(mut self, registry: Arc<BulkheadRegistry>) -> Self {
+        self.registry = Some(registry);
+        self
+    }
+
+    /// Adds a listener to every bulkhead, as
+    /// [`BulkheadBuilder::listener`](crate::BulkheadBuilder::listener).
+    pub fn listener(mut self, listener: impl BulkheadListener + 'static) -> Self {
+        self.collaborators.listeners.push(Arc::new(listener));
+        self
+    }
+
+    /// Keeps the circuits in a storage, as
+    /// [`BulkheadBuilder::circuit_storage`](crate::BulkheadBuilder::circuit_storage). A dependency without a circuit
+    /// breaker has nothing to keep there.
+    pub fn circuit_storage(mut self, storage: impl CircuitStorage + 'static) -> Self {
+        self.collaborators.circuit_storage = Some(Arc::new(storage));
+        self
+    }
+
+    /// Sets the clock of every bulkhead, as [`BulkheadBuilder::clock`](crate::BulkheadBuilder::clock).
+    pub fn clock(mut self, clock: impl Into<Clock>) -> Self {
+        self.collaborators.clock = clock.into();
+        self
+    }
+
+    #[cfg(feature = "config")]
+    pub(crate) fn origins(mut self, origins: Origins) -> Self {
+        self.collaborators.origins = Some(origins);
+        self
+    }
+
+    /// No dependency is registered yet.
+    #[must_use]
+    pub fn build(self) -> Dependencies {
+        Dependencies {
+            registry: self.registry.unwrap_or_default(),
+            defaults: self.defaults,
+            collaborators: self.collaborators,
+            entries: RwLock::default(),
+        }
+    }
+}
+
+impl Default for Dependencies {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Dependencies {
+    /// Without a dependency, and without settings beyond the presets.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::builder().build()
+    }
+
+    /// For defaults, listeners, a circuit storage, a clock, or a registry that there is already.
+    pub fn builder() -> DependenciesBuilder {
+        DependenciesBuilder::default()
+    }
+
+    /// The dependencies of the process, without settings beyond the presets. They are never dropped: shut them down with
+    /// [`shutdown_all`](Self::shutdown_all) before `main` returns.
+    #[must_use]
+    pub fn global() -> &'static Self {
+        static GLOBAL: OnceLock<Dependencies> = OnceLock::new();
+        GLOBAL.get_or_init(Self::new)
+    }
+
+    /// Registers a dependency with the settings of its kind, and starts its bulkhead.
+    ///
+    /// # Errors
+    ///
+    /// As [`register_with`](Self::register_with).
+    pub fn register(&self, name: &str, kind: DependencyKind) -> Result<(), DependencyError> {
+        self.register_with(name, kind)
+    }
+
+    /// Registers a dependency with settings of its own over those of its kind, and starts its bulkhead.
+    ///
+    /// # Errors
+    ///
+    /// [`Invalid`](DependencyError::Invalid) if a setting is out of range, whichever level it comes from.
+    /// [`Registry`](DependencyError::Registry) if the name exists, all is shut down, or a thread could not start. Nothing is
+    /// registered then.
+    pub fn register_with(
+        &self,
+        name: &str,
+        config: impl Into<DependencyConfig>,
+    ) -> Result<(), DependencyError> {
+        let config = config.into();
+        let resolved = self.resolve(name, &config, None)?;
+        let mut operations = BTreeMap::new();
+        for (operation, overrides) in &config.operations {
+            let resolved = self.resolve(name, &config, Some((operation, overrides)))?;
+            operations.insert(operation.clone(), Limits::of(&resolved));
+        }
+        let bulkhead: AnyBulkhead = match resolved.bulkhead.value {
+            BulkheadKind::ThreadPool => {
+                let builder = self.bulkhead_builder(&resolved, name);
+                self.registry.create(builder)?.into()
+            }
+            BulkheadKind::Semaphore => {
+                let builder = self.bulkhead_builder(&resolved, name);
+                self.registry.create_semaphore(builder)?.into()
+            }
+        };
+        let entry = Arc::new(Entry {
+            config,
+            bulkhead,
+            operations,
+        });
+        // One that was removed from the registry itself may still be here. It is dropped after the lock is released.
+        let replaced = self.entries.write().insert(name.into(), entry);
+        drop(replaced);
+        Ok(())
+    }
+
+    fn bulkhead_builder<K: Kind>(&self, resolved: &Resolved, name: &str) -> BulkheadBuilder<K> {
+        let Collaborators {
+            clock,
+            listeners,
+            circuit_storage,
+            ..
+        } = &self.collaborators;
+        let mut builder =
+            BulkheadBuilder::from(resolved.bulkhead_config(name)).clock(clock.clone());
+        for listener in listeners {
+            let listener = Arc::clone(listener);
+            builder = builder.listener(move |event: &BulkheadEvent<'_>| listener.on_event(event));
+        }
+        match circuit_storage {
+            Some(storage) if resolved.has_circuit_breaker.value => {
+                builder.circuit_storage(Arc::clone(storage))
+            }
+            _ => builder,
+        }
+    }
+
+    /// What holds for a dependency, or for one of its operations, once it is known to be in range.
+    fn resolve(
+        &self,
+        name: &str,
+        config: &DependencyConfig,
+        operation: Option<(&String, &OperationOverrides)>,
+    ) -> Result<Resolved, DependencyError> {
+        let resolved = self
+            .defaults
+            .resolve(config, operation.map(|(_, overrides)| overrides));
+        match resolved.bulkhead_config(name).validate() {
+            Ok(()) => Ok(resolved),
+            Err(reason) => Err(DependencyError::Invalid {
+                dependency: name.to_owned(),
+                operation: operation.map(|(name, _)| name.clone()),
+                reason,
+            }),
+        }
+    }
+
+    /// Registers a [database](DependencyKind::Database).
+    ///
+    /// # Errors
+    ///
+    /// As [`register_with`](Self::register_with).
+    pub fn register_database(&self, name: &str) -> Result<(), DependencyError> {
+        self.register(name, DependencyKind::Database)
+    }
+
+    /// Registers an [API of others](DependencyKind::ExternalApi).
+    ///
+    /// # Errors
+    ///
+    /// As [`register_with`](Self::register_with).
+    pub fn register_external_api(&self, name: &str) -> Result<(), DependencyError> {
+        self.register(name, DependencyKind::ExternalApi)
+    }
+
+    /// Registers a [cache](DependencyKind::Cache).
+    ///
+    /// # Errors
+    ///
+    /// As [`register_with`](Self::register_with).
+    pub fn register_cache(&self, name: &str) -> Result<(), DependencyError> {
+        self.register(name, DependencyKind::Cache)
+    }
+
+    /// Registers a [message queue](DependencyKind::MessageQueue).
+    ///
+    /// # Errors
+    ///
+    /// As [`register_with`](Self::register_with).
+    pub fn register_message_queue(&self, name: &str) -> Result<(), DependencyError> {
+        self.register(name, DependencyKind::MessageQueue)
+    }
+
+    /// Registers [files](DependencyKind::FileSystem).
+    ///
+    /// # Errors
+    ///
+    /// As [`register_with`](Self::register_with).
+    pub fn register_file_system(&self, name: &str) -> Result<(), DependencyError> {
+        self.register(name, DependencyKind::FileSystem)
+    }
+
+    /// Registers [work for the processor](DependencyKind::Cpu).
+    ///
+    /// # Errors
+    ///
+    /// As [`register_with`](Self::register_with).
+    pub fn register_cpu(&self, name: &str) -> Result<(), DependencyError> {
+        self.register(name, DependencyKind::Cpu)
+    }
+
+    /// Registers [payments](DependencyKind::Payment).
+    ///
+    /// # Errors
+    ///
+    /// As [`register_with`](Self::register_with).
+    pub fn register_payment(&self, name: &str) -> Result<(), DependencyError> {
+        self.register(name, DependencyKind::Payment)
+    }
+
+    /// Begins a call. While it is being made it holds a reference to the bulkhead.
+    ///
+    /// # Errors
+    ///
+    /// [`Unknown`](DependencyError::Unknown), with the names that there are.
+    pub fn call(&self, name: &str) -> Result<DependencyCall, DependencyError> {
+        self.entry(name).map(DependencyCall::new)
+    }
+
+    fn entry(&self, name: &str) -> Result<Arc<Entry>, DependencyError> {
+        let entries = self.entries.read();
+        if let Some(entry) = entries.get(name) {
+            return Ok(Arc::clone(entry));
+        }
+        let known: Vec<_> = entries.keys().cloned().collect();
+        drop(entries);
+        let near = nearest(name, known.iter().map(|known| &**known)).map(Arc::from);
+        Err(DependencyError::Unknown {
+            name: name.to_owned(),
+            known,
+            near,
+        })
+    }
+
+    /// Which level decides each setting of a call of this operation. An operation that the configuration does not name
+    /// has the settings of its dependency.
+    ///
+    /// ```
+    /// use bulkman::{ConfigLevel, Dependencies};
+    ///
+    /// let dependencies = Dependencies::new();
+    /// dependencies.register_cache("sessions")?;
+    /// let explained = dependencies.explain("sessions", "get")?;
+    /// assert_eq!(explained.max_concurrent_calls.value, 50);
+    /// assert_eq!(explained.max_concurrent_calls.level, ConfigLevel::Preset);
+    /// println!("{explained}");
+    /// # Ok::<(), bulkman::DependencyError>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`Unknown`](DependencyError::Unknown), with the names that there are.
+    pub fn explain(&self, name: &str, operation: &str) -> Result<Explanation, DependencyError> {
+        let entry = self.entry(name)?;
+        let resolved = self
+            .defaults
+            .resolve(&entry.config, entry.config.operations.get(operation));
+        let place = Place {
+            dependency: name,
+            kind: entry.config.kind,
+            operation,
+            ..Place::default()
+        };
+        let origins = self.collaborators.origins.as_deref();
+        Ok(Explanation::new(resolved, place, origins))
+    }
+
+    /// What a dependency was registered with.
+    ///
+    /// # Errors
+    ///
+    /// [`Unknown`](DependencyError::Unknown), with the names that there are.
+    pub fn config(&self, name: &str) -> Result<DependencyConfig, DependencyError> {
+        self.entry(name).map(|entry| entry.config.clone())
+    }
+
+    /// The bulkhead of a dependency, for all that a bulkhead can do.
+    ///
+    /// # Errors
+    ///
+    /// [`Unknown`](DependencyError::Unknown), with the names that there are.
+    pub fn bulkhead(&self, name: &str) -> Result<AnyBulkhead, DependencyError> {
+        self.entry(name).map(|entry| entry.bulkhead.clone())
+    }
+
+    /// The registry that has the bulkheads.
+    #[must_use]
+    pub fn registry(&self) -> &Arc<BulkheadRegistry> {
+        &self.registry
+    }
+
+    /// All names, in order.
+    #[must_use]
+    pub fn names(&self) -> Vec<Arc<str>> {
+        self.entries.read().keys().cloned().collect()
+    }
+
+    /// Takes a dependency out, and leaves the end of its bulkhead to the caller, as [`BulkheadRegistry::remove`]. Its name
+    /// is free at once.
+    pub fn remove(&self, name: &str) -> Option<AnyBulkhead> {
+        // First here, so that the name is free only once nothing of it is left.
+        let entry = self.entries.write().remove(name)?;
+        self.registry.remove(name);
+        Some(entry.bulkhead.clone())
+    }
+
+    /// The numbers of a dependency.
+    ///
+    /// # Errors
+    ///
+    /// [`Unknown`](DependencyError::Unknown), with the names that there are.
+    pub fn stats_of(&self, name: &str) -> Result<BulkheadStats, DependencyError> {
+        self.entry(name).map(|entry| entry.bulkhead.stats())
+    }
+
+    /// The numbers of the whole [registry](BulkheadRegistry::stats), in the order of the names.
+    #[must_use]
+    pub fn stats(&self) -> Vec<BulkheadStats> {
+        self.registry.stats()
+    }
+
+    /// How the whole [registry](BulkheadRegistry::health) is doing.
+    #[must_use]
+    pub fn health(&self) -> RegistryHealth {
+        self.registry.health()
+    }
+
+    /// Shuts the whole [registry](BulkheadRegistry::shutdown_all) down, under one limit. Nothing new is registered from
+    /// here on.
+    pub fn shutdown_all(&self, limit: Duration) -> BTreeMap<Arc<str>, ShutdownReport> {
+        self.registry.shutdown_all(limit)
+    }
+}
+
+impl DependencyDefaults {
+    /// What holds for a dependency, or for one of its operations.
+    pub(crate) fn resolve(
+        &self,
+        config: &DependencyConfig,
+        operation: Option<&OperationOverrides>,
+    ) -> Resolved {
+        let nothing = DependencyOverrides::default();
+        Levels {
+            operation,
+            dependency: &config.overrides,
+            kind: self.kinds.get(&config.kind).unwrap_or(&nothing),
+            preset: &config.kind.preset(),
+            global: &self.global,
+        }
+        .resolve()
+    }
+}
+
+// No user code runs under the lock.
+impl UnwindSafe for Dependencies {}
+impl RefUnwindSafe for Dependencies {}
+
+impl fmt::Debug for Dependencies {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Dependencies")
+            .field("dependencies", &self.names())
+            .finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for DependenciesBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("DependenciesBuilder")
+            .field("defaults", &self.defaults)
+            .field("clock", &self.collaborators.clock)
+            .field("listeners", &self.collaborators.listeners.len())
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,203 @@
+//! Which level decided each setting, as a struct and as text.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+
+use super::hierarchy::{ConfigLevel, Decided, Resolved};
+use super::kind::{BulkheadKind, DependencyKind};
+use super::overrides::TimeoutSetting;
+use crate::circuit::CircuitBreakerConfig;
+
+/// The settings of a call, each with the level that decided it, from
+/// [`Dependencies::explain`](crate::Dependencies::explain).
+///
+/// `Display` shows a table:
+///
+/// ```text
+/// dependency `user_db`, kind `database`, operation `get_user`
+///   timeout               2s           operation         settings.yaml:31:7
+///   queue timeout         2s           preset
+///   concurrent calls      4            dependency        settings.yaml:28:5
+///   places in the queue   20           preset
+///   bulkhead              thread_pool  preset
+///   circuit breaker       on           preset
+///     failure_threshold   5            built-in default
+///     isolation_duration  30s          built-in default
+///     success_threshold   2            global default    settings.yaml:9:5
+/// ```
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct Explanation {
+    /// The name of the dependency.
+    pub dependency: String,
+    /// Its kind.
+    pub kind: DependencyKind,
+    /// The name of the operation.
+    pub operation: String,
+    /// How long a caller waits in all, over queue and run.
+    pub timeout: Decided<TimeoutSetting>,
+    /// How long the call may wait for a worker, or for a slot.
+    pub queue_timeout: Decided<TimeoutSetting>,
+    /// N.
+    pub max_concurrent_calls: Decided<usize>,
+    /// Q.
+    pub max_queue_size: Decided<usize>,
+    /// Thread pool or semaphore.
+    pub bulkhead: Decided<BulkheadKind>,
+    /// Whether there is a circuit breaker.
+    pub circuit_breaker: Decided<bool>,
+    /// The rules of the circuit breaker, by the names of the fields of [`CircuitBreakerConfig`], as text. Empty if there is
+    /// none.
+    pub circuit_breaker_rules: BTreeMap<&'static str, Decided<String>>,
+    /// The same as data; `None` if there is none.
+    pub circuit_breaker_config: Option<CircuitBreakerConfig>,
+}
+
+/// A setting, as a level has it.
+#[derive(Clone, Copy, Debug)]
+#[cfg_attr(
+    not(feature = "config"),
+    expect(dead_code, reason = "read where settings come from files")
+)]
+pub(crate) struct Place<'a> {
+    pub(crate) dependency: &'a str,
+    pub(crate) kind: DependencyKind,
+    pub(crate) operation: &'a str,
+    pub(crate) level: ConfigLevel,
+    /// The name of the field, such as `timeout`.
+    pub(crate) setting: &'a str,
+    /// The rule, where the setting is `circuit_breaker`.
+    pub(crate) rule: Option<&'a str>,
+}
+
+impl Default for Place<'_> {
+    fn default() -> Self {
+        Self {
+            dependency: "",
+            kind: DependencyKind::Database,
+            operation: "",
+            level: ConfigLevel::BuiltIn,
+            setting: "",
+            rule: None,
+        }
+    }
+}
+
+type OriginOf<'a> = &'a (dyn Fn(&Place<'_>) -> Option<Arc<str>> + Send + Sync);
+
+impl Explanation {
+    pub(super) fn new(resolved: Resolved, place: Place<'_>, origins: Option<OriginOf<'_>>) -> Self {
+        let origin = |setting, rule, level| {
+            origins?(&Place {
+                setting,
+                rule,
+                level,
+                ..place
+            })
+        };
+        fn with<T>(
+            decided: Decided<T>,
+            origin: impl Fn(ConfigLevel) -> Option<Arc<str>>,
+        ) -> Decided<T> {
+            Decided {
+                origin: origin(decided.level),
+                ..decided
+            }
+        }
+        let of = |setting: &'static str| move |level| origin(setting, None, level);
+        let has_breaker = resolved.has_circuit_breaker.value;
+        let rules = resolved.rules.into_iter().map(|(rule, decided)| {
+            let decided = with(decided, |level| {
+                origin("circuit_breaker", Some(rule), level)
+            });
+            (rule, decided)
+        });
+        Self {
+            dependency: place.dependency.to_owned(),
+            kind: place.kind,
+            operation: place.operation.to_owned(),
+            timeout: with(resolved.timeout, of("timeout")),
+            queue_timeout: with(resolved.queue_timeout, of("queue_timeout")),
+            max_concurrent_calls: with(resolved.max_concurrent_calls, of("max_concurrent_calls")),
+            max_queue_size: with(resolved.max_queue_size, of("max_queue_size")),
+            bulkhead: with(resolved.bulkhead, of("bulkhead")),
+            circuit_breaker: with(resolved.has_circuit_breaker, of("circuit_breaker")),
+            circuit_breaker_rules: if has_breaker {
+                rules.collect()
+            } else {
+                BTreeMap::new()
+            },
+            circuit_breaker_config: has_breaker.then_some(resolved.circuit_breaker),
+        }
+    }
+}
+
+/// The rules that every circuit breaker has. The others are shown where a level sets them.
+const ALWAYS_SHOWN: [&str; 3] = [
+    "failure_threshold",
+    "success_threshold",
+    "isolation_duration",
+];
+
+/// A line of the table: the setting, its value, its level, and where it stands.
+type Row = [String; 4];
+
+fn row(name: &str, value: impl fmt::Display, decided: &Decided<impl Sized>) -> Row {
+    let origin = decided.origin.as_deref().unwrap_or_default();
+    [
+        name.to_owned(),
+        value.to_string(),
+        decided.level.to_string(),
+        origin.to_owned(),
+    ]
+}
+
+impl fmt::Display for Explanation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let breaker = if self.circuit_breaker.value {
+            "on"
+        } else {
+            "off"
+        };
+        let mut rows = vec![
+            row("timeout", self.timeout.value, &self.timeout),
+            row(
+                "queue timeout",
+                self.queue_timeout.value,
+                &self.queue_timeout,
+            ),
+            row(
+                "concurrent calls",
+                self.max_concurrent_calls.value,
+                &self.max_concurrent_calls,
+            ),
+            row(
+                "places in the queue",
+                self.max_queue_size.value,
+                &self.max_queue_size,
+            ),
+            row("bulkhead", self.bulkhead.value, &self.bulkhead),
+            row("circuit breaker", breaker, &self.circuit_breaker),
+        ];
+        for (rule, decided) in &self.circuit_breaker_rules {
+            if decided.level != ConfigLevel::BuiltIn || ALWAYS_SHOWN.contains(rule) {
+                rows.push(row(&format!("  {rule}"), &decided.value, decided));
+            }
+        }
+        write!(
+            f,
+            "dependency `{}`, kind `{}`, operation `{}`",
+            self.dependency, self.kind, self.operation
+        )?;
+        let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max();
+        let [name_width, value_width, level_width] = [0, 1, 2].map(|c| width(c).unwrap_or(0));
+        for [name, value, level, origin] in &rows {
+            let line = format!(
+                "  {name:name_width$}  {value:value_width$}  {level:level_width$}  {origin}"
+            );
+            write!(f, "\n{}", line.trim_end())?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,445 @@
+//! Which level decides a value: one pure function, and the settings that come out of it.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::config::OperationOverrides;
+use super::kind::BulkheadKind;
+use super::overrides::{CircuitBreakerOverrides, DependencyOverrides, TimeoutSetting};
+use crate::circuit::CircuitBreakerConfig;
+use crate::config::BulkheadConfig;
+
+/// Where a setting of a dependency comes from. The first level that says something decides, in this order; a call's own
+/// [`timeout`](crate::DependencyCall::timeout) comes before all.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[non_exhaustive]
+pub enum ConfigLevel {
+    /// The [operation](crate::DependencyConfig::operation) of this dependency.
+    Operation,
+    /// The [dependency](crate::DependencyConfig).
+    Dependency,
+    /// What is set [for its kind](crate::DependencyDefaults::for_kind).
+    Kind,
+    /// The [preset](crate::DependencyKind::preset) of its kind.
+    Preset,
+    /// What is set [for all](crate::DependencyDefaults::for_all).
+    Global,
+    /// The crate's own default: 30 s for a call, no queue timeout, and the defaults of
+    /// [`BulkheadConfig`] and [`CircuitBreakerConfig`](crate::CircuitBreakerConfig).
+    BuiltIn,
+}
+
+/// A value, and the level that decided it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Decided<T> {
+    /// The value that holds.
+    pub value: T,
+    /// The level that says so.
+    pub level: ConfigLevel,
+    /// The file and line, or the variable, that says so, if the level comes from settings.
+    pub origin: Option<Arc<str>>,
+}
+
+impl<T> Decided<T> {
+    pub(super) fn new(value: T, level: ConfigLevel) -> Self {
+        Self {
+            value,
+            level,
+            origin: None,
+        }
+    }
+}
+
+impl fmt::Display for ConfigLevel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Operation => "operation",
+            Self::Dependency => "dependency",
+            Self::Kind => "kind",
+            Self::Preset => "preset",
+            Self::Global => "global default",
+            Self::BuiltIn => "built-in default",
+        })
+    }
+}
+
+/// The limit of a call where no level says anything.
+pub(crate) const BUILT_IN_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// The first value of all levels, which come in the order of [`ConfigLevel`].
+pub(super) fn decide<T>(
+    levels: impl IntoIterator<Item = (ConfigLevel, Option<T>)>,
+) -> Option<Decided<T>> {
+    levels
+        .into_iter()
+        .find_map(|(level, value)| value.map(|value| Decided::new(value, level)))
+}
+
+/// What every level says about a dependency and one of its operations.
+#[derive(Clone, Copy)]
+pub(crate) struct Levels<'a> {
+    pub(crate) operation: Option<&'a OperationOverrides>,
+    pub(crate) dependency: &'a DependencyOverrides,
+    pub(crate) kind: &'a DependencyOverrides,
+    pub(crate) preset: &'a DependencyOverrides,
+    pub(crate) global: &'a DependencyOverrides,
+}
+
+/// What holds, and why.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Resolved {
+    pub(crate) bulkhead: Decided<BulkheadKind>,
+    pub(crate) max_concurrent_calls: Decided<usize>,
+    pub(crate) max_queue_size: Decided<usize>,
+    pub(crate) timeout: Decided<TimeoutSetting>,
+    pub(crate) queue_timeout: Decided<TimeoutSetting>,
+    pub(crate) has_circuit_breaker: Decided<bool>,
+    pub(crate) circuit_breaker: CircuitBreakerConfig,
+    pub(crate) rules: BTreeMap<&'static str, Decided<String>>,
+}
+
+impl Levels<'_> {
+    /// The levels that know all settings, in their order.
+    fn of_dependency(&self) -> [(ConfigLevel, &DependencyOverrides); 4] {
+        [
+            (ConfigLevel::Dependency, self.dependency),
+            (ConfigLevel::Kind, self.kind),
+            (ConfigLevel::Preset, self.preset),
+            (ConfigLevel::Global, self.global),
+        ]
+    }
+
+    fn decide<T>(&self, built_in: T, of: impl Fn(&DependencyOverrides) -> Option<T>) -> Decided<T> {
+        self.decide_for_operation(None, built_in, of)
+    }
+
+    fn decide_for_operation<T>(
+        &self,
+        operation: Option<T>,
+        built_in: T,
+        of: impl Fn(&DependencyOverrides) -> Option<T>,
+    ) -> Decided<T> {
+        let operation = [(ConfigLevel::Operation, operation)];
+        let others = self
+            .of_dependency()
+            .map(|(level, overrides)| (level, of(overrides)));
+        decide(operation.into_iter().chain(others))
+            .unwrap_or(Decided::new(built_in, ConfigLevel::BuiltIn))
+    }
+
+    pub(crate) fn resolve(&self) -> Resolved {
+        let built_in = BulkheadConfig::new("");
+        let own = self.operation.copied().unwrap_or_default();
+        let has_circuit_breaker = self.of_dependency().map(|(level, overrides)| {
+            let breaker = &overrides.circuit_breaker;
+            // The rules that hold for all hold for those that have a circuit breaker. They give nobody one.
+            let wanted = match level {
+                ConfigLevel::Global => breaker.enabled,
+                _ => breaker.wanted(),
+            };
+            (level, wanted)
+        });
+        let (circuit_breaker, rules) = CircuitBreakerOverrides::resolve(
+            &self
+                .of_dependency()
+                .map(|(level, overrides)| (level, &overrides.circuit_breaker)),
+        );
+        Resolved {
+            bulkhead: self.decide(BulkheadKind::ThreadPool, |o| o.bulkhead),
+            max_concurrent_calls: self
+                .decide(built_in.max_concurrent_calls, |o| o.max_concurrent_calls),
+            max_queue_size: self.decide(built_in.max_queue_size, |o| o.max_queue_size),
+            timeout: self.decide_for_operation(
+                own.timeout,
+                TimeoutSetting::After(BUILT_IN_TIMEOUT),
+                |o| o.timeout,
+            ),
+            queue_timeout: self.decide_for_operation(
+                own.queue_timeout,
+                built_in.queue_timeout.into(),
+                |o| o.queue_timeout,
+            ),
+            has_circuit_breaker: decide(has_circuit_breaker)
+                .unwrap_or(Decided::new(false, ConfigLevel::BuiltIn)),
+            circuit_breaker,
+            rules,
+        }
+    }
+}
+
+impl Resolved {
+    /// The configuration of the bulkhead.
+    pub(crate) fn bulkhead_config(&self, name: &str) -> BulkheadConfig {
+        let mut config = BulkheadConfig::new(name)
+            .max_concurrent_calls(self.max_concurrent_calls.value)
+            .max_queue_size(self.max_queue_size.value);
+        config.execution_timeout = self.timeout.value.limit();
+        config.queue_timeout = self.queue_timeout.value.limit();
+        config.circuit_breaker = self
+            .has_circuit_breaker
+            .value
+            .then(|| self.circuit_breaker.clone());
+        config
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    /// Which levels set a value, and what each of them says: its own number.
+    const LEVELS: [(ConfigLevel, u32); 5] = [
+        (ConfigLevel::Operation, 1),
+        (ConfigLevel::Dependency, 2),
+        (ConfigLevel::Kind, 3),
+        (ConfigLevel::Preset, 4),
+        (ConfigLevel::Global, 5),
+    ];
+
+    fn limits(sets: bool, number: u32) -> DependencyOverrides {
+        let nothing = DependencyOverrides::new();
+        if sets {
+            nothing
+                .timeout(number * SECOND)
+                .queue_timeout(number * 10 * SECOND)
+        } else {
+            nothing
+        }
+    }
+
+    /// All 32 cases: whichever levels are silent, the first that is not decides.
+    #[test]
+    fn the_first_level_that_says_something_decides_both_limits() {
+        for case in 0..1 << LEVELS.len() {
+            let sets = |i: usize| case & (1 << i) != 0;
+            let [dependency, kind, preset, global] =
+                [1, 2, 3, 4].map(|i| limits(sets(i), LEVELS[i].1));
+            let operation = OperationOverrides::new()
+                .timeout(SECOND)
+                .queue_timeout(10 * SECOND);
+            let resolved = Levels {
+                operation: sets(0).then_some(&operation),
+                dependency: &dependency,
+                kind: &kind,
+                preset: &preset,
+                global: &global,
+            }
+            .resolve();
+            let first = (0..LEVELS.len()).find(|&i| sets(i)).map(|i| LEVELS[i]);
+            let (level, timeout, queue_timeout) = match first {
+                Some((level, number)) => {
+                    let queue = Some(number * 10 * SECOND);
+                    (level, Some(number * SECOND), queue)
+                }
+                None => (ConfigLevel::BuiltIn, Some(BUILT_IN_TIMEOUT), None),
+            };
+            assert_eq!(
+                resolved.timeout,
+                Decided::new(timeout.into(), level),
+                "{case:05b}"
+            );
+            assert_eq!(
+                resolved.queue_timeout,
+                Decided::new(queue_timeout.into(), level),
+                "{case:05b}"
+            );
+        }
+    }
+
+    fn resolve(
+        dependency: DependencyOverrides,
+        kind: DependencyOverrides,
+        preset: DependencyOverrides,
+        global: DependencyOverrides,
+    ) -> Resolved {
+        Levels {
+            operation: None,
+            dependency: &dependency,
+            kind: &kind,
+            preset: &preset,
+            global: &global,
+        }
+        .resolve()
+    }
+
+    #[test]
+    fn each_value_is_decided_by_itself() {
+        let resolved = resolve(
+            DependencyOverrides::new().max_concurrent_calls(1),
+            DependencyOverrides::new()
+                .max_queue_size(2)
+                .max_concurrent_calls(3),
+            DependencyOverrides::new().bulkhead(BulkheadKind::Semaphore),
+            DependencyOverrides::new().timeout(4 * SECOND),
+        );
+        assert_eq!(
+            resolved.max_concurrent_calls,
+            Decided::new(1, ConfigLevel::Dependency)
+        );
+        assert_eq!(resolved.max_queue_size, Decided::new(2, ConfigLevel::Kind));
+        assert_eq!(
+            resolved.bulkhead,
+            Decided::new(BulkheadKind::Semaphore, ConfigLevel::Preset)
+        );
+        assert_eq!(resolved.timeout.level, ConfigLevel::Global);
+        assert_eq!(
+            resolved.has_circuit_breaker,
+            Decided::new(false, ConfigLevel::BuiltIn)
+        );
+    }
+
+    #[test]
+    fn never_ends_the_search_as_a_limit_does() {
+        let resolved = resolve(
+            DependencyOverrides::new(),
+            DependencyOverrides::new().timeout(TimeoutSetting::Never),
+            DependencyOverrides::new().timeout(SECOND),
+            DependencyOverrides::new().timeout(SECOND),
+        );
+        let never = Decided::new(TimeoutSetting::Never, ConfigLevel::Kind);
+        assert_eq!(resolved.timeout, never);
+        assert_eq!(resolved.bulkhead_config("test").execution_timeout, None);
+    }
+
+    #[test]
+    fn whether_there_is_a_circuit_breaker() {
+        use CircuitBreakerOverrides as Rules;
+        let nothing = Rules::new;
+        let rule = || Rules::new().failure_threshold(7);
+        let off_with_a_rule = || Rules {
+            enabled: Some(false),
+            ..rule()
+        };
+        for (dependency, kind, preset, global, expected) in [
+            (
+                nothing(),
+                nothing(),
+                nothing(),
+                nothing(),
+                (false, ConfigLevel::BuiltIn),
+            ),
+            (
+                nothing(),
+                nothing(),
+                Rules::on(),
+                nothing(),
+                (true, ConfigLevel::Preset),
+            ),
+            (
+                nothing(),
+                nothing(),
+                Rules::off(),
+                Rules::on(),
+                (false, ConfigLevel::Preset),
+            ),
+            (
+                nothing(),
+                nothing(),
+                nothing(),
+                rule(),
+                (false, ConfigLevel::BuiltIn),
+            ),
+            (
+                nothing(),
+                nothing(),
+                nothing(),
+                Rules::on(),
+                (true, ConfigLevel::Global),
+            ),
+            (
+                nothing(),
+                rule(),
+                Rules::off(),
+                nothing(),
+                (true, ConfigLevel::Kind),
+            ),
+            (
+                rule(),
+                Rules::off(),
+                Rules::off(),
+                nothing(),
+                (true, ConfigLevel::Dependency),
+            ),
+            (
+                Rules::off(),
+                rule(),
+                Rules::on(),
+                nothing(),
+                (false, ConfigLevel::Dependency),
+            ),
+            (
+                off_with_a_rule(),
+                rule(),
+                Rules::on(),
+                rule(),
+                (false, ConfigLevel::Dependency),
+            ),
+        ] {
+            let of = |rules: &Rules| DependencyOverrides::new().circuit_breaker(rules.clone());
+            let resolved = resolve(of(&dependency), of(&kind), of(&preset), of(&global));
+            let decided = Decided::new(expected.0, expected.1);
+            assert_eq!(
+                resolved.has_circuit_breaker, decided,
+                "{dependency:?} {kind:?} {preset:?} {global:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn each_rule_of_a_circuit_breaker_is_decided_by_itself() {
+        let of = |rules| DependencyOverrides::new().circuit_breaker(rules);
+        let resolved = resolve(
+            of(CircuitBreakerOverrides::new().failure_threshold(7)),
+            of(CircuitBreakerOverrides::new()
+                .failure_rate(0.5, 20)
+                .failure_threshold(8)),
+            of(CircuitBreakerOverrides::on().success_threshold(1)),
+            of(CircuitBreakerOverrides::new()
+                .success_threshold(9)
+                .isolation_duration(SECOND)),
+        );
+        let expected = CircuitBreakerConfig::default()
+            .failure_threshold(7)
+            .failure_rate(0.5, 20)
+            .success_threshold(1)
+            .isolation_duration(SECOND);
+        assert_eq!(resolved.circuit_breaker, expected);
+        let rule = |name: &str| {
+            let rule = &resolved.rules[name];
+            (&*rule.value, rule.level)
+        };
+        assert_eq!(rule("failure_threshold"), ("7", ConfigLevel::Dependency));
+        assert_eq!(rule("failure_rate"), ("0.5", ConfigLevel::Kind));
+        assert_eq!(rule("window"), ("20 calls", ConfigLevel::Kind));
+        assert_eq!(rule("success_threshold"), ("1", ConfigLevel::Preset));
+        assert_eq!(rule("isolation_duration"), ("1s", ConfigLevel::Global));
+        assert_eq!(rule("probe_timeout"), ("none", ConfigLevel::BuiltIn));
+        assert_eq!(rule("timeouts_are_failures"), ("yes", ConfigLevel::BuiltIn));
+    }
+
+    #[test]
+    fn a_whole_configuration_decides_every_rule() {
+        let whole = CircuitBreakerConfig::default()
+            .failure_rate_over(0.25, 60 * SECOND)
+            .minimum_calls(3)
+            .slow_call_duration(SECOND)
+            .slow_call_rate(0.5)
+            .isolation_backoff(2.0, 300 * SECOND)
+            .probe_timeout(SECOND)
+            .timeouts_are_failures(false);
+        let of = |rules| DependencyOverrides::new().circuit_breaker(rules);
+        let resolved = resolve(
+            of(CircuitBreakerOverrides::from(whole.clone())),
+            of(CircuitBreakerOverrides::new().failure_threshold(99)),
+            DependencyOverrides::new(),
+            DependencyOverrides::new(),
+        );
+        assert_eq!(resolved.circuit_breaker, whole);
+        assert_eq!(resolved.rules["failure_threshold"].value, "5");
+    }
+}

@@ -1,0 +1,36 @@
+//! The dependencies of a service: what each is, and what holds for its calls.
+//!
+//! | file | job |
+//! |---|---|
+//! | `kind` | the kinds of dependency, and the settings that suit each |
+//! | `overrides`, `config` | what each level says: defaults, kinds, dependencies, operations |
+//! | `hierarchy` | which level decides a value: a pure function |
+//! | `explain` | the same for people |
+//! | `dependencies`, `call` | dependencies by name, and their calls, over `registry.rs` |
+//! | `error`, `near` | errors, and the name that was probably meant |
+
+mod call;
+mod config;
+mod dependencies;
+mod error;
+mod explain;
+mod hierarchy;
+mod kind;
+pub(crate) mod near;
+mod overrides;
+
+pub use call::DependencyCall;
+pub use config::{DependencyConfig, OperationOverrides};
+pub use dependencies::{Dependencies, DependenciesBuilder};
+pub use error::DependencyError;
+pub use explain::Explanation;
+pub use hierarchy::{ConfigLevel, Decided};
+pub use kind::{BulkheadKind, DependencyKind, UnknownKind};
+pub use overrides::{
+    CircuitBreakerOverrides, DependencyDefaults, DependencyOverrides, TimeoutSetting,
+};
+
+#[cfg(feature = "config")]
+pub(crate) use explain::Place;
+#[cfg(feature = "config")]
+pub(crate) use hierarchy::Resolved;

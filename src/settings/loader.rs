@@ -1,0 +1,410 @@
+//! Settings, and how they are loaded: file, environment's section, variables.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::fmt;
+use std::path::{Path as FilePath, PathBuf};
+use std::sync::Arc;
+
+use super::error::{SettingsError, SettingsProblem};
+use super::node::{Entry, MAX_ENVIRONMENTS, Map, Node, Path, Value};
+use super::origin::Origin;
+use super::schema::{self, Content, SECTIONS};
+use super::source::{self, Format};
+use super::variables::{self, Variables};
+use crate::dependency::near::nearest;
+use crate::dependency::{DependencyConfig, DependencyDefaults};
+
+/// Settings that were loaded, and are all in range: defaults, and dependencies by name.
+///
+/// The [module](super) has the schema.
+///
+/// ```
+/// use bulkman::settings::{Format, Settings};
+/// use bulkman::{Dependencies, DependencyKind};
+/// use std::time::Duration;
+///
+/// let text = r#"
+///     [resilience.timeouts]
+///     database_timeout = "5s"
+///
+///     [external_dependencies.user_db]
+///     kind = "database"
+///
+///     [production.external_dependencies.user_db]
+///     max_concurrent_calls = 40
+/// "#;
+/// let settings = Settings::from_text(text, Format::Toml)
+///     .environment("production")
+///     .load()?;
+/// assert_eq!(settings.dependencies()["user_db"].kind, DependencyKind::Database);
+///
+/// let dependencies = Dependencies::from_settings(&settings)?;
+/// let explained = dependencies.explain("user_db", "get_user")?;
+/// assert_eq!(explained.timeout.value.limit(), Some(Duration::from_secs(5)));
+/// assert_eq!(explained.max_concurrent_calls.value, 40);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct Settings {
+    content: Arc<Content>,
+    environment: Option<String>,
+}
+
+impl Settings {
+    /// For settings in a file.
+    pub fn from_path(path: impl AsRef<FilePath>) -> SettingsLoader {
+        SettingsLoader::new(Source::File(path.as_ref().to_owned()))
+    }
+
+    /// For settings in a text.
+    pub fn from_text(text: impl Into<String>, format: Format) -> SettingsLoader {
+        SettingsLoader::new(Source::Text(text.into())).format(format)
+    }
+
+    /// What holds for all dependencies, and for those of a kind.
+    #[must_use]
+    pub fn defaults(&self) -> &DependencyDefaults {
+        &self.content.defaults
+    }
+
+    /// The dependencies, by name.
+    #[must_use]
+    pub fn dependencies(&self) -> &BTreeMap<String, DependencyConfig> {
+        &self.content.dependencies
+    }
+
+    /// The environment whose section was laid over the others.
+    #[must_use]
+    pub fn environment(&self) -> Option<&str> {
+        self.environment.as_deref()
+    }
+
+    /// Where the key of a path stands, such as `resilience.timeouts.default_timeout`.
+    #[must_use]
+    pub fn origin(&self, path: &str) -> Option<&Origin> {
+        self.content.origins.get(path)
+    }
+
+    pub(super) fn content(&self) -> &Arc<Content> {
+        &self.content
+    }
+}
+
+/// Loads [`Settings`], from [`Settings::from_path`] or [`Settings::from_text`].
+#[must_use = "nothing is loaded until `load`"]
+#[derive(Clone)]
+pub struct SettingsLoader {
+    source: Source,
+    format: Option<Format>,
+    environment: Option<String>,
+    may_lack_environment: bool,
+    variables: Given,
+    prefix: String,
+    size_limit: u64,
+}
+
+#[derive(Clone)]
+enum Source {
+    File(PathBuf),
+    Text(String),
+}
+
+#[derive(Clone)]
+enum Given {
+    Process,
+    These(Vec<(OsString, OsString)>),
+}
+
+impl SettingsLoader {
+    /// The most bytes of a file by default: 1 MiB.
+    pub const SIZE_LIMIT: u64 = 1 << 20;
+
+    fn new(source: Source) -> Self {
+        Self {
+            source,
+            format: None,
+            environment: None,
+            may_lack_environment: false,
+            variables: Given::Process,
+            prefix: "BULKMAN_".to_owned(),
+            size_limit: Self::SIZE_LIMIT,
+        }
+    }
+
+    /// Lays the section of this environment over the others. Default: what the variable `BULKMAN_ENVIRONMENT` says, and
+    /// else no section. It is an error if there is no such section, unless
+    /// [`environment_may_be_missing`](Self::environment_may_be_missing).
+    pub fn environment(mut self, name: impl Into<String>) -> Self {
+        self.environment = Some(name.into());
+        self
+    }
+
+    /// Takes the settings as they are if no section has the name of the environment.
+    pub fn environment_may_be_missing(mut self) -> Self {
+        self.may_lack_environment = true;
+        self
+    }
+
+    /// Sets the format. Default: by the ending of the file's name.
+    pub fn format(mut self, format: Format) -> Self {
+        self.format = Some(format);
+        self
+    }
+
+    /// Takes these variables in place of the process's.
+    pub fn variables<N, V>(mut self, variables: impl IntoIterator<Item = (N, V)>) -> Self
+    where
+        N: Into<OsString>,
+        V: Into<OsString>,
+    {
+        let variables = variables.into_iter();
+        let variables = variables.map(|(name, value)| (name.into(), value.into()));
+        self.variables = Given::These(variables.collect());
+        self
+    }
+
+    /// Takes no variables.
+    pub fn without_variables(mut self) -> Self {
+        self.variables = Given::These(Vec::new());
+        self
+    }
+
+    /// Sets what the names of variables begin with. Default `BULKMAN_`.
+    pub fn variable_prefix(mut self, prefix: impl Into<String>) -> Self {
+        self.prefix = prefix.into();
+        self
+    }
+
+    /// Sets the most bytes that a file may have. Default [`SIZE_LIMIT`](Self::SIZE_LIMIT).
+    pub fn size_limit(mut self, bytes: u64) -> Self {
+        self.size_limit = bytes;
+        self
+    }
+
+    /// Reads everything, and checks every value.
+    ///
+    /// # Errors
+    ///
+    /// [`SettingsError`]. Keys and values that are wrong, in whichever environment's section, are reported together.
+    pub fn load(self) -> Result<Settings, SettingsError> {
+        let (text, format, path): (_, _, Arc<str>) = match &self.source {
+            Source::File(path) => {
+                let format = self.format.map_or_else(|| Format::of(path), Ok)?;
+                let text = source::read(path, self.size_limit)?;
+                (text, format, path.to_string_lossy().into())
+            }
+            Source::Text(text) => {
+                let format = self.format.unwrap_or(Format::Toml);
+                (text.clone(), format, "text".into())
+            }
+        };
+        let root = source::parse(&text, format, &path)?;
+        let layers = Layers::of(root)?;
+        let Variables { trees, environment } = match self.variables {
+            Given::Process => variables::read(std::env::vars_os(), &self.prefix, &layers.all),
+            Given::These(variables) => variables::read(variables, &self.prefix, &layers.all),
+        }
+        .map_err(|problems| SettingsError::Invalid { problems })?;
+        let environment = self.environment.or(environment);
+        let chosen = match &environment {
+            None => None,
+            Some(name) => match layers.environments.get(name) {
+                Some(entry) => Some(&entry.node),
+                None if self.may_lack_environment => None,
+                None => return Err(layers.unknown(name, path)),
+            },
+        };
+        let on_top = |base: &Arc<Node>| {
+            trees
+                .iter()
+                .fold(Arc::clone(base), |below, tree| Node::overlaid(&below, tree))
+        };
+        let mut problems = Vec::new();
+        // The other environments are read too: a slip in `production` is found in `testing`.
+        for entry in layers.environments.values() {
+            if chosen.is_none_or(|chosen| !Arc::ptr_eq(chosen, &entry.node)) {
+                let merged = Node::overlaid(&layers.base, &entry.node);
+                problems.extend(schema::interpret(&merged).err().unwrap_or_default());
+            }
+        }
+        let merged = match chosen {
+            Some(section) => on_top(&Node::overlaid(&layers.base, section)),
+            None => on_top(&layers.base),
+        };
+        match schema::interpret(&merged) {
+            Ok(content) if problems.is_empty() => Ok(Settings {
+                content: Arc::new(content),
+                environment,
+            }),
+            result => {
+                let mut all = result.err().unwrap_or_default();
+                all.append(&mut problems);
+                Err(SettingsError::Invalid {
+                    problems: in_order(all),
+                })
+            }
+        }
+    }
+}
+
+/// In the order of the file, and each once: what stands in the base is wrong in every environment, and what a kind says is
+/// wrong for all its dependencies.
+fn in_order(mut problems: Vec<SettingsProblem>) -> Vec<SettingsProblem> {
+    let place = |problem: &SettingsProblem| match &problem.origin {
+        Origin::File { line, column, .. } => (*line, *column),
+        Origin::Variable { .. } => (usize::MAX, 0),
+    };
+    problems.sort_by(|a, b| {
+        let rest = |problem: &SettingsProblem| (problem.path.clone(), problem.found.clone());
+        place(a).cmp(&place(b)).then_with(|| rest(a).cmp(&rest(b)))
+    });
+    problems.dedup();
+    problems
+}
+
+/// What holds in all environments, and what lies over it in each.
+struct Layers {
+    /// Everything together, for the spelling of names.
+    all: Arc<Node>,
+    base: Arc<Node>,
+    environments: Map,
+}
+
+impl Layers {
+    fn of(root: Node) -> Result<Self, SettingsError> {
+        let Value::Map(map) = root.value else {
+            let problem = SettingsProblem {
+                found: root.found(),
+                origin: root.origin,
+                path: String::new(),
+                expected: format!("the sections `{}` and `{}`", SECTIONS[0], SECTIONS[1]),
+            };
+            return Err(SettingsError::Invalid {
+                problems: vec![problem],
+            });
+        };
+        let (base, environments): (Map, Map) = map
+            .into_iter()
+            .partition(|(name, _)| SECTIONS.contains(&name.as_str()));
+        let problems: Vec<_> = environments
+            .iter()
+            .filter(|(_, entry)| !is_environment(&entry.node))
+            .map(|(name, entry)| unknown_section(name, entry))
+            .collect();
+        if !problems.is_empty() {
+            return Err(SettingsError::Invalid { problems });
+        }
+        if environments.len() > MAX_ENVIRONMENTS {
+            return Err(SettingsError::TooMuch {
+                origin: root.origin,
+                what: format!("more than {MAX_ENVIRONMENTS} environments"),
+            });
+        }
+        let origin = root.origin;
+        let value = Value::Map(base);
+        let base = Arc::new(Node { value, origin });
+        let all = environments.values().fold(Arc::clone(&base), |all, entry| {
+            Node::overlaid(&all, &as_section(&entry.node))
+        });
+        let environments = environments
+            .into_iter()
+            .map(|(name, entry)| {
+                let node = as_section(&entry.node);
+                (name, Entry { node, ..entry })
+            })
+            .collect();
+        Ok(Self {
+            all,
+            base,
+            environments,
+        })
+    }
+
+    fn unknown(&self, environment: &str, path: Arc<str>) -> SettingsError {
+        let known: Vec<String> = self.environments.keys().cloned().collect();
+        SettingsError::UnknownEnvironment {
+            path,
+            near: nearest(environment, known.iter().map(String::as_str)).map(str::to_owned),
+            environment: environment.to_owned(),
+            known,
+        }
+    }
+}
+
+/// An environment's section has what the settings have, or nothing.
+fn is_environment(node: &Node) -> bool {
+    match &node.value {
+        Value::Map(map) => map.keys().all(|name| SECTIONS.contains(&name.as_str())),
+        Value::Nothing => true,
+        _ => false,
+    }
+}
+
+/// A key without a value is an empty section.
+fn as_section(node: &Arc<Node>) -> Arc<Node> {
+    match node.value {
+        Value::Nothing => Arc::new(Node {
+            value: Value::Map(Map::new()),
+            origin: node.origin.clone(),
+        }),
+        _ => Arc::clone(node),
+    }
+}
+
+fn unknown_section(name: &str, entry: &Entry) -> SettingsProblem {
+    let problem =
+        |origin: &Origin, path: String, found: String, expected: String| SettingsProblem {
+            origin: origin.clone(),
+            path,
+            found,
+            expected,
+        };
+    let [resilience, dependencies] = SECTIONS;
+    if let Some(near) = nearest(name, SECTIONS) {
+        return problem(
+            &entry.key,
+            Path::Root.key(name).to_string(),
+            "a key that is unknown here".to_owned(),
+            format!("`{resilience}`, `{dependencies}` or an environment; did you mean `{near}`?"),
+        );
+    }
+    let path = Path::Root.key(name);
+    let wrong = match &entry.node.value {
+        Value::Map(map) => map
+            .iter()
+            .find(|(name, _)| !SECTIONS.contains(&name.as_str())),
+        _ => None,
+    };
+    match wrong {
+        Some((inner, inner_entry)) => problem(
+            &inner_entry.key,
+            path.key(inner).to_string(),
+            "a key that is unknown here".to_owned(),
+            format!(
+                "`{resilience}` or `{dependencies}`, since `{name}` is taken for an environment"
+            ),
+        ),
+        None => problem(
+            &entry.node.origin,
+            path.to_string(),
+            entry.node.found(),
+            format!(
+                "a section with `{resilience}` or `{dependencies}`, since `{name}` is taken for an environment"
+            ),
+        ),
+    }
+}
+
+impl fmt::Debug for SettingsLoader {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let source = match &self.source {
+            Source::File(path) => path.display().to_string(),
+            Source::Text(_) => "text".to_owned(),
+        };
+        f.debug_struct("SettingsLoader")
+            .field("source", &source)
+            .field("environment", &self.environment)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,104 @@
+//! Settings from files and the environment, with the feature `config`; YAML with the feature `yaml`.
+//!
+//! ```yaml
+//! resilience:
+//!   timeouts:                      # how long a caller waits in all, queue included
+//!     default_timeout: 20          # seconds, or text with a unit: "250ms", "5m", "1m 30s"; "none" is no limit
+//!     database_timeout: 5s         # one for each kind: database, api_call, cache, message_queue,
+//!     api_call_timeout: 15s        # file_system, cpu, payment
+//!   circuit_breaker:               # rules for all that have one, by the names of CircuitBreakerConfig
+//!     success_threshold: 2
+//!   bulkheads:                     # one for each kind, and `default` for all
+//!     database:
+//!       max_concurrent_calls: 10
+//!       max_queue_size: 20
+//!       queue_timeout: 2s
+//!       bulkhead: thread_pool      # or semaphore
+//!       circuit_breaker: true      # or false, or a section with rules
+//! external_dependencies:
+//!   user_db:
+//!     kind: database               # the only key that has to be there
+//!     timeout: 3s                  # and all keys of a bulkhead above
+//!     circuit_breaker:
+//!       failure_threshold: 3
+//!     operations:
+//!       export: {timeout: 2m, queue_timeout: 10s}
+//! production:                      # any other name is an environment's, with both sections over the ones above
+//!   external_dependencies:
+//!     user_db: {max_concurrent_calls: 40}
+//! ```
+//!
+//! [`Settings::from_path`]`(p).environment("production").load()` reads them, and
+//! [`Dependencies::from_settings`](crate::Dependencies::from_settings) uses them. TOML has the same keys.
+//!
+//! # Layers
+//!
+//! The environment's section lies over the sections that all environments have, and variables lie over both. A section
+//! over a section is merged key by key; anything else replaces what is below it.
+//!
+//! A variable is `BULKMAN_` and the keys in capitals with two underscores between them:
+//! `BULKMAN_RESILIENCE__TIMEOUTS__DEFAULT_TIMEOUT=10`, `BULKMAN_EXTERNAL_DEPENDENCIES__USER_DB__TIMEOUT=250ms`. `USER_DB`
+//! also means a `user-db` of the settings. `BULKMAN_ENVIRONMENT` chooses the environment where the program does not. Every
+//! other variable that begins so has to be a key too.
+//!
+//! Which level then decides a setting, the operation, the dependency, the kind, its preset or the default, is another
+//! question: see [`Dependencies`](crate::Dependencies).
+//!
+//! # Errors
+//!
+//! A key that is unknown, a value of the wrong type or out of range, a key twice: each is a [`SettingsProblem`] with file,
+//! line, path of keys, what was found and what was expected.
+//!
+//! ```
+//! use bulkman::settings::{Format, Settings};
+//!
+//! let text = "[resilience.timeouts]\ndatabse_timeout = -3\n";
+//! let error = Settings::from_text(text, Format::Toml).without_variables().load().unwrap_err();
+//! assert!(error.to_string().starts_with(
+//!     "text:2:1: `resilience.timeouts.databse_timeout`: found a key that is unknown here, expected one of"
+//! ));
+//! assert!(error.to_string().ends_with("did you mean `database_timeout`?"));
+//! ```
+//!
+//! All problems of all environments are reported together, and nothing is used of settings that have one. A file that is
+//! missing, empty, no file, not UTF-8, or too large, and YAML whose aliases would grow beyond all bounds, have errors of
+//! their own: see [`SettingsError`].
+//!
+//! # Other formats
+//!
+//! With the feature `config` all configurations ([`BulkheadConfig`](crate::BulkheadConfig),
+//! [`CircuitBreakerConfig`](crate::CircuitBreakerConfig), [`DependencyConfig`](crate::DependencyConfig),
+//! [`DependencyDefaults`](crate::DependencyDefaults) and what is in them) are serde's `Serialize` and `Deserialize`, with the
+//! keys above. Durations are written as text and read as seconds or text.
+
+// Imports run downward in this list.
+//
+// | file | job |
+// |---|---|
+// | `dependencies` | settings become dependencies |
+// | `loader` | the layers: file, environment's section, variables |
+// | `schema` | what may stand where |
+// | `deserialize` | serde's view of a tree |
+// | `source`, `toml`, `yaml`, `variables` | each becomes a tree |
+// | `scalar` | what a word without quotes means |
+// | `node` | the tree, and how one is laid over another |
+// | `error`, `origin` | what is wrong, and where |
+
+mod dependencies;
+mod deserialize;
+mod error;
+mod loader;
+mod node;
+mod origin;
+mod scalar;
+mod schema;
+mod source;
+mod toml;
+mod variables;
+#[cfg(feature = "yaml")]
+mod yaml;
+
+pub use error::{SettingsError, SettingsProblem};
+pub use loader::{Settings, SettingsLoader};
+pub use origin::Origin;
+pub use source::Format;

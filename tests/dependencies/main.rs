@@ -1,0 +1,11 @@
+//! Dependencies: kinds and their presets, names, which level decides a setting, and calls.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod calls;
+mod collaborators;
+mod explain;
+mod kinds;
+mod names;
+mod together;

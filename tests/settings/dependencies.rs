@@ -1,0 +1,174 @@
+//! Dependencies from settings.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bulkman::settings::{Format, Settings};
+use bulkman::{
+    AnyBulkhead, BulkheadConfig, BulkheadRegistry, ConfigLevel, Dependencies, DependencyError,
+    DependencyKind, ManualClock, current,
+};
+
+use super::helpers::toml;
+use super::support::{seconds, wait};
+
+const TEXT: &str = r#"
+[resilience.timeouts]
+default_timeout = 20
+database_timeout = 5
+[resilience.circuit_breaker]
+success_threshold = 1
+[resilience.bulkheads.default]
+queue_timeout = "700ms"
+[resilience.bulkheads.database]
+max_queue_size = 7
+[external_dependencies.user_db]
+kind = "database"
+max_concurrent_calls = 2
+circuit_breaker = false
+[external_dependencies.user_db.operations.export]
+timeout = "2m"
+[external_dependencies.orders_db]
+kind = "database"
+circuit_breaker = {failure_threshold = 4}
+[external_dependencies.sessions]
+kind = "cache"
+[external_dependencies.hashes]
+kind = "cpu"
+"#;
+
+#[test]
+fn each_is_registered_with_what_the_settings_say() {
+    let dependencies = Dependencies::from_settings(&toml(TEXT).unwrap()).unwrap();
+    let names: Vec<_> = dependencies
+        .names()
+        .iter()
+        .map(ToString::to_string)
+        .collect();
+    assert_eq!(names, ["hashes", "orders_db", "sessions", "user_db"]);
+    let user_db = dependencies.bulkhead("user_db").unwrap();
+    let config = user_db.config();
+    assert_eq!((config.max_concurrent_calls, config.max_queue_size), (2, 7));
+    assert_eq!(config.execution_timeout, Some(seconds(5)));
+    assert_eq!(config.circuit_breaker, None);
+    let orders_db = dependencies.bulkhead("orders_db").unwrap();
+    let rules = orders_db.config().circuit_breaker.clone().unwrap();
+    assert_eq!((rules.failure_threshold, rules.success_threshold), (4, 1));
+    assert!(matches!(
+        dependencies.bulkhead("sessions").unwrap(),
+        AnyBulkhead::Semaphore(_)
+    ));
+    let hashes = dependencies.bulkhead("hashes").unwrap();
+    assert_eq!(hashes.config().execution_timeout, Some(seconds(20)));
+    assert_eq!(
+        hashes.config().queue_timeout,
+        Some(Duration::from_millis(700))
+    );
+}
+
+#[test]
+fn explain_shows_where_each_value_stands() {
+    let dependencies = Dependencies::from_settings(&toml(TEXT).unwrap()).unwrap();
+    let text = dependencies
+        .explain("user_db", "export")
+        .unwrap()
+        .to_string();
+    assert_eq!(
+        text,
+        "dependency `user_db`, kind `database`, operation `export`
+  timeout              120s         operation   text:16:1
+  queue timeout        2s           preset
+  concurrent calls     2            dependency  text:13:1
+  places in the queue  7            kind        text:10:1
+  bulkhead             thread_pool  preset
+  circuit breaker      off          dependency  text:14:1"
+    );
+    let explained = dependencies.explain("orders_db", "get").unwrap();
+    assert_eq!(explained.circuit_breaker.level, ConfigLevel::Dependency);
+    assert_eq!(explained.timeout.level, ConfigLevel::Kind);
+    assert_eq!(explained.timeout.origin.as_deref(), Some("text:4:1"));
+    let rules = &explained.circuit_breaker_rules;
+    assert_eq!(
+        rules["failure_threshold"].origin.as_deref(),
+        Some("text:19:20")
+    );
+    assert_eq!(
+        rules["success_threshold"].origin.as_deref(),
+        Some("text:6:1")
+    );
+    assert_eq!(rules["isolation_duration"].origin, None);
+    let explained = dependencies.explain("hashes", "sum").unwrap();
+    assert_eq!(explained.timeout.origin.as_deref(), Some("text:3:1"));
+    assert_eq!(explained.queue_timeout.origin.as_deref(), Some("text:8:1"));
+}
+
+#[test]
+fn a_variable_is_explained_by_its_name() {
+    let name = "BULKMAN_EXTERNAL_DEPENDENCIES__USER_DB__TIMEOUT";
+    let settings = Settings::from_text(TEXT, Format::Toml)
+        .variables([(name, "1")])
+        .load()
+        .unwrap();
+    let dependencies = Dependencies::from_settings(&settings).unwrap();
+    let explained = dependencies.explain("user_db", "get").unwrap();
+    let origin = explained.timeout.origin.unwrap();
+    assert_eq!(&*origin, format!("variable {name}"));
+}
+
+#[test]
+fn limits_of_operations_hold() {
+    let clock = ManualClock::new();
+    let dependencies = Dependencies::builder()
+        .clock(clock)
+        .build_from_settings(&toml(TEXT).unwrap())
+        .unwrap();
+    let remaining = |operation: &'static str| {
+        let call = dependencies.call("user_db").unwrap().operation(operation);
+        wait(call.run(|| current().unwrap().remaining()))
+            .into_result()
+            .unwrap()
+    };
+    assert_eq!(remaining("export"), Some(seconds(120)));
+    assert_eq!(remaining("get"), Some(seconds(5)));
+}
+
+#[test]
+fn others_can_be_registered_beside_them() {
+    let dependencies = Dependencies::from_settings(&toml(TEXT).unwrap()).unwrap();
+    dependencies.register_database("by_hand").unwrap();
+    let explained = dependencies.explain("by_hand", "get").unwrap();
+    assert_eq!(
+        explained.timeout.value.limit(),
+        Some(seconds(5)),
+        "the kind's"
+    );
+}
+
+#[test]
+fn if_one_cannot_be_registered_none_is() {
+    let registry = Arc::new(BulkheadRegistry::new());
+    registry
+        .create_semaphore(BulkheadConfig::new("sessions"))
+        .unwrap();
+    let error = Dependencies::builder()
+        .registry(Arc::clone(&registry))
+        .build_from_settings(&toml(TEXT).unwrap())
+        .unwrap_err();
+    assert!(matches!(error, DependencyError::Registry(_)), "{error}");
+    let names = registry.names();
+    assert_eq!(
+        names.iter().map(|name| &**name).collect::<Vec<_>>(),
+        ["sessions"]
+    );
+}
+
+#[test]
+fn settings_are_data() {
+    let settings = toml(TEXT).unwrap();
+    let defaults = settings.defaults();
+    assert_eq!(
+        defaults.kinds[&DependencyKind::Database].max_queue_size,
+        Some(7)
+    );
+    assert_eq!(settings.clone().dependencies().len(), 4);
+}

@@ -1,0 +1,398 @@
+//! What may not stand in settings: where it stands, what was found, and what was expected.
+
+use super::helpers::{problem, problems, toml};
+
+/// One line of settings, and what is said of it.
+#[test]
+fn each_slip_is_told_with_its_place() {
+    const DURATION: &str = "a duration: seconds such as 2.5, or text with a unit such as \"250ms\", \"30s\" or \"5m\", or \
+                            \"none\"";
+    for (section, line, expected) in [
+        (
+            "resilience.timeouts",
+            "cache_timeout = -1",
+            format!("`resilience.timeouts.cache_timeout`: found `-1`, expected {DURATION}"),
+        ),
+        (
+            "resilience.timeouts",
+            "cache_timeout = \"5 minutes\"",
+            format!("`resilience.timeouts.cache_timeout`: found \"5 minutes\", expected {DURATION}"),
+        ),
+        (
+            "resilience.timeouts",
+            "cache_timeout = nan",
+            format!("`resilience.timeouts.cache_timeout`: found `NaN`, expected {DURATION}"),
+        ),
+        (
+            "resilience.timeouts",
+            "cache_timeout = 1e300",
+            format!("`resilience.timeouts.cache_timeout`: found `1e300`, expected {DURATION}"),
+        ),
+        (
+            "resilience.timeouts",
+            "cache_timeout = true",
+            format!("`resilience.timeouts.cache_timeout`: found `true`, expected {DURATION}"),
+        ),
+        (
+            "resilience.timeouts",
+            "cache_timeout = [1]",
+            format!("`resilience.timeouts.cache_timeout`: found a list, expected {DURATION}"),
+        ),
+        (
+            "resilience.timeouts",
+            "cache_timeout = {}",
+            format!("`resilience.timeouts.cache_timeout`: found a section, expected {DURATION}"),
+        ),
+        (
+            "resilience.timeouts",
+            "cache_timeout = 0",
+            "`resilience.timeouts.cache_timeout`: found 0ns, expected greater than zero; \"none\" is no limit".into(),
+        ),
+        (
+            "resilience.timeouts",
+            "default_timeout = 0",
+            "`resilience.timeouts.default_timeout`: found 0ns, expected greater than zero; \"none\" is no limit".into(),
+        ),
+        (
+            "resilience.timeouts",
+            "cahce_timeout = 1",
+            "`resilience.timeouts.cahce_timeout`: found a key that is unknown here, expected one of `default_timeout`, \
+             `database_timeout`, `api_call_timeout`, `cache_timeout`, `message_queue_timeout`, `file_system_timeout`, \
+             `cpu_timeout`, `payment_timeout`; did you mean `cache_timeout`?"
+                .into(),
+        ),
+        (
+            "resilience.bulkheads.database",
+            "max_concurrent_calls = -4",
+            "`resilience.bulkheads.database.max_concurrent_calls`: found `-4`, expected a whole number, not negative"
+                .into(),
+        ),
+        (
+            "resilience.bulkheads.database",
+            "max_concurrent_calls = 4.0",
+            "`resilience.bulkheads.database.max_concurrent_calls`: found `4.0`, expected a whole number, not negative"
+                .into(),
+        ),
+        (
+            "resilience.bulkheads.database",
+            "max_concurrent_calls = \"4\"",
+            "`resilience.bulkheads.database.max_concurrent_calls`: found \"4\", expected a whole number, not negative"
+                .into(),
+        ),
+        (
+            "resilience.bulkheads.database",
+            "max_concurrent_calls = 0",
+            "`resilience.bulkheads.database.max_concurrent_calls`: found 0, expected at least 1".into(),
+        ),
+        (
+            "resilience.bulkheads.default",
+            "max_queue_size = 99999999",
+            // Every preset has its own, so that this one is never used. It is still read.
+            String::new(),
+        ),
+        (
+            "resilience.bulkheads.cache",
+            "max_queue_size = 99999999",
+            "`resilience.bulkheads.cache.max_queue_size`: found 99999999, expected at most 16777216 together with \
+             max_concurrent_calls"
+                .into(),
+        ),
+        (
+            "resilience.bulkheads.cache",
+            "bulkhead = \"semaphor\"",
+            "`resilience.bulkheads.cache.bulkhead`: found \"semaphor\", expected one of \"thread_pool\", \"semaphore\"; \
+             did you mean \"semaphore\"?"
+                .into(),
+        ),
+        (
+            "resilience.bulkheads.cache",
+            "bulkhead = 1",
+            "`resilience.bulkheads.cache.bulkhead`: found `1`, expected one of \"thread_pool\", \"semaphore\"".into(),
+        ),
+        (
+            "resilience.bulkheads.cache",
+            "timeout = 1",
+            "`resilience.bulkheads.cache.timeout`: found a key that does not stand here, expected it as \
+             `resilience.timeouts.cache_timeout`"
+                .into(),
+        ),
+        (
+            "resilience.bulkheads.default",
+            "circuit_breaker = true",
+            "`resilience.bulkheads.default.circuit_breaker`: found a key that does not stand here, expected it as \
+             `resilience.circuit_breaker`"
+                .into(),
+        ),
+        (
+            "resilience.bulkheads.cache",
+            "circuit_breaker = 5",
+            "`resilience.bulkheads.cache.circuit_breaker`: found `5`, expected true, false, or a section with the rules \
+             of a circuit breaker"
+                .into(),
+        ),
+        (
+            "resilience.bulkheads",
+            "databases = {}",
+            "`resilience.bulkheads.databases`: found a key that is unknown here, expected one of `default`, `database`, \
+             `external_api`, `cache`, `message_queue`, `file_system`, `cpu`, `payment`; did you mean `database`?"
+                .into(),
+        ),
+        (
+            "resilience.bulkheads",
+            "database = 5",
+            "`resilience.bulkheads.database`: found `5`, expected a section".into(),
+        ),
+        (
+            "resilience.circuit_breaker",
+            "failure_rate = 1.5",
+            "`resilience.circuit_breaker.failure_rate`: found 1.5, expected greater than 0 and at most 1".into(),
+        ),
+        (
+            "resilience.circuit_breaker",
+            "failure_rate = \"half\"",
+            "`resilience.circuit_breaker.failure_rate`: found \"half\", expected a number".into(),
+        ),
+        (
+            "resilience.circuit_breaker",
+            "failure_treshold = 3",
+            "`resilience.circuit_breaker.failure_treshold`: found a key that is unknown here, expected one of `enabled`, \
+             `failure_threshold`, `max_failure_gap`, `success_threshold`, `isolation_duration`, `isolation_backoff`, \
+             `probe_timeout`, `failure_rate`, `window`, `minimum_calls`, `slow_call_duration`, `slow_call_rate`, \
+             `timeouts_are_failures`, `cancelled_calls_are_neutral`, `refuse_queued_when_open`, `initial_mode`; did you \
+             mean `failure_threshold`?"
+                .into(),
+        ),
+        (
+            "resilience.circuit_breaker",
+            "slow_call_rate = 0.5",
+            "`resilience.circuit_breaker.slow_call_rate`: found 0.5, expected a slow_call_duration beside it".into(),
+        ),
+        (
+            "resilience.circuit_breaker",
+            "isolation_backoff = {factor = 2.0}",
+            "`resilience.circuit_breaker.isolation_backoff`: found a section without `max`, expected the key `max` in it".into(),
+        ),
+        (
+            "resilience.circuit_breaker",
+            "isolation_backoff = {factor = 2.0, max = \"1s\"}",
+            "`resilience.circuit_breaker.isolation_backoff`: found at most 1s, expected something else, since it must \
+             allow at least the isolation_duration"
+                .into(),
+        ),
+        (
+            "resilience.circuit_breaker",
+            "initial_mode = \"open\"",
+            "`resilience.circuit_breaker.initial_mode`: found \"open\", expected one of \"normal\", \"observe_only\", \
+             \"disabled\", \"forced_open\""
+                .into(),
+        ),
+        (
+            "resilience.circuit_breaker",
+            "window = \"60\"",
+            "`resilience.circuit_breaker.window`: found \"60\", expected a number of calls, or a period with a unit such \
+             as \"60s\""
+                .into(),
+        ),
+        (
+            "resilience.circuit_breaker",
+            "enabled = false",
+            "`resilience.circuit_breaker`: found whether there is a circuit breaker, expected rules alone: that a kind of \
+             dependency has one, or none, stands in `resilience.bulkheads`, that a dependency has one in \
+             `external_dependencies`"
+                .into(),
+        ),
+        (
+            "resilience",
+            "timeout = {}",
+            "`resilience.timeout`: found a key that is unknown here, expected one of `timeouts`, `circuit_breaker`, \
+             `bulkheads`; did you mean `timeouts`?"
+                .into(),
+        ),
+        (
+            "external_dependencies",
+            "db = {}",
+            "`external_dependencies.db`: found a section without `kind`, expected the key `kind` in it".into(),
+        ),
+        (
+            "external_dependencies",
+            "db = \"database\"",
+            "`external_dependencies.db`: found \"database\", expected a section".into(),
+        ),
+        (
+            "external_dependencies.db",
+            "kind = \"databse\"",
+            "`external_dependencies.db.kind`: found \"databse\", expected one of \"database\", \"external_api\", \
+             \"cache\", \"message_queue\", \"file_system\", \"cpu\", \"payment\"; did you mean \"database\"?"
+                .into(),
+        ),
+        (
+            "external_dependencies.db",
+            "operations = {get = {max_queue_size = 1}}",
+            "`external_dependencies.db.operations.get.max_queue_size`: found a key that is unknown here, expected one of \
+             `timeout`, `queue_timeout`"
+                .into(),
+        ),
+    ] {
+        let text = format!("[{section}]\n{line}\n");
+        let loaded = toml(&text);
+        if expected.is_empty() {
+            assert!(loaded.is_ok(), "{line}: {loaded:?}");
+            continue;
+        }
+        let found = problem(loaded);
+        let (place, found) = found.split_once(": ").unwrap();
+        assert_eq!(found, expected, "{line}");
+        assert!(place.starts_with("text:2:") || place.starts_with("text:1:"), "{place}");
+    }
+}
+
+#[test]
+fn the_place_is_that_of_the_key_or_of_the_value() {
+    let text = "# a comment, ä\n[external_dependencies.db]\nkind   = \"databse\"\n  tiemout = 3\n";
+    let found = problem(toml(text));
+    assert!(found.starts_with("text:3:10: "), "the value: {found}");
+    let text = text.replace("databse", "database");
+    let found = problem(toml(&text));
+    assert!(found.starts_with("text:4:3: "), "the key: {found}");
+    assert!(found.ends_with("did you mean `timeout`?"), "{found}");
+}
+
+#[test]
+fn a_value_out_of_range_is_told_at_the_level_that_says_it() {
+    let text = r#"
+        [resilience.timeouts]
+        payment_timeout = 0
+        [external_dependencies.bank]
+        kind = "payment"
+        [external_dependencies.shop]
+        kind = "payment"
+        timeout = 2
+        max_concurrent_calls = 0
+        [external_dependencies.user_db]
+        kind = "database"
+        circuit_breaker = {failure_threshold = 0}
+        [external_dependencies.orders_db]
+        kind = "database"
+        operations = {get = {timeout = 0}, put = {queue_timeout = 0}}
+        [external_dependencies.""]
+        kind = "cpu"
+    "#;
+    let found = problems(toml(text));
+    let places: Vec<_> = found
+        .iter()
+        .map(|line| line.split('`').nth(1).unwrap())
+        .collect();
+    assert_eq!(
+        places,
+        [
+            "resilience.timeouts.payment_timeout",
+            "external_dependencies.shop.max_concurrent_calls",
+            "external_dependencies.user_db.circuit_breaker.failure_threshold",
+            "external_dependencies.orders_db.operations.get.timeout",
+            "external_dependencies.orders_db.operations.put.queue_timeout",
+            "external_dependencies.\"\"",
+        ]
+    );
+}
+
+#[test]
+fn all_problems_are_told_together_in_the_order_of_the_file() {
+    let text = "[resilience.timeouts]\nx = 1\n[external_dependencies.a]\nkind = 1\n[external_dependencies.b]\ny = 2\n";
+    let error = toml(text).unwrap_err().to_string();
+    let lines: Vec<_> = error.lines().collect();
+    assert_eq!(lines[0], "3 problems in the settings");
+    for (line, place) in lines[1..].iter().zip(["text:2:1", "text:4:8", "text:6:1"]) {
+        assert!(line.starts_with(&format!("  {place}: ")), "{line}");
+    }
+}
+
+#[test]
+fn long_values_are_cut() {
+    let text = format!(
+        "[external_dependencies.db]\nkind = \"{}\"\n",
+        "x".repeat(100_000)
+    );
+    let found = problem(toml(&text));
+    assert!(found.len() < 400, "{} bytes", found.len());
+}
+
+#[test]
+fn a_key_twice_is_an_error() {
+    for (text, place, path) in [
+        (
+            "[resilience.timeouts]\ncpu_timeout = 1\ncpu_timeout = 2\n",
+            "text:3:1",
+            "resilience.timeouts.cpu_timeout",
+        ),
+        (
+            "[external_dependencies.db]\nkind = \"cpu\"\noperations = {get = {timeout = 1, \"timeout\" = 2}}\n",
+            "text:3:35",
+            "external_dependencies.db.operations.get.timeout",
+        ),
+        (
+            "resilience = {timeouts = {cpu_timeout = 1, cpu_timeout = 1}}\n",
+            "text:1:44",
+            "resilience.timeouts.cpu_timeout",
+        ),
+        ("[a.\"b c\"]\n x = 1\n x = 2\n", "text:3:2", "a.\"b c\".x"),
+        (
+            "[external_dependencies.db]\nkind = \"cpu\"\n[external_dependencies.db]\nkind = \"cpu\"\n",
+            "text:3:",
+            "db",
+        ),
+    ] {
+        let found = problem(toml(text));
+        assert!(found.starts_with(place), "{found}");
+        let expected = format!("{path}`: found the same key again, expected each key once");
+        assert!(found.ends_with(&expected), "{found}");
+    }
+}
+
+#[test]
+fn what_is_no_toml_is_told_with_its_place() {
+    let error = toml("[resilience\n").unwrap_err().to_string();
+    assert!(error.starts_with("text:1:"), "{error}");
+    let error = toml("a = 99999999999999999999999999\n")
+        .unwrap_err()
+        .to_string();
+    assert!(error.starts_with("text:1:5: "), "{error}");
+}
+
+#[test]
+fn deep_and_wide_toml_is_an_error() {
+    let deep = format!("a = {}{}", "[".repeat(100_000), "]".repeat(100_000));
+    assert!(toml(&deep).is_err());
+    let deep = format!("{}x = 1", "a.".repeat(100_000));
+    assert!(toml(&deep).is_err());
+    let wide = format!("a = [{}]", "1,".repeat(200_000));
+    let error = toml(&wide).unwrap_err().to_string();
+    assert!(error.contains("more than 100000 values"), "{error}");
+}
+
+#[test]
+fn a_flood_of_problems_is_told_in_short_and_soon() {
+    let keys: String = (0..5_000).map(|i| format!("k{i} = 1\n")).collect();
+    let error = toml(&format!("[resilience.timeouts]\n{keys}"))
+        .unwrap_err()
+        .to_string();
+    assert_eq!(error.lines().count(), 22);
+    assert!(error.ends_with("\n  and 980 more"), "{error}");
+}
+
+#[test]
+fn a_flood_of_environments_is_an_error() {
+    let text: String = (0..101).map(|i| format!("[e{i}]\n")).collect();
+    let error = toml(&text).unwrap_err().to_string();
+    assert!(error.ends_with("more than 100 environments"), "{error}");
+}
+
+#[test]
+fn very_long_names_with_very_many_keys_take_no_more_memory_than_they_are_long() {
+    let operations: String = (0..5_000).map(|i| format!("o{i} = {{}}\n")).collect();
+    let name = "n".repeat(500_000);
+    let text = format!(
+        "[external_dependencies.{name}]\nkind = \"cpu\"\n[external_dependencies.{name}.operations]\n{operations}"
+    );
+    let settings = toml(&text).unwrap();
+    assert_eq!(settings.dependencies()[&name].operations.len(), 5_000);
+}

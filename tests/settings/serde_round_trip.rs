@@ -1,0 +1,134 @@
+//! All configurations can be written and read back.
+
+use std::fmt::Debug;
+use std::time::Duration;
+
+use bulkman::{
+    BulkheadConfig, BulkheadKind, CircuitBreakerConfig, CircuitBreakerOverrides, CircuitMode,
+    CircuitWindow, DependencyConfig, DependencyDefaults, DependencyKind, DependencyOverrides,
+    OperationOverrides, TimeoutSetting,
+};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::support::seconds;
+
+fn round_trip<T: Serialize + DeserializeOwned + PartialEq + Debug>(value: &T) -> String {
+    let text = serde_json::to_string(value).unwrap();
+    assert_eq!(serde_json::from_str::<T>(&text).unwrap(), *value, "{text}");
+    text
+}
+
+fn every_rule() -> CircuitBreakerConfig {
+    CircuitBreakerConfig::default()
+        .failure_threshold(7)
+        .max_failure_gap(Duration::MAX)
+        .success_threshold(2)
+        .isolation_duration(Duration::from_millis(1500))
+        .isolation_backoff(1.5, seconds(90))
+        .probe_timeout(Duration::from_micros(3))
+        .failure_rate_over(0.25, seconds(60))
+        .minimum_calls(11)
+        .slow_call_duration(Duration::from_nanos(7))
+        .slow_call_rate(0.5)
+        .timeouts_are_failures(false)
+        .cancelled_calls_are_neutral(false)
+        .refuse_queued_when_open(false)
+        .initial_mode(CircuitMode::ObserveOnly)
+}
+
+#[test]
+fn a_bulkheads_configuration() {
+    let text = round_trip(&BulkheadConfig::new("plain"));
+    assert_eq!(
+        text,
+        r#"{"name":"plain","max_concurrent_calls":10,"max_queue_size":100}"#
+    );
+    round_trip(
+        &BulkheadConfig::new("all")
+            .max_concurrent_calls(1)
+            .max_queue_size(0)
+            .queue_timeout(seconds(1))
+            .execution_timeout(Duration::from_millis(250))
+            .circuit_breaker(every_rule()),
+    );
+    let short: BulkheadConfig =
+        serde_json::from_str(r#"{"name": "short", "queue_timeout": 2.5}"#).unwrap();
+    assert_eq!(
+        short,
+        BulkheadConfig::new("short").queue_timeout(Duration::from_millis(2500))
+    );
+    assert!(
+        serde_json::from_str::<BulkheadConfig>("{}").is_err(),
+        "it needs a name"
+    );
+    assert!(serde_json::from_str::<BulkheadConfig>(r#"{"name": "x", "max": 1}"#).is_err());
+    assert!(
+        serde_json::from_str::<BulkheadConfig>(r#"{"name": "x", "queue_timeout": -1}"#).is_err()
+    );
+}
+
+#[test]
+fn a_circuits_configuration() {
+    round_trip(&CircuitBreakerConfig::default());
+    let text = round_trip(&every_rule());
+    for part in [
+        r#""isolation_duration":"1s 500ms""#,
+        r#""window":"60s""#,
+        r#""isolation_backoff":{"factor":1.5,"max":"90s"}"#,
+        r#""initial_mode":"observe_only""#,
+    ] {
+        assert!(text.contains(part), "{text}");
+    }
+    round_trip(&CircuitBreakerConfig::default().failure_rate(0.5, 20));
+    let empty: CircuitBreakerConfig = serde_json::from_str("{}").unwrap();
+    assert_eq!(empty, CircuitBreakerConfig::default());
+    round_trip(&CircuitWindow::Calls(5));
+    round_trip(&CircuitWindow::Time(seconds(5)));
+    round_trip(&CircuitMode::ForcedOpen);
+}
+
+#[test]
+fn overrides_say_only_what_they_set() {
+    assert_eq!(round_trip(&DependencyOverrides::new()), "{}");
+    assert_eq!(round_trip(&CircuitBreakerOverrides::new()), "{}");
+    assert_eq!(
+        round_trip(&CircuitBreakerOverrides::off()),
+        r#"{"enabled":false}"#
+    );
+    round_trip(&CircuitBreakerOverrides::from(every_rule()));
+    let short: CircuitBreakerOverrides = serde_json::from_str("true").unwrap();
+    assert_eq!(short, CircuitBreakerOverrides::on());
+    let overrides = DependencyOverrides::new()
+        .bulkhead(BulkheadKind::Semaphore)
+        .max_concurrent_calls(1)
+        .max_queue_size(2)
+        .timeout(seconds(3))
+        .queue_timeout(TimeoutSetting::Never)
+        .circuit_breaker(CircuitBreakerOverrides::new().failure_rate(0.5, 20));
+    assert_eq!(
+        round_trip(&overrides),
+        r#"{"bulkhead":"semaphore","max_concurrent_calls":1,"max_queue_size":2,"timeout":"3s","queue_timeout":"none","circuit_breaker":{"failure_rate":0.5,"window":20}}"#
+    );
+    round_trip(
+        &DependencyDefaults::new()
+            .for_all(overrides.clone())
+            .for_kind(DependencyKind::FileSystem, overrides),
+    );
+}
+
+#[test]
+fn a_dependency_is_one_section() {
+    let config = DependencyConfig::new(DependencyKind::ExternalApi)
+        .timeout(Duration::from_millis(10))
+        .operation("get", OperationOverrides::new().queue_timeout(seconds(1)));
+    assert_eq!(
+        round_trip(&config),
+        r#"{"kind":"external_api","timeout":"10ms","operations":{"get":{"queue_timeout":"1s"}}}"#
+    );
+    for kind in DependencyKind::ALL {
+        assert_eq!(round_trip(&kind), format!("{:?}", kind.name()));
+        round_trip(&DependencyConfig::from(kind));
+        round_trip(&kind.preset());
+    }
+}
