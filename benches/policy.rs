@@ -30,7 +30,7 @@ fn builder() -> PipelineBuilder<&'static str> {
 }
 
 fn rate() -> RateLimit {
-    RateLimit::new(u32::MAX, Duration::from_secs(1)).expect("in range")
+    RateLimit::new(1_000_000_000, Duration::from_secs(1)).expect("in range")
 }
 
 fn retry() -> Retry {
