@@ -47,6 +47,7 @@ use crate::stats::{BulkheadState, BulkheadStats, Distribution};
 /// | `bulkman_caller_timeouts_total` | counter | `started`: `true`, `false` | callers that left at their own limits, by whether the task had started |
 /// | `bulkman_busy_seconds_total` | counter | | time that all workers, or slots, together were busy; its rate over N is the utilization |
 /// | `bulkman_longest_running_seconds` | gauge | | how long the oldest of the running tasks has run; 0 if none runs |
+/// | `bulkman_longest_queued_seconds` | gauge | | how long the oldest of the waiting calls has waited; 0 if none waits |
 /// | `bulkman_state` | gauge | `state`: `healthy`, `degraded`, `isolated`, `shut_down` | 1 for the state that the bulkhead is in, 0 for the others |
 /// | `bulkman_circuit_state` | gauge | `state`: `closed`, `half_open`, `open` | the same for its circuit; only of bulkheads that have one |
 /// | `bulkman_queue_wait_seconds` | histogram | | how long started calls had waited |
@@ -269,6 +270,14 @@ impl Text<'_> {
             "How long the oldest of the running tasks has run, 0 if none runs.",
             |sample, stats| {
                 let longest = stats.longest_running.unwrap_or_default();
+                sample.write(&[], longest.as_secs_f64());
+            },
+        );
+        self.family(
+            "bulkman_longest_queued_seconds",
+            "How long the oldest of the waiting calls has waited, 0 if none waits.",
+            |sample, stats| {
+                let longest = stats.longest_queued.unwrap_or_default();
                 sample.write(&[], longest.as_secs_f64());
             },
         );

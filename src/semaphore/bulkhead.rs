@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::guard::SemaphoreGuard;
-use super::inner::Inner;
+use super::inner::{Inner, WaitingCall};
 use super::slots::SlotPool;
 use crate::circuit::CircuitBreaker;
 use crate::clock::Clock;
@@ -435,10 +435,14 @@ impl SemaphoreBulkheadBuilder {
             let slots = Arc::clone(&slots);
             move || slots.look_again()
         };
+        let oldest = {
+            let slots = Arc::clone(&slots);
+            move || slots.first_waiter(|call: &WaitingCall| call.admitted_at)
+        };
         let hooks = EngineHooks {
             drained: Box::new(drained),
             refuse_queued: Box::new(look_again),
-            oldest_queued: Box::new(|| None),
+            oldest_queued: Box::new(oldest),
         };
         let engine = Engine::new(parts, latch, hooks)?;
         Ok(SemaphoreBulkhead {

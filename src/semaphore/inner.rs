@@ -28,8 +28,14 @@ use crate::core::{
 /// An engine, and slots behind it.
 pub(crate) struct Inner {
     pub(super) engine: Engine,
-    /// A waiting caller brings the ticket of its call along.
-    pub(super) slots: Arc<SlotPool<Option<Ticket>>>,
+    pub(super) slots: Arc<SlotPool<WaitingCall>>,
+}
+
+/// What a waiting caller brings along.
+pub(crate) struct WaitingCall {
+    /// For the thread that ends the call.
+    ticket: Option<Ticket>,
+    pub(super) admitted_at: Instant,
 }
 
 /// What only a bulkhead without threads is told by its builder.
@@ -141,11 +147,15 @@ impl Inner {
         let engine = &self.engine;
         let mut permit = Some(permit);
         let park = || permit.take().into_iter().for_each(Permit::into_parked);
-        let gives_up = |ticket: &Option<Ticket>| engine.refusal_in_queue(*ticket).is_some();
+        let gives_up = |call: &WaitingCall| engine.refusal_in_queue(call.ticket).is_some();
+        let call = WaitingCall {
+            ticket,
+            admitted_at: data.admitted_at,
+        };
         let deadline = data.start_deadline();
         let outcome = self
             .slots
-            .wait(&engine.clock, deadline, ticket, park, gives_up);
+            .wait(&engine.clock, deadline, call, park, gives_up);
         let cancelled = EndReason::Cancelled { by_shutdown: true };
         if outcome == WaitOutcome::TakenOut {
             return Err(cancelled);
@@ -305,9 +315,9 @@ impl ShutdownTarget for Inner {
 
     fn cancel_queued(&self) {
         let engine = &self.engine;
-        self.slots.close(|ticket| {
+        self.slots.close(|call| {
             let reason = EndReason::<Infallible>::Cancelled { by_shutdown: true };
-            release_unstarted(engine, engine.permits.reclaim(), *ticket, &reason);
+            release_unstarted(engine, engine.permits.reclaim(), call.ticket, &reason);
         });
     }
 

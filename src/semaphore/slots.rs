@@ -360,6 +360,13 @@ impl<P> SlotPool<P> {
         }
     }
 
+    /// Asks what the first waiter has brought along.
+    pub(crate) fn first_waiter<R>(&self, ask: impl FnOnce(&P) -> R) -> Option<R> {
+        let list = self.list.lock();
+        let (_, first) = list.waiters.first_key_value()?;
+        Some(ask(&first.payload))
+    }
+
     /// Lets each waiting caller ask itself whether it gives up.
     pub(crate) fn look_again(&self) {
         let list = self.list.lock();

@@ -7,7 +7,7 @@ use std::time::Duration;
 use bulkman::BulkheadError;
 
 use super::helpers::{Inside, assert_idle, queued, semaphore, with_clock};
-use crate::support::{PATIENCE, assert_balanced, config, seconds};
+use crate::support::{PATIENCE, SECOND, assert_balanced, config, eventually, seconds};
 
 /// G10.
 #[test]
@@ -77,4 +77,25 @@ fn times_are_those_of_the_clock() {
         assert_eq!(bulkhead.stats().run_time.max(), result.execution_time);
         assert_eq!(bulkhead.stats().queue_wait.max(), result.queued_time);
     });
+}
+
+#[test]
+fn the_caller_that_has_waited_longest_for_its_turn_shows() {
+    let (bulkhead, clock) = with_clock(config(1, 2));
+    let longest = || bulkhead.stats().longest_queued;
+    thread::scope(|scope| {
+        let inside = Inside::new(scope, &bulkhead, 1);
+        eventually("it runs", || bulkhead.stats().active_tasks == 1);
+        assert_eq!(longest(), None);
+        for number in 1..=2 {
+            scope.spawn(|| assert!(bulkhead.run(|| ()).is_success()));
+            queued(&bulkhead, number);
+            eventually("it is in line", || longest().is_some());
+            clock.advance(SECOND);
+        }
+        assert_eq!(longest(), Some(2 * SECOND));
+        inside.finish();
+    });
+    assert_eq!(longest(), None);
+    assert_idle(&bulkhead);
 }

@@ -81,6 +81,7 @@ fn it_finds_the_same_families_types_labels_and_values() {
             "bulkman_max_concurrent_calls gauge",
             "bulkman_max_queue_size gauge",
             "bulkman_longest_running_seconds gauge",
+            "bulkman_longest_queued_seconds gauge",
             "bulkman_state gauge",
             "bulkman_circuit_state gauge",
             "bulkman_queue_wait_seconds histogram",
