@@ -50,7 +50,7 @@ use crate::result::ExecutionResult;
 /// | `CircuitOpen` | yes, not before its `retry_after` |
 /// | `Timeout` of a task that started: it may still be running | no, unless [`retry_timeouts`](Self::retry_timeouts) |
 /// | `Panicked` | no, unless [`retry_panics`](Self::retry_panics) |
-/// | `Cancelled`, `ShutDown` | no |
+/// | `Cancelled`, `ShutDown`, `TooDeep` | no |
 ///
 /// A task that is retried should do no harm when it runs twice: a call that failed may still have had its effect.
 ///
