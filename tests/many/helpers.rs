@@ -1,11 +1,11 @@
 //! Tasks on workers, and calls that end when a test says so.
 
-use std::convert::Infallible;
 use std::sync::Arc;
 
-use bulkman::{Bulkhead, ExecutionHandle};
+use bulkman::Bulkhead;
 
-use crate::support::{Gate, OpenOnDrop, assert_balanced, bulkhead, in_time};
+pub use crate::support::at_a_gate;
+use crate::support::{assert_balanced, bulkhead, in_time};
 
 /// Runs `task` on a worker of a bulkhead with N workers and Q places, and fails if it hangs.
 pub fn on_a_worker<R: Send + 'static>(
@@ -24,18 +24,4 @@ pub fn on_a_worker<R: Send + 'static>(
             Err(error) => panic!("{error}"),
         }
     })
-}
-
-/// A call that ends when its gate opens. The gate also opens when it goes.
-pub fn at_a_gate<T: Send + 'static>(
-    bulkhead: &Bulkhead,
-    value: T,
-) -> (OpenOnDrop, ExecutionHandle<T, Infallible>) {
-    let gate = Gate::new();
-    let opener = OpenOnDrop(gate.clone());
-    let handle = bulkhead.run(move || {
-        gate.pass();
-        value
-    });
-    (opener, handle)
 }

@@ -44,3 +44,17 @@ pub fn occupy(bulkhead: &Bulkhead, n: usize) -> Busy {
         _opener: opener,
     }
 }
+
+/// A call that ends when its gate opens. The gate also opens when it goes.
+pub fn at_a_gate<T: Send + 'static>(
+    bulkhead: &Bulkhead,
+    value: T,
+) -> (OpenOnDrop, ExecutionHandle<T, Infallible>) {
+    let gate = Gate::new();
+    let opener = OpenOnDrop(gate.clone());
+    let handle = bulkhead.run(move || {
+        gate.pass();
+        value
+    });
+    (opener, handle)
+}

@@ -29,7 +29,7 @@ mod wakers;
 
 pub use bombs::Bomb;
 pub use bulkheads::{bulkhead, config, named, rules};
-pub use busy::{Busy, occupy};
+pub use busy::{Busy, at_a_gate, occupy};
 pub use clock::{HOUR, SECOND, seconds, with_clock};
 pub use gate::{Gate, OpenOnDrop, SlowDrop};
 pub use ledger::assert_balanced;

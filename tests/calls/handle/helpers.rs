@@ -1,29 +1,13 @@
 //! Calls that a test holds at a gate, and wakers that count.
 
-use std::convert::Infallible;
 use std::future::Future;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, mpsc};
 use std::task::{Poll, Wake, Waker};
 use std::thread;
 
-use bulkman::{Bulkhead, ExecutionHandle};
-
-use crate::support::{Gate, OpenOnDrop, poll_once};
-
-/// A call that ends when the gate opens.
-pub fn at_a_gate<T: Send + 'static>(
-    bulkhead: &Bulkhead,
-    value: T,
-) -> (OpenOnDrop, ExecutionHandle<T, Infallible>) {
-    let gate = Gate::new();
-    let opener = OpenOnDrop(gate.clone());
-    let handle = bulkhead.run(move || {
-        gate.pass();
-        value
-    });
-    (opener, handle)
-}
+pub use crate::support::at_a_gate;
+use crate::support::poll_once;
 
 /// Says in which thread it was dropped.
 pub struct Tells(pub mpsc::Sender<Option<String>>);
