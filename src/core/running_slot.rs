@@ -115,7 +115,17 @@ impl RunningSlot {
 
     /// When the first of the calls that run here began.
     pub(crate) fn busy_since(&self) -> Option<Instant> {
-        let in_words = self.in_words().map(|call| call.since);
+        let in_words = loop {
+            // As in `in_words`, for one of the words.
+            let version = self.version.load(Ordering::Acquire);
+            if version % 2 == 0 {
+                break None;
+            }
+            let since = self.since.load(Ordering::Acquire);
+            if self.version.load(Ordering::Relaxed) == version {
+                break Some(self.epoch + Duration::from_nanos(since));
+            }
+        };
         in_words.or_else(|| self.listed.lock().first().map(|call| call.since))
     }
 

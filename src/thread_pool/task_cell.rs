@@ -642,7 +642,8 @@ where
 
     fn cancel(&self) -> bool {
         let cancelled = self.cancel_queued(false);
-        if !cancelled {
+        // A call that is over passes no cancel on to the calls that its task has made.
+        if !cancelled && !self.is_finished() {
             self.data.request_cancel();
         }
         cancelled

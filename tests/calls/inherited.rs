@@ -385,3 +385,37 @@ fn a_job_that_submits_itself_again_keeps_none_of_its_forerunners() {
     assert!(bulkhead.wait_idle(PATIENCE));
     assert_eq!(Arc::strong_count(&alive), 1);
 }
+
+/// The callback for its end still runs, in the worker's thread, when somebody cancels the outer call.
+#[test]
+fn a_cancel_after_the_outer_call_has_ended_comes_too_late_for_inner_calls() {
+    let (outer, inner) = (bulkhead(1, 0), Arc::new(bulkhead(1, 0)));
+    let [callback, task] = [(), ()].map(|()| Gate::new());
+    let _openers = [&callback, &task].map(|gate| OpenOnDrop(gate.clone()));
+    let (made, inner_call) = std::sync::mpsc::channel();
+    let may_end = Gate::new();
+    let _opener = OpenOnDrop(may_end.clone());
+    let ends = may_end.clone();
+    let pass = task.clone();
+    let inside = Arc::clone(&inner);
+    let call = outer.run(move || {
+        let call = inside.run(move || {
+            pass.pass();
+            me().is_cancelled()
+        });
+        made.send(call).unwrap();
+        ends.pass();
+    });
+    let pass = callback.clone();
+    call.on_finish(move |_| pass.pass());
+    let cancel_handle = call.cancel_handle();
+    may_end.open();
+    callback.wait_for_arrivals(1);
+    assert!(cancel_handle.is_finished());
+    assert!(!cancel_handle.cancel());
+    task.open();
+    let was_cancelled = wait(inner_call.recv().unwrap()).into_result().unwrap();
+    assert!(!was_cancelled);
+    callback.open();
+    assert!(wait(call).is_success());
+}

@@ -173,8 +173,14 @@ where
     if let Some(index) = finished(&handles) {
         return Some(index);
     }
-    if let Some(index) = handles.iter().position(|handle| handle.wants_help()) {
-        handles[index].help();
+    for handle in &handles {
+        // Another worker may take a call just before this one helps, and then wait for the next of them.
+        if handle.wants_help() {
+            handle.help();
+            if handle.is_finished() {
+                break;
+            }
+        }
     }
     Watching::new(&mut handles).next(until)?;
     // The first, if several have ended meanwhile.
@@ -274,5 +280,65 @@ impl<'a, 'b, W: Waitable + ?Sized> Watching<'a, 'b, W> {
         self.watch.look_at(index as u64, state.look_at, look_at);
         state.look_at = look_at;
         state.is_over
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use super::*;
+
+    /// A queued call of this worker's bulkhead.
+    struct Call {
+        /// Another worker takes it just before this one helps.
+        is_taken: bool,
+        was_helped: Cell<bool>,
+    }
+
+    impl Call {
+        fn new(is_taken: bool) -> Self {
+            Self {
+                is_taken,
+                was_helped: Cell::new(false),
+            }
+        }
+    }
+
+    impl Waitable for Call {
+        fn is_finished(&self) -> bool {
+            self.was_helped.get() && !self.is_taken
+        }
+
+        fn cancel(&self) -> bool {
+            false
+        }
+    }
+
+    impl Watchable for Call {
+        fn watch(&mut self, _: &Waker) -> Watched {
+            if self.is_finished() {
+                Watched::Ready
+            } else {
+                Watched::Pending { look_at: None }
+            }
+        }
+
+        fn wants_help(&self) -> bool {
+            !self.was_helped.get()
+        }
+
+        fn help(&self) {
+            self.was_helped.set(true);
+        }
+    }
+
+    /// The call that was taken may wait for the other one.
+    #[test]
+    fn a_worker_helps_with_the_next_call_when_one_is_taken() {
+        let mut calls = [true, false, false].map(Call::new);
+        let found = wait_any_timeout(&mut calls, Duration::from_secs(60));
+        assert_eq!(found, Some(1));
+        assert!(!calls[2].was_helped.get(), "one is enough");
     }
 }
