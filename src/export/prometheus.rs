@@ -114,7 +114,8 @@ impl PrometheusText {
         let is_bound = |bound: &Duration| !bound.is_zero() && *bound != Duration::MAX;
         self.buckets = bounds.into_iter().filter(is_bound).collect();
         self.buckets.sort_unstable();
-        self.buckets.dedup();
+        // As they are written: far from zero, bounds a nanosecond apart read the same.
+        self.buckets.dedup_by_key(|bound| bound.as_secs_f64());
         self
     }
 

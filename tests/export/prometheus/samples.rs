@@ -173,6 +173,8 @@ fn buckets_are_sorted_once_each_and_end_in_infinity() {
         Duration::MAX,
         SECOND,
         Duration::from_nanos(1),
+        Duration::new(1_000_000_000, 0),
+        Duration::new(1_000_000_000, 1),
     ];
     let text = PrometheusText::new().buckets(bounds).render([&stats]);
     let bounds: Vec<_> = text
@@ -187,7 +189,7 @@ fn buckets_are_sorted_once_each_and_end_in_infinity() {
                 .unwrap()
         })
         .collect();
-    assert_eq!(bounds, ["0.000000001", "1", "1.5", "+Inf"]);
+    assert_eq!(bounds, ["0.000000001", "1", "1.5", "1000000000", "+Inf"]);
 }
 
 #[test]
