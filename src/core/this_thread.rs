@@ -95,11 +95,11 @@ impl Bulkheads {
 
     /// Keeps a bulkhead that is not the last any more as long as this thread has calls of it.
     fn keep(&mut self, bulkhead: Option<Known>) {
+        let has_calls = |(serial, _): &Known| slot_of_this_thread(*serial).is_some();
         let is_new = |(serial, _): &Known| self.others.iter().all(|(known, _)| known != serial);
-        let new = bulkhead.filter(is_new);
+        let new = bulkhead.filter(|bulkhead| has_calls(bulkhead) && is_new(bulkhead));
         self.others.extend(new);
-        self.others
-            .retain(|(serial, _)| slot_of_this_thread(*serial).is_some());
+        self.others.retain(has_calls);
         if self.others.is_empty() {
             self.others = Vec::new();
         }
@@ -350,17 +350,20 @@ pub(crate) fn run_for_caller<B: BulkheadView + 'static, R>(
 
 /// The bulkhead of a call that is over stays known for the next call, which is most likely one of the same. Only if a call
 /// around this one needs it, the bulkhead that was known `before` comes back.
+///
+/// The other is kept, if it has calls: guards that have ended meanwhile may have changed which one was the last.
 #[cold]
 fn restore_bulkhead(before: Known) {
-    if slot_of_this_thread(before.0).is_some() {
-        let _ = BULKHEADS.try_with(|known| {
-            let known = &mut *known.borrow_mut();
-            let last = known.last.replace(before);
-            if CALLS.with(|calls| calls.guards.get()) > 0 {
-                known.keep(last);
-            }
-        });
-    }
+    let is_needed = slot_of_this_thread(before.0).is_some();
+    let _ = BULKHEADS.try_with(|known| {
+        let known = &mut *known.borrow_mut();
+        let last = if is_needed {
+            known.last.replace(before)
+        } else {
+            None
+        };
+        known.keep(last);
+    });
 }
 
 /// Makes the call of a guard the innermost one, until [`end_guard`] gets the number that is returned.

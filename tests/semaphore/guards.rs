@@ -303,6 +303,29 @@ fn guards_that_leave_their_task_or_end_in_another() {
     assert!(bulkman::current().is_none());
 }
 
+#[test]
+fn guards_that_end_in_an_inner_task_do_not_hide_the_outer_one() {
+    let (a, b) = (semaphore(1, 4), semaphore(1, 4));
+    let result = a.run(|| {
+        let in_a = current_id();
+        let result = b.run(|| {
+            let in_b = current_id();
+            let guard = a.acquire().unwrap();
+            let result = b.run(|| {
+                drop(guard);
+                drop(a.acquire().unwrap());
+                current_id()
+            });
+            assert_eq!(result.value(), Some(&Some(result.execution_id)));
+            assert_eq!(current_id(), in_b);
+        });
+        assert!(result.is_success());
+        assert_eq!(current_id(), in_a);
+    });
+    assert!(result.is_success());
+    [a, b].iter().for_each(assert_idle);
+}
+
 /// Random guards and tasks of three bulkheads in one thread, which end in any order: `current()` is the youngest call that
 /// has not ended, and the numbers are right at each step.
 #[test]
