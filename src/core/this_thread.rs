@@ -11,7 +11,8 @@
 //!
 //! Calls of closures end in the reverse of the order in which they began. A guard is dropped at any time: before a guard that
 //! is younger, and after the closure in which it was acquired. So a closure's call that ends is the innermost one without a
-//! guard's number, and a guard's call is found by its number.
+//! guard's number, and a guard's call is found by its number. A guard that one task of a worker leaves to the next, in a
+//! thread-local say, is older than that next task: its call lies below the worker's own.
 
 #![allow(
     clippy::missing_const_for_thread_local,
@@ -122,6 +123,8 @@ struct CallStack {
     /// How many calls of guards there are. Without any, the innermost call is the last that has begun.
     guards: Cell<usize>,
     last_guard: Cell<u64>,
+    /// The last guard that was there before the worker took its call from the queue.
+    guards_before_job: Cell<u64>,
 }
 
 /// A call that its caller runs, in this slot of this bulkhead. `serial` is `NO_BULKHEAD` if there is none.
@@ -227,6 +230,27 @@ impl CallStack {
             })
         })
     }
+
+    /// The same with the worker's own call, which lies on top of the guards that an earlier one has left behind.
+    fn find_with_worker_job<R>(
+        &self,
+        in_caller: impl Fn(CallerFrame) -> Option<R>,
+        nested: impl Fn(&NestedJob) -> Option<R>,
+        from_queue: impl FnOnce() -> Option<R>,
+    ) -> Option<R> {
+        let left_behind = self.guards_before_job.get();
+        let is_below = |frame: CallerFrame| (NO_GUARD + 1..=left_behind).contains(&frame.guard);
+        let above = |frame| {
+            if is_below(frame) {
+                None
+            } else {
+                in_caller(frame)
+            }
+        };
+        self.find_map(above, nested)
+            .or_else(from_queue)
+            .or_else(|| self.find_map(in_caller, |_| None))
+    }
 }
 
 impl Frame {
@@ -272,6 +296,7 @@ pub(crate) fn run_job(
     worker: usize,
     just_now: Option<Instant>,
 ) -> Option<Instant> {
+    CALLS.with(|calls| calls.guards_before_job.set(calls.last_guard.get()));
     WORKER_JOB.with(|current| {
         *current.borrow_mut() = Some(job);
         let just_now = match &*current.borrow() {
@@ -444,10 +469,12 @@ pub(crate) fn slot_of_this_thread(serial: u64) -> Option<usize> {
 
 /// The innermost call that runs on this thread.
 pub(super) fn innermost() -> Option<Arc<dyn CallView>> {
-    let on_top =
-        CALLS.with(|calls| calls.find_map(CallerFrame::as_call, |nested| running(&nested.job)));
-    let from_queue = || WORKER_JOB.try_with(|job| job.borrow().as_ref().and_then(running));
-    on_top.or_else(|| from_queue().ok()?)
+    let nested = |nested: &NestedJob| running(&nested.job);
+    let from_queue = || {
+        let own = WORKER_JOB.try_with(|job| job.borrow().as_ref().and_then(running));
+        own.ok()?
+    };
+    CALLS.with(|calls| calls.find_with_worker_job(CallerFrame::as_call, nested, from_queue))
 }
 
 /// What a call inherits that this thread makes now. A thread without a call only looks at two words.
@@ -474,10 +501,8 @@ fn inherited_from_innermost() -> Option<Arc<Inherited>> {
             let mut made = calls.from_worker_job.borrow_mut();
             for_calls_of(job.borrow().as_ref()?, &mut made)
         };
-        match calls.find_map(in_caller, nested) {
-            Some(inherited) => inherited,
-            None => WORKER_JOB.try_with(from_queue).ok()?,
-        }
+        let from_queue = || WORKER_JOB.try_with(from_queue).ok()?.map(Some);
+        calls.find_with_worker_job(in_caller, nested, from_queue)?
     })
 }
 

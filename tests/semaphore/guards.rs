@@ -447,6 +447,37 @@ fn guards_on_workers() {
     assert_idle(semaphore);
 }
 
+/// It is older than the tasks that follow on that worker.
+#[test]
+fn a_guard_that_a_task_leaves_behind_does_not_hide_the_next_task() {
+    thread_local!(static KEPT: RefCell<Vec<SemaphoreGuard<'static>>> = const { RefCell::new(Vec::new()) });
+    let semaphore: &'static SemaphoreBulkhead = Box::leak(Box::new(semaphore(1, 3)));
+    let pool = crate::support::bulkhead(1, 1);
+    let other = crate::support::bulkhead(1, 1);
+    let keep_two = || {
+        let guards = [semaphore.acquire().unwrap(), semaphore.acquire().unwrap()];
+        KEPT.set(guards.into());
+    };
+    assert!(crate::support::wait(pool.run(keep_two)).is_success());
+
+    let next = pool.call().timeout(crate::support::HOUR).run(move || {
+        let me = current_id();
+        let inner = other.run(|| bulkman::current().and_then(|call| call.remaining()));
+        let inherited = inner.wait().into_result().unwrap();
+        assert!(inherited.is_some(), "the limit of this task");
+        let young = semaphore.acquire().unwrap();
+        assert_eq!(current_id(), Some(young.execution_id()));
+        young.success();
+        assert_eq!(current_id(), me);
+        KEPT.take().pop().expect("two were left here").success();
+        assert_eq!(current_id(), me);
+        me
+    });
+    let next = crate::support::wait(next);
+    assert_eq!(next.value(), Some(&Some(next.execution_id)));
+    assert_idle(semaphore);
+}
+
 #[test]
 fn a_guard_ends_with_its_thread() {
     thread_local!(static KEPT: RefCell<Option<SemaphoreGuard<'static>>> = const { RefCell::new(None) });
