@@ -88,6 +88,13 @@ impl CancelHandle {
         }
     }
 
+    /// The caller gets a timeout that the outcome of the task does not show.
+    pub(super) fn caller_timed_out(&self) {
+        if let Call::Live(call) = &self.call {
+            call.caller_timed_out();
+        }
+    }
+
     /// Whether the call is over: its task has ended, or will never start. A caller that left at its limit makes no
     /// difference.
     #[must_use]

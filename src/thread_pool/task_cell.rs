@@ -155,6 +155,8 @@ pub(super) trait Cancellable: Send + Sync {
     fn is_started(&self) -> bool;
     fn is_finished(&self) -> bool;
     fn cancel(&self) -> bool;
+    /// Counts and tells that the caller has been given a timeout for this call, whose task started.
+    fn caller_timed_out(&self);
 }
 
 /// A call as its handle sees it.
@@ -647,6 +649,10 @@ where
             self.data.request_cancel();
         }
         cancelled
+    }
+
+    fn caller_timed_out(&self) {
+        caller_timed_out(&self.inner.engine, &self.data, true);
     }
 }
 

@@ -133,17 +133,25 @@ impl<I, T, E> ExecutionStream<I, T, E> {
         if !self.is_over {
             self.cancel();
         }
+        let call = self.handle().cancel_handle();
         let mut result = match self.handle.take() {
             Some(handle) => handle.wait(),
             None => unreachable!("only methods that consume it take the handle"),
         };
-        let panicked = matches!(result.result, Err(BulkheadError::Panicked(_)));
-        if let (Some(limit), false) = (self.channel.cut_off(), panicked) {
-            result.result = Err(BulkheadError::Timeout {
-                bulkhead: Arc::clone(&result.bulkhead_name),
+        // A panic is the better news, and a consumer that has left at its limit is counted.
+        let is_to_be_told = !matches!(
+            result.result,
+            Err(BulkheadError::Panicked(_) | BulkheadError::Timeout { .. })
+        );
+        if let (Some(limit), true) = (self.channel.cut_off(), is_to_be_told) {
+            let bulkhead = Arc::clone(&result.bulkhead_name);
+            let timeout = BulkheadError::Timeout {
+                bulkhead,
                 limit,
                 started: true,
-            });
+            };
+            let _what_the_task_made_of_it = std::mem::replace(&mut result.result, Err(timeout));
+            call.caller_timed_out();
         }
         result
     }

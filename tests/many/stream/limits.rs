@@ -3,7 +3,7 @@
 use std::sync::mpsc;
 use std::time::Duration;
 
-use bulkman::{BulkheadError, CancelReason, ExecutionStream};
+use bulkman::{Bulkhead, BulkheadError, BulkheadEvent, CancelReason, ExecutionStream, ManualClock};
 
 use crate::support::{
     Gate, HOUR, OpenOnDrop, SECOND, assert_balanced, bulkhead, config, eventually, in_time, occupy,
@@ -97,6 +97,45 @@ fn a_cut_off_stream_ends_with_an_error_in_a_loop() {
         let last = stream.into_iter().last().expect("an error at least");
         assert!(matches!(last, Err(BulkheadError::Timeout { .. })));
     });
+}
+
+/// Once each, also if the consumer has left before.
+#[test]
+fn the_timeout_of_a_cut_off_stream_is_counted_and_told() {
+    for consumer_waits in [false, true] {
+        in_time(move || {
+            let (tell, told) = mpsc::channel();
+            let clock = ManualClock::new();
+            let bulkhead = Bulkhead::builder(config(1, 0))
+                .clock(clock.clone())
+                .listener(move |event: &BulkheadEvent<'_>| {
+                    if let BulkheadEvent::CallerTimedOut { limit, started, .. } = event {
+                        tell.send((*limit, *started)).unwrap();
+                    }
+                })
+                .build()
+                .unwrap();
+            let gate = Gate::new();
+            let opener = OpenOnDrop(gate.clone());
+            let call = bulkhead.call().timeout(SECOND);
+            let mut stream = call.execute_stream(move |sink| {
+                gate.pass();
+                while sink.send(()).is_ok() {}
+                Ok::<_, ()>(())
+            });
+            eventually("it runs", || bulkhead.stats().active_tasks == 1);
+            clock.advance(SECOND);
+            if consumer_waits {
+                assert_eq!(stream.next_item(), None);
+            }
+            drop(opener);
+            eventually("it has ended", || bulkhead.stats().in_flight == 0);
+            assert_eq!(stream.items().count(), 0);
+            assert!(timed_out(&stream.finish()));
+            assert_eq!(bulkhead.stats().caller_timeouts_started, 1);
+            assert_eq!(told.try_iter().collect::<Vec<_>>(), [(SECOND, true)]);
+        });
+    }
 }
 
 #[test]
