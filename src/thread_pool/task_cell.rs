@@ -774,7 +774,9 @@ where
             // Nor may this thread just wait: perhaps no other worker ever comes to the call.
             return self.leave_queue(EndReason::TooDeep { max_nested_calls }, now);
         }
-        let start = match self.prepare(now, worker, true) {
+        // A callback, a hook or the drop of a closure may wait while its worker runs no call: then this one is the slot's own.
+        let is_nested = self.inner.engine.slot(worker).busy_since().is_some();
+        let start = match self.prepare(now, worker, is_nested) {
             Ok(start) => start,
             Err(reason) => return self.leave_queue(reason, now),
         };

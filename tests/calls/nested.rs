@@ -600,3 +600,64 @@ fn nesting_tasks_that_race_a_shutdown_never_hang() {
         assert_eq!(stats.in_flight, 0);
     }
 }
+
+// ---- waits on a worker that runs no call
+
+/// Drops a closure or calls a callback on a worker, whose call is over by then. The `user_code` waits for a call.
+fn beside_a_call(start: impl FnOnce(&Bulkhead, Box<dyn FnOnce() + Send>)) {
+    let (bulkhead, clock) = with_clock(config(1, 2));
+    let gate = Gate::new();
+    let opener = OpenOnDrop(gate.clone());
+    let (tell, told) = mpsc::channel();
+    let inside = Arc::clone(&bulkhead);
+    let on_clock = clock.clone();
+    let user_code = move || {
+        let outer = Arc::clone(&inside);
+        let numbers = outer.run(move || {
+            let stats = inside.stats();
+            assert_balanced(&stats);
+            on_clock.advance(Duration::from_secs(1));
+            let inner = inside.clone();
+            let nested = inside.run(move || inner.stats()).wait();
+            (stats, nested.into_result().unwrap())
+        });
+        tell.send(numbers.wait().into_result().unwrap()).unwrap();
+    };
+    let at_gate = gate.clone();
+    let busy = bulkhead.run(move || at_gate.pass());
+    gate.wait_for_arrivals(1);
+    start(&bulkhead, Box::new(user_code));
+    clock.advance(Duration::from_secs(1));
+    drop(opener);
+    let (alone, nested) = told.recv_timeout(PATIENCE).expect("it has run");
+    assert!(support::wait(busy).is_success());
+    assert_eq!((alone.active_tasks, alone.in_flight), (1, 1), "{alone}");
+    assert_eq!(alone.queued_tasks, 0, "{alone}");
+    assert_eq!((nested.active_tasks, nested.in_flight), (1, 2), "{nested}");
+    eventually("it is idle", || bulkhead.stats().in_flight == 0);
+    assert_eq!(bulkhead.stats().busy_time, Duration::from_secs(2));
+}
+
+#[test]
+fn a_call_that_a_callback_waits_for_is_active() {
+    beside_a_call(|bulkhead, user_code| {
+        let handle = bulkhead.run(|| ());
+        handle.on_finish(move |_| user_code());
+        drop(handle);
+    });
+}
+
+#[test]
+fn a_call_that_the_drop_of_an_expired_task_waits_for_is_active() {
+    struct OnDrop(Option<Box<dyn FnOnce() + Send>>);
+    impl Drop for OnDrop {
+        fn drop(&mut self) {
+            (self.0.take().expect("dropped once"))();
+        }
+    }
+    beside_a_call(|bulkhead, user_code| {
+        let on_drop = OnDrop(Some(user_code));
+        let call = bulkhead.call().queue_timeout(Duration::from_millis(1));
+        drop(call.run(move || drop(on_drop)));
+    });
+}
