@@ -16,8 +16,16 @@ use std::sync::{Arc, OnceLock};
 
 use crate::sync;
 
-/// The values of a thread, by the address of their variable.
-type Values = Vec<(usize, Arc<dyn Any + Send + Sync>)>;
+/// The values of a thread, by their variable.
+type Values = Vec<(Key, Arc<dyn Any + Send + Sync>)>;
+
+/// Tells one variable from another.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Key {
+    address: usize,
+    /// Whether a detached call has its value too.
+    detached_too: bool,
+}
 
 sync::thread_local! {
     /// `None` if no value is set.
@@ -54,6 +62,7 @@ pub struct ContextVar<T: 'static> {
     /// Never set. It has a size, since two statics without one may have the same address; and Clippy warns of a `const` of
     /// this type, each use of which could have an address of its own.
     _address: OnceLock<()>,
+    detached_too: bool,
     _type: PhantomData<fn() -> T>,
 }
 
@@ -63,15 +72,25 @@ impl<T: Send + Sync + 'static> ContextVar<T> {
     pub const fn new() -> Self {
         Self {
             _address: OnceLock::new(),
+            detached_too: true,
+            _type: PhantomData,
+        }
+    }
+
+    /// A variable whose value is not there in a [detached](crate::Call::detached) call of a task.
+    pub(crate) const fn unless_detached() -> Self {
+        Self {
+            _address: OnceLock::new(),
+            detached_too: false,
             _type: PhantomData,
         }
     }
 
     /// Sets the value in this thread until the guard is dropped. Then the value before it is back.
     pub fn set(&'static self, value: T) -> ContextGuard {
-        let before = replace(self.address(), Some(Arc::new(value)));
+        let before = replace(self.key(), Some(Arc::new(value)));
         ContextGuard {
-            address: self.address(),
+            key: self.key(),
             before,
             _in_this_thread: PhantomData,
         }
@@ -95,17 +114,20 @@ impl<T: Send + Sync + 'static> ContextVar<T> {
     /// The value in this thread, shared.
     #[must_use]
     pub fn shared(&'static self) -> Option<Arc<T>> {
-        let address = self.address();
+        let key = self.key();
         let value = CURRENT.try_with(|current| {
             let current = current.borrow();
-            let (_, value) = current.as_ref()?.iter().find(|(of, _)| *of == address)?;
+            let (_, value) = current.as_ref()?.iter().find(|(of, _)| *of == key)?;
             Some(Arc::clone(value))
         });
         value.ok()??.downcast().ok()
     }
 
-    fn address(&'static self) -> usize {
-        std::ptr::from_ref(self).addr()
+    fn key(&'static self) -> Key {
+        Key {
+            address: std::ptr::from_ref(self).addr(),
+            detached_too: self.detached_too,
+        }
     }
 }
 
@@ -128,7 +150,7 @@ impl<T> fmt::Debug for ContextVar<T> {
 /// The value that was there before is back. Guards of one variable are best dropped in reverse, as scopes are.
 #[must_use = "the value is set until this is dropped"]
 pub struct ContextGuard {
-    address: usize,
+    key: Key,
     before: Option<Arc<dyn Any + Send + Sync>>,
     /// It belongs to the thread that made it.
     _in_this_thread: PhantomData<*const ()>,
@@ -136,7 +158,7 @@ pub struct ContextGuard {
 
 impl Drop for ContextGuard {
     fn drop(&mut self) {
-        drop(replace(self.address, self.before.take()));
+        drop(replace(self.key, self.before.take()));
     }
 }
 
@@ -149,7 +171,7 @@ impl fmt::Debug for ContextGuard {
 /// Sets a value, or takes it away, and gives the one before it. In a thread-local's destructor, when the values may be gone,
 /// nothing is set.
 fn replace(
-    address: usize,
+    key: Key,
     value: Option<Arc<dyn Any + Send + Sync>>,
 ) -> Option<Arc<dyn Any + Send + Sync>> {
     let changed = CURRENT.try_with(|current| {
@@ -157,12 +179,12 @@ fn replace(
             Some(values) => Values::clone(values),
             None => Values::new(),
         };
-        let place = values.iter().position(|(of, _)| *of == address);
+        let place = values.iter().position(|(of, _)| *of == key);
         let before = match (place, value) {
             (Some(place), Some(value)) => Some(std::mem::replace(&mut values[place].1, value)),
             (Some(place), None) => Some(values.swap_remove(place).1),
             (None, Some(value)) => {
-                values.push((address, value));
+                values.push((key, value));
                 None
             }
             (None, None) => None,
@@ -204,6 +226,20 @@ impl ContextSnapshot {
                 .try_with(|current| current.borrow().clone())
                 .unwrap_or_default(),
         )
+    }
+
+    /// Without the values that a detached call is not to have. The thread that it was taken in still has them.
+    #[cold]
+    pub(crate) fn detached(self) -> Self {
+        let Some(values) = self.0 else {
+            return self;
+        };
+        let values: Values = values
+            .iter()
+            .filter(|(key, _)| key.detached_too)
+            .cloned()
+            .collect();
+        Self((!values.is_empty()).then(|| Arc::new(values)))
     }
 
     /// Runs `body` with these values and no others. The thread's own are back afterwards, also if `body` panics.

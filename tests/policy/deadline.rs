@@ -3,7 +3,9 @@
 use std::time::{Duration, Instant};
 
 use bulkman::policy::{Deadline, remaining};
-use bulkman::{Bulkhead, BulkheadConfig, BulkheadError, ManualClock, SemaphoreBulkhead};
+use bulkman::{
+    Bulkhead, BulkheadConfig, BulkheadError, ContextVar, ManualClock, SemaphoreBulkhead,
+};
 
 use crate::support::{HOUR, SECOND, in_time, seconds, wait, with_clock};
 
@@ -69,6 +71,42 @@ fn tasks_and_their_own_calls_have_it() {
     let left = wait(handle).into_result().unwrap();
     assert_eq!(left.unwrap(), Some(seconds(3)));
     assert_eq!(wait(outer.run(remaining)).value(), Some(&None));
+}
+
+static REQUEST: ContextVar<u32> = ContextVar::new();
+
+/// What a call has of its caller: the time left, the scope, and a value.
+fn inherited() -> (Option<Duration>, bool, Option<u32>) {
+    (remaining(), Deadline::current().is_some(), REQUEST.get())
+}
+
+#[test]
+fn a_detached_call_of_a_task_leaves_it_behind() {
+    let deadline = Deadline::after_on(ManualClock::new(), seconds(3));
+    let outer = Bulkhead::new(BulkheadConfig::new("outer")).unwrap();
+    let inner = Bulkhead::new(BulkheadConfig::new("inner")).unwrap();
+    let here = SemaphoreBulkhead::new(BulkheadConfig::new("here")).unwrap();
+    let task = move || {
+        let on_a_worker = wait(inner.call().detached().run(inherited));
+        let in_this_thread = here.call().detached().run(inherited);
+        let detached = [
+            on_a_worker.into_result().unwrap(),
+            in_this_thread.into_result().unwrap(),
+        ];
+        (detached, inherited())
+    };
+    let handle = REQUEST.with(7, || deadline.with(|| outer.run(task)));
+    let (detached, own) = wait(handle).into_result().unwrap();
+    assert_eq!(detached, [(None, false, Some(7)); 2]);
+    assert_eq!(own, (Some(seconds(3)), true, Some(7)), "the task's own");
+}
+
+#[test]
+fn outside_of_tasks_a_detached_call_has_it() {
+    let deadline = Deadline::after_on(ManualClock::new(), seconds(3));
+    let bulkhead = Bulkhead::new(BulkheadConfig::new("outside")).unwrap();
+    let handle = deadline.with(|| bulkhead.call().detached().run(remaining));
+    assert_eq!(wait(handle).value(), Some(&Some(seconds(3))));
 }
 
 #[test]
