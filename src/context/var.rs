@@ -16,8 +16,10 @@ use std::sync::{Arc, OnceLock};
 
 use crate::sync;
 
+type Shared = Arc<dyn Any + Send + Sync>;
+
 /// The values of a thread, by their variable.
-type Values = Vec<(Key, Arc<dyn Any + Send + Sync>)>;
+type Values = Vec<(Key, Shared)>;
 
 /// Tells one variable from another.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -30,6 +32,9 @@ struct Key {
 sync::thread_local! {
     /// `None` if no value is set.
     static CURRENT: RefCell<Option<Arc<Values>>> = RefCell::new(None);
+
+    /// The values whose guards were dropped while a younger one of the same variable was there, and what was set before each.
+    static ENDED: RefCell<Vec<(Shared, Option<Shared>)>> = RefCell::new(Vec::new());
 }
 
 /// A value that belongs to what a thread is doing: a request id, a tenant, a deadline. Python's `ContextVar`.
@@ -88,9 +93,11 @@ impl<T: Send + Sync + 'static> ContextVar<T> {
 
     /// Sets the value in this thread until the guard is dropped. Then the value before it is back.
     pub fn set(&'static self, value: T) -> ContextGuard {
-        let before = replace(self.key(), Some(Arc::new(value)));
+        let value: Shared = Arc::new(value);
+        let before = replace(self.key(), Some(Arc::clone(&value)));
         ContextGuard {
             key: self.key(),
+            value,
             before,
             _in_this_thread: PhantomData,
         }
@@ -147,19 +154,73 @@ impl<T> fmt::Debug for ContextVar<T> {
 ///
 /// # What dropping it does
 ///
-/// The value that was there before is back. Guards of one variable are best dropped in reverse, as scopes are.
+/// The value that was there before is back. If a younger guard of the variable is still there, that one's value stays, and with
+/// it goes this one's.
 #[must_use = "the value is set until this is dropped"]
 pub struct ContextGuard {
     key: Key,
-    before: Option<Arc<dyn Any + Send + Sync>>,
+    value: Shared,
+    before: Option<Shared>,
     /// It belongs to the thread that made it.
     _in_this_thread: PhantomData<*const ()>,
 }
 
 impl Drop for ContextGuard {
     fn drop(&mut self) {
-        drop(replace(self.key, self.before.take()));
+        let before = self.before.take();
+        if is_set(self.key, &self.value) {
+            drop(replace(self.key, still_set(before)));
+        } else {
+            set_aside(Arc::clone(&self.value), before);
+        }
     }
+}
+
+fn is_set(key: Key, value: &Shared) -> bool {
+    let is_it = |(of, set): &(Key, Shared)| *of == key && is_same(set, value);
+    let found = CURRENT.try_with(|current| match &*current.borrow() {
+        Some(values) => values.iter().any(is_it),
+        None => false,
+    });
+    found.unwrap_or(false)
+}
+
+fn is_same(a: &Shared, b: &Shared) -> bool {
+    std::ptr::addr_eq(Arc::as_ptr(a), Arc::as_ptr(b))
+}
+
+/// The youngest value, from this one on, whose guard is still there.
+fn still_set(mut value: Option<Shared>) -> Option<Shared> {
+    while let Some(ended) = value.as_ref().and_then(take_ended) {
+        value = ended.1;
+    }
+    value
+}
+
+fn take_ended(value: &Shared) -> Option<(Shared, Option<Shared>)> {
+    let taken = ENDED.try_with(|ended| {
+        let mut ended = ended.borrow_mut();
+        let place = ended.iter().position(|(of, _)| is_same(of, value))?;
+        Some(ended.swap_remove(place))
+    });
+    taken.ok()?
+}
+
+/// The value's guard is gone before a younger one.
+#[cold]
+fn set_aside(value: Shared, before: Option<Shared>) {
+    let forgotten = ENDED.try_with(|ended| {
+        let mut ended = ended.borrow_mut();
+        // Those that no guard would bring back: it would have a reference.
+        let (kept, forgotten) = ended
+            .drain(..)
+            .partition::<Vec<_>, _>(|(value, _)| Arc::strong_count(value) > 1);
+        *ended = kept;
+        ended.push((value, before));
+        forgotten
+    });
+    // Dropping values is user code: outside of the thread-local.
+    drop(forgotten);
 }
 
 impl fmt::Debug for ContextGuard {
@@ -170,10 +231,7 @@ impl fmt::Debug for ContextGuard {
 
 /// Sets a value, or takes it away, and gives the one before it. In a thread-local's destructor, when the values may be gone,
 /// nothing is set.
-fn replace(
-    key: Key,
-    value: Option<Arc<dyn Any + Send + Sync>>,
-) -> Option<Arc<dyn Any + Send + Sync>> {
+fn replace(key: Key, value: Option<Shared>) -> Option<Shared> {
     let changed = CURRENT.try_with(|current| {
         let mut values = match &*current.borrow() {
             Some(values) => Values::clone(values),

@@ -129,7 +129,7 @@ impl fmt::Debug for Deadline {
 ///
 /// # What dropping it does
 ///
-/// The deadline that was set before is back.
+/// The deadline that was set before is back. If a younger guard is still there, its deadline stays until it is dropped.
 #[must_use = "the deadline is set until this is dropped"]
 pub struct DeadlineGuard {
     _scope: ContextGuard,

@@ -159,6 +159,28 @@ fn it_serves_calls_in_their_callers_threads_too() {
 }
 
 #[test]
+fn guards_can_be_dropped_in_any_order() {
+    let clock = ManualClock::new();
+    let enter = |n| Deadline::after_on(clock.clone(), seconds(n)).enter();
+    for order in [
+        [0, 1, 2],
+        [0, 2, 1],
+        [1, 0, 2],
+        [1, 2, 0],
+        [2, 0, 1],
+        [2, 1, 0],
+    ] {
+        let mut guards = [30, 20, 10].map(|n| Some(enter(n)));
+        for dropped in order {
+            guards[dropped] = None;
+            let left = guards.iter().rposition(Option::is_some);
+            let expected = left.map(|guard| seconds([30, 20, 10][guard]));
+            assert_eq!(remaining(), expected, "{order:?}, {dropped}");
+        }
+    }
+}
+
+#[test]
 fn it_is_gone_after_a_panic() {
     in_time(|| {
         let deadline = Deadline::after(SECOND);
