@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::error::{PipelineBuildError, PipelineError};
 use super::layer::{AnyRule, FailureIf, Layer};
-use super::order::{Conflict, LayerKind, check};
+use super::order::{Conflict, Inside, LayerKind, check};
 use super::result::{Listener, PipelineEvent};
 use super::run::{Inner, Pipeline, Place};
 use super::values::{AnyValue, Only, Values};
@@ -302,7 +302,11 @@ impl<E, V: Values<E>, K: Place> PipelineBuilder<E, V, K> {
     /// [`InvalidValue`](PipelineBuildError::InvalidValue) for an empty name or a timeout of zero, or if the timeout of an
     /// attempt is not shorter than that over all.
     pub fn build(self) -> Result<Pipeline<E, V, K>, PipelineBuildError> {
-        check(&self.order, K::HAS_THREADS).map_err(|conflict| self.conflict(conflict))?;
+        let inside = Inside {
+            has_threads: K::HAS_THREADS,
+            has_circuit: K::has_circuit(&self.bulkhead),
+        };
+        check(&self.order, inside).map_err(|conflict| self.conflict(conflict))?;
         self.check_values()
             .map_err(|source| PipelineBuildError::InvalidValue {
                 pipeline: Arc::clone(&self.name),

@@ -97,6 +97,8 @@ pub trait Place: sealed::Sealed {
     type Bulkhead: Clone;
     #[doc(hidden)]
     const HAS_THREADS: bool;
+    #[doc(hidden)]
+    fn has_circuit(bulkhead: &Self::Bulkhead) -> bool;
 }
 
 mod sealed {
@@ -108,12 +110,21 @@ mod sealed {
 impl Place for ThreadPoolKind {
     type Bulkhead = Arc<Bulkhead>;
     const HAS_THREADS: bool = true;
+
+    fn has_circuit(bulkhead: &Arc<Bulkhead>) -> bool {
+        bulkhead.circuit_breaker().is_some()
+    }
 }
 
 /// Without a bulkhead tasks run in their callers' threads too, without a bound.
 impl Place for SemaphoreKind {
     type Bulkhead = Option<Arc<SemaphoreBulkhead>>;
     const HAS_THREADS: bool = false;
+
+    fn has_circuit(bulkhead: &Self::Bulkhead) -> bool {
+        let bulkhead = bulkhead.as_ref();
+        bulkhead.is_some_and(|bulkhead| bulkhead.circuit_breaker().is_some())
+    }
 }
 
 impl<E, V: Values<E>, K: Place> Pipeline<E, V, K> {
