@@ -100,6 +100,9 @@ impl PipelineBulkhead for Arc<SemaphoreBulkhead> {
 impl<E> Pipeline<E, AnyValue, SemaphoreKind> {
     /// Begins a pipeline. Without a [`bulkhead`](PipelineBuilder::bulkhead) its tasks run in their callers' threads, and as
     /// many as there are callers.
+    ///
+    /// The bulkhead decides where tasks run, so where the error's type has to be named here, the other two are left open:
+    /// `Pipeline::<io::Error, _, _>::builder("users")`.
     pub fn builder(name: impl Into<Arc<str>>) -> PipelineBuilder<E> {
         PipelineBuilder {
             name: name.into(),
@@ -237,7 +240,11 @@ impl<E, V: Values<E>, K: Place> PipelineBuilder<E, V, K> {
 
     /// Adds a circuit breaker, for a pipeline whose bulkhead has none of its own, or that has no bulkhead.
     ///
-    /// It counts as a bulkhead's own does: the task's own errors, panics, and limits that pass while the task runs.
+    /// It counts as a bulkhead's own does: the task's own errors, panics, and limits that pass while the task runs, also in the
+    /// caller's thread; no cancelled calls. Its settings say so
+    /// ([`timeouts_are_failures`](crate::CircuitBreakerConfig::timeouts_are_failures),
+    /// [`cancelled_calls_are_neutral`](crate::CircuitBreakerConfig::cancelled_calls_are_neutral)), with one difference: where
+    /// timeouts are no failures, a task that is left on its worker counts as nothing, since nobody learns what it returns.
     pub fn circuit_breaker(self, breaker: Arc<CircuitBreaker>) -> Self {
         self.layer(LayerKind::Circuit, Layer::Circuit(breaker))
     }
