@@ -311,6 +311,10 @@ impl CircuitBreaker {
     }
 
     /// A ticket, or how long the circuit stays open.
+    pub(crate) fn config(&self) -> &CircuitBreakerConfig {
+        self.circuit.config()
+    }
+
     #[inline]
     pub(crate) fn admit(&self) -> Result<Ticket, Duration> {
         self.circuit.admit()

@@ -36,6 +36,15 @@ impl CapturedContexts {
         }
     }
 
+    /// As for a detached call of a task.
+    #[cold]
+    pub(crate) fn detached(self) -> Self {
+        Self {
+            values: self.values.detached(),
+            captured: self.captured,
+        }
+    }
+
     #[inline]
     pub(crate) fn is_empty(&self) -> bool {
         self.captured.is_none() && self.values.is_empty()

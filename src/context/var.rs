@@ -16,12 +16,25 @@ use std::sync::{Arc, OnceLock};
 
 use crate::sync;
 
-/// The values of a thread, by the address of their variable.
-type Values = Vec<(usize, Arc<dyn Any + Send + Sync>)>;
+type Shared = Arc<dyn Any + Send + Sync>;
+
+/// The values of a thread, by their variable.
+type Values = Vec<(Key, Shared)>;
+
+/// Tells one variable from another.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Key {
+    address: usize,
+    /// Whether a detached call has its value too.
+    detached_too: bool,
+}
 
 sync::thread_local! {
     /// `None` if no value is set.
     static CURRENT: RefCell<Option<Arc<Values>>> = RefCell::new(None);
+
+    /// The values whose guards were dropped while a younger one of the same variable was there, and what was set before each.
+    static ENDED: RefCell<Vec<(Shared, Option<Shared>)>> = RefCell::new(Vec::new());
 }
 
 /// A value that belongs to what a thread is doing: a request id, a tenant, a deadline. Python's `ContextVar`.
@@ -54,6 +67,7 @@ pub struct ContextVar<T: 'static> {
     /// Never set. It has a size, since two statics without one may have the same address; and Clippy warns of a `const` of
     /// this type, each use of which could have an address of its own.
     _address: OnceLock<()>,
+    detached_too: bool,
     _type: PhantomData<fn() -> T>,
 }
 
@@ -63,15 +77,27 @@ impl<T: Send + Sync + 'static> ContextVar<T> {
     pub const fn new() -> Self {
         Self {
             _address: OnceLock::new(),
+            detached_too: true,
+            _type: PhantomData,
+        }
+    }
+
+    /// A variable whose value is not there in a [detached](crate::Call::detached) call of a task.
+    pub(crate) const fn unless_detached() -> Self {
+        Self {
+            _address: OnceLock::new(),
+            detached_too: false,
             _type: PhantomData,
         }
     }
 
     /// Sets the value in this thread until the guard is dropped. Then the value before it is back.
     pub fn set(&'static self, value: T) -> ContextGuard {
-        let before = replace(self.address(), Some(Arc::new(value)));
+        let value: Shared = Arc::new(value);
+        let before = replace(self.key(), Some(Arc::clone(&value)));
         ContextGuard {
-            address: self.address(),
+            key: self.key(),
+            value,
             before,
             _in_this_thread: PhantomData,
         }
@@ -95,17 +121,20 @@ impl<T: Send + Sync + 'static> ContextVar<T> {
     /// The value in this thread, shared.
     #[must_use]
     pub fn shared(&'static self) -> Option<Arc<T>> {
-        let address = self.address();
+        let key = self.key();
         let value = CURRENT.try_with(|current| {
             let current = current.borrow();
-            let (_, value) = current.as_ref()?.iter().find(|(of, _)| *of == address)?;
+            let (_, value) = current.as_ref()?.iter().find(|(of, _)| *of == key)?;
             Some(Arc::clone(value))
         });
         value.ok()??.downcast().ok()
     }
 
-    fn address(&'static self) -> usize {
-        std::ptr::from_ref(self).addr()
+    fn key(&'static self) -> Key {
+        Key {
+            address: std::ptr::from_ref(self).addr(),
+            detached_too: self.detached_too,
+        }
     }
 }
 
@@ -125,19 +154,73 @@ impl<T> fmt::Debug for ContextVar<T> {
 ///
 /// # What dropping it does
 ///
-/// The value that was there before is back. Guards of one variable are best dropped in reverse, as scopes are.
+/// The value that was there before is back. If a younger guard of the variable is still there, that one's value stays, and with
+/// it goes this one's.
 #[must_use = "the value is set until this is dropped"]
 pub struct ContextGuard {
-    address: usize,
-    before: Option<Arc<dyn Any + Send + Sync>>,
+    key: Key,
+    value: Shared,
+    before: Option<Shared>,
     /// It belongs to the thread that made it.
     _in_this_thread: PhantomData<*const ()>,
 }
 
 impl Drop for ContextGuard {
     fn drop(&mut self) {
-        drop(replace(self.address, self.before.take()));
+        let before = self.before.take();
+        if is_set(self.key, &self.value) {
+            drop(replace(self.key, still_set(before)));
+        } else {
+            set_aside(Arc::clone(&self.value), before);
+        }
     }
+}
+
+fn is_set(key: Key, value: &Shared) -> bool {
+    let is_it = |(of, set): &(Key, Shared)| *of == key && is_same(set, value);
+    let found = CURRENT.try_with(|current| match &*current.borrow() {
+        Some(values) => values.iter().any(is_it),
+        None => false,
+    });
+    found.unwrap_or(false)
+}
+
+fn is_same(a: &Shared, b: &Shared) -> bool {
+    std::ptr::addr_eq(Arc::as_ptr(a), Arc::as_ptr(b))
+}
+
+/// The youngest value, from this one on, whose guard is still there.
+fn still_set(mut value: Option<Shared>) -> Option<Shared> {
+    while let Some(ended) = value.as_ref().and_then(take_ended) {
+        value = ended.1;
+    }
+    value
+}
+
+fn take_ended(value: &Shared) -> Option<(Shared, Option<Shared>)> {
+    let taken = ENDED.try_with(|ended| {
+        let mut ended = ended.borrow_mut();
+        let place = ended.iter().position(|(of, _)| is_same(of, value))?;
+        Some(ended.swap_remove(place))
+    });
+    taken.ok()?
+}
+
+/// The value's guard is gone before a younger one.
+#[cold]
+fn set_aside(value: Shared, before: Option<Shared>) {
+    let forgotten = ENDED.try_with(|ended| {
+        let mut ended = ended.borrow_mut();
+        // Those that no guard would bring back: it would have a reference.
+        let (kept, forgotten) = ended
+            .drain(..)
+            .partition::<Vec<_>, _>(|(value, _)| Arc::strong_count(value) > 1);
+        *ended = kept;
+        ended.push((value, before));
+        forgotten
+    });
+    // Dropping values is user code: outside of the thread-local.
+    drop(forgotten);
 }
 
 impl fmt::Debug for ContextGuard {
@@ -148,21 +231,18 @@ impl fmt::Debug for ContextGuard {
 
 /// Sets a value, or takes it away, and gives the one before it. In a thread-local's destructor, when the values may be gone,
 /// nothing is set.
-fn replace(
-    address: usize,
-    value: Option<Arc<dyn Any + Send + Sync>>,
-) -> Option<Arc<dyn Any + Send + Sync>> {
+fn replace(key: Key, value: Option<Shared>) -> Option<Shared> {
     let changed = CURRENT.try_with(|current| {
         let mut values = match &*current.borrow() {
             Some(values) => Values::clone(values),
             None => Values::new(),
         };
-        let place = values.iter().position(|(of, _)| *of == address);
+        let place = values.iter().position(|(of, _)| *of == key);
         let before = match (place, value) {
             (Some(place), Some(value)) => Some(std::mem::replace(&mut values[place].1, value)),
             (Some(place), None) => Some(values.swap_remove(place).1),
             (None, Some(value)) => {
-                values.push((address, value));
+                values.push((key, value));
                 None
             }
             (None, None) => None,
@@ -204,6 +284,20 @@ impl ContextSnapshot {
                 .try_with(|current| current.borrow().clone())
                 .unwrap_or_default(),
         )
+    }
+
+    /// Without the values that a detached call is not to have. The thread that it was taken in still has them.
+    #[cold]
+    pub(crate) fn detached(self) -> Self {
+        let Some(values) = self.0 else {
+            return self;
+        };
+        let values: Values = values
+            .iter()
+            .filter(|(key, _)| key.detached_too)
+            .cloned()
+            .collect();
+        Self((!values.is_empty()).then(|| Arc::new(values)))
     }
 
     /// Runs `body` with these values and no others. The thread's own are back afterwards, also if `body` panics.

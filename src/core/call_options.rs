@@ -5,6 +5,7 @@ use std::fmt;
 use std::time::{Duration, Instant};
 
 use super::call_data::CallData;
+use super::current::current;
 use super::this_thread::inherited_from_this_thread;
 use crate::clock::Clock;
 use crate::config::BulkheadConfig;
@@ -35,6 +36,12 @@ impl CallOptions {
     pub(crate) fn capacity_deadline(&self, begun: Instant, limit: Duration) -> Option<Instant> {
         let in_all = self.timeout.and_then(|limit| after(begun, limit));
         earlier(after(begun, limit), in_all)
+    }
+
+    /// Whether a task makes the call, and the call inherits nothing from it.
+    #[inline(always)]
+    pub(crate) fn leaves_task(&self) -> bool {
+        self.detached && current().is_some()
     }
 
     /// The call, admitted now. `begun`: since when it had waited for its place, if it did.

@@ -157,7 +157,10 @@ impl<'r, R> Attempts<'r, R> {
     {
         let next = self
             .delay_after(error)
-            .and_then(|delay| self.wait(delay))
+            .and_then(|delay| {
+                // It has been taken from the budget, and there is no retry after all.
+                self.wait(delay).inspect_err(|_| self.refund())
+            })
             .inspect_err(|stop| self.tell(AttemptEnd::GaveUp(*stop)));
         if next.is_ok() {
             self.attempt.set(self.made().saturating_add(1));
@@ -196,6 +199,12 @@ impl<'r, R> Attempts<'r, R> {
         match &retry.budget {
             Some(budget) if !budget.take() => Err(RetryStop::BudgetUsedUp),
             _ => Ok(delay),
+        }
+    }
+
+    fn refund(&self) {
+        if let Some(budget) = &self.retry.budget {
+            budget.give_back();
         }
     }
 

@@ -10,7 +10,8 @@ const ONE: u64 = 1_000_000;
 
 /// Bounds the retries of all callers of a dependency by a share of its calls. Clones are one budget.
 ///
-/// Each call pays in the share, each retry takes one out; a retry that finds too little does not take place. So there are
+/// Each call pays in the share, each retry takes one out; a retry that finds too little does not take place. It is taken before
+/// the pause, and back if the pause ends without a retry. So there are
 /// never more retries than the reserve and the share of all calls together, and retries cannot double the load of a
 /// dependency that is going down:
 ///
@@ -83,6 +84,11 @@ impl RetryBudget {
     #[must_use]
     pub(super) fn take(&self) -> bool {
         self.update(|balance| balance.checked_sub(ONE))
+    }
+
+    /// The retry for which one was taken does not take place.
+    pub(super) fn give_back(&self) {
+        self.update(|balance| Some(balance.saturating_add(ONE).min(self.max)));
     }
 
     fn update(&self, change: impl Fn(u64) -> Option<u64>) -> bool {

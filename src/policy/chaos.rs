@@ -105,7 +105,8 @@ impl<E> Chaos<E> {
     }
 
     /// Lets a share of the calls be refused as [`Full`](crate::BulkheadError::Full). Only a [`Pipeline`](super::Pipeline)
-    /// does so: [`call`](Self::call) refuses nothing.
+    /// with a bulkhead does so, in the bulkhead's place, whose own numbers do not change. [`call`](Self::call) and a pipeline
+    /// without a bulkhead refuse nothing.
     #[must_use]
     pub fn refusals(mut self, share: f64) -> Self {
         self.refusals = share;

@@ -8,13 +8,13 @@ use crate::context::{ContextGuard, ContextVar};
 use crate::core::{Call, Kind, current};
 use crate::sync::after;
 
-static SCOPE: ContextVar<Deadline> = ContextVar::new();
+static SCOPE: ContextVar<Deadline> = ContextVar::unless_detached();
 
 /// When everything has to be over, for a piece of work with several calls in it.
 ///
 /// It is set once, and everything below that asks for its [remaining](remaining) time goes by it: the policies of this
 /// module, and every call that is given it with [`Call::within`]. It is a [`ContextVar`], so it is also there in the tasks
-/// of bulkheads, and in what they call.
+/// of bulkheads, and in what they call. Only a [detached](Call::detached) call of a task leaves it behind.
 ///
 /// ```
 /// use bulkman::policy::{self, Deadline};
@@ -129,7 +129,7 @@ impl fmt::Debug for Deadline {
 ///
 /// # What dropping it does
 ///
-/// The deadline that was set before is back.
+/// The deadline that was set before is back. If a younger guard is still there, its deadline stays until it is dropped.
 #[must_use = "the deadline is set until this is dropped"]
 pub struct DeadlineGuard {
     _scope: ContextGuard,

@@ -11,9 +11,10 @@
 //! | trouble on purpose, for a drill | [`Chaos`] |
 //! | several of these around each call of a dependency | [`Pipeline`] |
 //!
-//! Each works alone, around any closure or call. A [`Pipeline`] puts them together. All of them run in the caller's thread
-//! and start none of their own: a pause between attempts, or the wait for a turn, holds neither a worker nor a place in a
-//! bulkhead. All go by a [`Clock`](crate::Clock), so that a test moves the time instead of sleeping.
+//! Each works alone, around any closure or call. A [`Pipeline`] puts them together. All of them decide and
+//! wait in the caller's thread, and start none: [`TimeoutManager`] and [`Hedge`] give their calls to the workers of a
+//! bulkhead. A pause between attempts, or the wait for a turn, holds neither a worker nor a place in a bulkhead. All
+//! go by a [`Clock`](crate::Clock), so that a test moves the time instead of sleeping.
 //!
 //! # Which order?
 //!
@@ -30,7 +31,7 @@
 //!     .timeout(Duration::from_secs(2))
 //!     .retry(Retry::new(3).budget(RetryBudget::new(0.1)).retry_timeouts())
 //!     .rate_limit(RateLimit::new(50, Duration::from_secs(1))?)
-//!     .timeout(Duration::from_millis(800))
+//!     .timeout(Duration::from_millis(500))
 //!     .bulkhead(&prices) // with its own circuit
 //!     .build()?;
 //! # assert_eq!(pipeline.execute(|| Ok(290)).value(), Some(&290));
@@ -51,8 +52,9 @@
 //! [`Pipeline::standard`] is timeout, retry and bulkhead. An order that makes no sense is an error when the pipeline is
 //! built, and the error says what to do instead.
 //!
-//! Two rules of thumb for the numbers. The outer timeout is at least the attempts times the inner one, or the last attempts
-//! are cut short. And retry at one place only: three attempts around three attempts are nine calls.
+//! Two rules of thumb for the numbers. The outer timeout is at least the attempts times the inner one and the
+//! pauses, or the last attempts are cut short. And retry at one place only: three attempts around three attempts are nine
+//! calls.
 //!
 //! # One deadline
 //!

@@ -80,22 +80,24 @@ impl Pace {
 }
 
 impl RateLimit {
-    /// `calls` in each `period`, evenly, and as many at once after a quiet time.
+    /// `calls` in each `period`, evenly, and as many at once after a quiet time. The time from one to the next is in whole
+    /// nanoseconds, rounded up.
     ///
     /// # Errors
     ///
     /// [`BuildError::InvalidValue`] if either is zero, or if there are more calls than nanoseconds.
     pub fn new(calls: u32, period: Duration) -> Result<Self, BuildError> {
         BuildError::check(calls >= 1, "calls", calls, "must be at least 1")?;
-        let interval = nanos(period) / u64::from(calls);
+        let (period_nanos, of_calls) = (nanos(period), u64::from(calls));
         BuildError::check(
-            interval >= 1,
+            period_nanos >= of_calls,
             "period",
             format_args!("{period:?}"),
             "must be at least a nanosecond for each call",
         )?;
         let pace = Pace {
-            interval,
+            // Rounded down, more would pass than were promised.
+            interval: period_nanos.div_ceil(of_calls),
             burst: calls,
         };
         Ok(Self {

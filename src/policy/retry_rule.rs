@@ -70,13 +70,13 @@ pub trait RetryableError {
         None
     }
 
-    /// Whether a limit has passed while the task ran, which may still be running. Such an error is never retried, unless
-    /// [`retry_timeouts`](super::Retry::retry_timeouts) was asked for.
+    /// Whether a limit has passed while the task ran, which may still be running. Whatever else it says,
+    /// such an error is not retried by default, unless [`retry_timeouts`](super::Retry::retry_timeouts) was asked for.
     fn may_still_run(&self) -> bool {
         false
     }
 
-    /// Whether it stands for a panic. Such an error is never retried, unless
+    /// Whether it stands for a panic. Whatever else it says, such an error is not retried by default, unless
     /// [`retry_panics`](super::Retry::retry_panics) was asked for.
     fn is_panic(&self) -> bool {
         false
@@ -162,9 +162,11 @@ pub struct ByDefault {
 
 impl<X: RetryableError> RetryRule<X> for ByDefault {
     fn is_retryable(&self, error: &X) -> bool {
-        error.is_retryable()
-            || self.panics && error.is_panic()
-            || self.timeouts && error.may_still_run()
+        match (error.is_panic(), error.may_still_run()) {
+            (false, false) => error.is_retryable(),
+            // Whatever the error says else: each of both has to be asked for.
+            (panicked, late) => (self.panics || !panicked) && (self.timeouts || !late),
+        }
     }
 
     fn retry_after(&self, error: &X) -> Option<Duration> {

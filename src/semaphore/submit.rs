@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::guard::SemaphoreGuard;
 use crate::circuit::Verdict;
+use crate::context::ContextSnapshot;
 use crate::core::{
     Admitted, Call, Engine, FailureClassifier, JudgedResult, Refusal, SemaphoreKind, admit,
     check_circuit, judge, new_execution_id, refuse_without_slot, reject,
@@ -200,14 +201,22 @@ fn accept<T, E, F, C>(
             return Err(reject(engine, refusal, &options, f));
         }
     };
+    let leaves_task = options.leaves_task();
     let data = options.into_data(&engine.clock, begun);
-    let outcome = inner.call(
-        &data,
-        ticket,
-        permit,
-        (f, classifier),
-        |engine, (f, classifier)| run(engine, f, classifier),
-    );
+    let call = || {
+        inner.call(
+            &data,
+            ticket,
+            permit,
+            (f, classifier),
+            |engine, (f, classifier)| run(engine, f, classifier),
+        )
+    };
+    let outcome = if leaves_task {
+        ContextSnapshot::take().detached().run(call)
+    } else {
+        call()
+    };
     Ok(outcome.into_result(&data, &engine.name))
 }
 

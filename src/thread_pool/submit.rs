@@ -250,7 +250,11 @@ where
             return Err(reject(engine, refusal, &options, f));
         }
     };
-    let contexts = capture(inner);
+    let contexts = if options.leaves_task() {
+        capture(inner).detached()
+    } else {
+        capture(inner)
+    };
     let data = options.into_data(&engine.clock, begun);
     let work = Work {
         task: into_task(f, classifier),

@@ -3,7 +3,9 @@
 use std::time::{Duration, Instant};
 
 use bulkman::policy::{Deadline, remaining};
-use bulkman::{Bulkhead, BulkheadConfig, BulkheadError, ManualClock, SemaphoreBulkhead};
+use bulkman::{
+    Bulkhead, BulkheadConfig, BulkheadError, ContextVar, ManualClock, SemaphoreBulkhead,
+};
 
 use crate::support::{HOUR, SECOND, in_time, seconds, wait, with_clock};
 
@@ -71,6 +73,42 @@ fn tasks_and_their_own_calls_have_it() {
     assert_eq!(wait(outer.run(remaining)).value(), Some(&None));
 }
 
+static REQUEST: ContextVar<u32> = ContextVar::new();
+
+/// What a call has of its caller: the time left, the scope, and a value.
+fn inherited() -> (Option<Duration>, bool, Option<u32>) {
+    (remaining(), Deadline::current().is_some(), REQUEST.get())
+}
+
+#[test]
+fn a_detached_call_of_a_task_leaves_it_behind() {
+    let deadline = Deadline::after_on(ManualClock::new(), seconds(3));
+    let outer = Bulkhead::new(BulkheadConfig::new("outer")).unwrap();
+    let inner = Bulkhead::new(BulkheadConfig::new("inner")).unwrap();
+    let here = SemaphoreBulkhead::new(BulkheadConfig::new("here")).unwrap();
+    let task = move || {
+        let on_a_worker = wait(inner.call().detached().run(inherited));
+        let in_this_thread = here.call().detached().run(inherited);
+        let detached = [
+            on_a_worker.into_result().unwrap(),
+            in_this_thread.into_result().unwrap(),
+        ];
+        (detached, inherited())
+    };
+    let handle = REQUEST.with(7, || deadline.with(|| outer.run(task)));
+    let (detached, own) = wait(handle).into_result().unwrap();
+    assert_eq!(detached, [(None, false, Some(7)); 2]);
+    assert_eq!(own, (Some(seconds(3)), true, Some(7)), "the task's own");
+}
+
+#[test]
+fn outside_of_tasks_a_detached_call_has_it() {
+    let deadline = Deadline::after_on(ManualClock::new(), seconds(3));
+    let bulkhead = Bulkhead::new(BulkheadConfig::new("outside")).unwrap();
+    let handle = deadline.with(|| bulkhead.call().detached().run(remaining));
+    assert_eq!(wait(handle).value(), Some(&Some(seconds(3))));
+}
+
 #[test]
 fn the_callers_limit_of_the_running_call_counts_too() {
     let (bulkhead, clock) = with_clock(BulkheadConfig::new("limited"));
@@ -118,6 +156,28 @@ fn it_serves_calls_in_their_callers_threads_too() {
     let deadline = Deadline::after_on(clock, seconds(2));
     let left = bulkhead.call().within(&deadline).run(remaining);
     assert_eq!(left.value(), Some(&Some(seconds(2))));
+}
+
+#[test]
+fn guards_can_be_dropped_in_any_order() {
+    let clock = ManualClock::new();
+    let enter = |n| Deadline::after_on(clock.clone(), seconds(n)).enter();
+    for order in [
+        [0, 1, 2],
+        [0, 2, 1],
+        [1, 0, 2],
+        [1, 2, 0],
+        [2, 0, 1],
+        [2, 1, 0],
+    ] {
+        let mut guards = [30, 20, 10].map(|n| Some(enter(n)));
+        for dropped in order {
+            guards[dropped] = None;
+            let left = guards.iter().rposition(Option::is_some);
+            let expected = left.map(|guard| seconds([30, 20, 10][guard]));
+            assert_eq!(remaining(), expected, "{order:?}, {dropped}");
+        }
+    }
 }
 
 #[test]

@@ -35,6 +35,27 @@ fn a_burst_passes_and_then_an_even_stream() {
 }
 
 #[test]
+fn a_pace_between_two_nanoseconds_is_rounded_to_the_slower() {
+    for (calls, period, promised) in [
+        (3, Duration::from_nanos(5), 601),
+        (700_000_000, SECOND, 701),
+        (150_000_000, SECOND, 151),
+    ] {
+        let clock = ManualClock::new();
+        let limit = RateLimit::new(calls, period).unwrap();
+        let limit = limit.burst(1).clock(clock.clone());
+        let mut passed = 0;
+        for _ in 0..=1_000 {
+            while limit.try_acquire().is_ok() {
+                passed += 1;
+            }
+            clock.advance(Duration::from_nanos(1));
+        }
+        assert!(passed <= promised, "{calls} in {period:?}: {passed}");
+    }
+}
+
+#[test]
 fn a_quiet_time_brings_the_burst_back_and_no_more() {
     let (limit, clock) = ten(3);
     for _ in 0..5 {

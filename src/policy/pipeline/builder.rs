@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::error::{PipelineBuildError, PipelineError};
 use super::layer::{AnyRule, FailureIf, Layer};
-use super::order::{Conflict, LayerKind, check};
+use super::order::{Conflict, Inside, LayerKind, check};
 use super::result::{Listener, PipelineEvent};
 use super::run::{Inner, Pipeline, Place};
 use super::values::{AnyValue, Only, Values};
@@ -100,6 +100,9 @@ impl PipelineBulkhead for Arc<SemaphoreBulkhead> {
 impl<E> Pipeline<E, AnyValue, SemaphoreKind> {
     /// Begins a pipeline. Without a [`bulkhead`](PipelineBuilder::bulkhead) its tasks run in their callers' threads, and as
     /// many as there are callers.
+    ///
+    /// The bulkhead decides where tasks run, so where the error's type has to be named here, the other two are left open:
+    /// `Pipeline::<io::Error, _, _>::builder("users")`.
     pub fn builder(name: impl Into<Arc<str>>) -> PipelineBuilder<E> {
         PipelineBuilder {
             name: name.into(),
@@ -237,7 +240,11 @@ impl<E, V: Values<E>, K: Place> PipelineBuilder<E, V, K> {
 
     /// Adds a circuit breaker, for a pipeline whose bulkhead has none of its own, or that has no bulkhead.
     ///
-    /// It counts as a bulkhead's own does: the task's own errors, panics, and limits that pass while the task runs.
+    /// It counts as a bulkhead's own does: the task's own errors, panics, and limits that pass while the task runs, also in the
+    /// caller's thread; no cancelled calls. Its settings say so
+    /// ([`timeouts_are_failures`](crate::CircuitBreakerConfig::timeouts_are_failures),
+    /// [`cancelled_calls_are_neutral`](crate::CircuitBreakerConfig::cancelled_calls_are_neutral)), with one difference: where
+    /// timeouts are no failures, a task that is left on its worker counts as nothing, since nobody learns what it returns.
     pub fn circuit_breaker(self, breaker: Arc<CircuitBreaker>) -> Self {
         self.layer(LayerKind::Circuit, Layer::Circuit(breaker))
     }
@@ -302,7 +309,11 @@ impl<E, V: Values<E>, K: Place> PipelineBuilder<E, V, K> {
     /// [`InvalidValue`](PipelineBuildError::InvalidValue) for an empty name or a timeout of zero, or if the timeout of an
     /// attempt is not shorter than that over all.
     pub fn build(self) -> Result<Pipeline<E, V, K>, PipelineBuildError> {
-        check(&self.order, K::HAS_THREADS).map_err(|conflict| self.conflict(conflict))?;
+        let inside = Inside {
+            has_threads: K::HAS_THREADS,
+            has_circuit: K::has_circuit(&self.bulkhead),
+        };
+        check(&self.order, inside).map_err(|conflict| self.conflict(conflict))?;
         self.check_values()
             .map_err(|source| PipelineBuildError::InvalidValue {
                 pipeline: Arc::clone(&self.name),

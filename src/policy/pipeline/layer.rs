@@ -6,8 +6,9 @@ use std::time::Duration;
 use super::error::PipelineError;
 use super::order::LayerKind;
 use super::values::{Gives, Values};
-use crate::circuit::{CircuitBreaker, CircuitPermit, Verdict};
+use crate::circuit::{CircuitBreaker, CircuitBreakerConfig, CircuitPermit, Verdict};
 use crate::clock::Clock;
+use crate::core::current;
 use crate::error::BulkheadError;
 use crate::panic::contain_in;
 use crate::policy::attempts::RetryStop;
@@ -55,6 +56,8 @@ pub(super) struct Trail<'p, E> {
     pub(super) times: [Duration; LayerKind::COUNT],
     /// The innermost timeout around.
     pub(super) limit: Option<Duration>,
+    /// Whether the last attempt has taken its limit, or longer.
+    pub(super) was_late: bool,
 }
 
 impl<E> Trail<'_, E> {
@@ -145,7 +148,7 @@ pub(super) fn run<'p, T, E, V: Gives<T, E>>(
         Layer::Circuit(breaker) => match breaker.try_acquire() {
             Ok(permit) => {
                 let result = run(inner, trail, attempt);
-                judge(permit, trail, &result);
+                judge(permit, breaker.config(), trail, &result);
                 result
             }
             Err(open) => trail.decide(LayerKind::Circuit, PipelineError::CircuitOpen(open)),
@@ -182,16 +185,29 @@ fn fall_back<T, E, V: Gives<T, E>>(
 /// Tells the pipeline's own circuit how an attempt went: the same as a bulkhead tells its own.
 fn judge<T, E>(
     permit: CircuitPermit<'_>,
+    rules: &CircuitBreakerConfig,
     trail: &Trail<'_, E>,
     result: &Result<T, PipelineError<E>>,
 ) {
+    let is_cancelled = || current().is_some_and(|call| call.is_cancelled());
     match result {
+        // It says nothing about the dependency.
+        Err(error) if error.never_started() => drop(permit),
+        _ if trail.was_late && rules.timeouts_are_failures => permit.record_failure(),
         Ok(_) => permit.record_success(),
-        Err(PipelineError::Call(error)) if !error.never_started() => match error {
-            BulkheadError::Failed(own) => permit.record(trail.verdict_on(own)),
-            _ => permit.record_failure(),
-        },
-        // It never started, and says nothing about the dependency.
-        Err(_) => drop(permit),
+        // The attempt inherits the cancel of the call around it.
+        Err(PipelineError::Call(BulkheadError::Failed(_)))
+            if rules.cancelled_calls_are_neutral && is_cancelled() =>
+        {
+            drop(permit);
+        }
+        Err(PipelineError::Call(BulkheadError::Failed(own))) => {
+            permit.record(trail.verdict_on(own));
+        }
+        // Nobody waits for what the task returns.
+        Err(PipelineError::Call(BulkheadError::Timeout { .. })) if !rules.timeouts_are_failures => {
+            drop(permit);
+        }
+        Err(_) => permit.record_failure(),
     }
 }

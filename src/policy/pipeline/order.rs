@@ -54,9 +54,23 @@ pub(super) struct Conflict {
     pub(super) instead: &'static str,
 }
 
-/// The first conflict in an order of layers, from the outermost to the innermost. `has_threads`: the bulkhead has.
-pub(super) fn check(order: &[LayerKind], has_threads: bool) -> Result<(), Conflict> {
-    if !has_threads && order.contains(&LayerKind::Hedge) {
+/// The bulkhead, as far as it decides which layers it goes with.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Inside {
+    pub(super) has_threads: bool,
+    pub(super) has_circuit: bool,
+}
+
+/// The first conflict in an order of layers, from the outermost to the innermost.
+pub(super) fn check(order: &[LayerKind], inside: Inside) -> Result<(), Conflict> {
+    if inside.has_circuit && order.contains(&LayerKind::Circuit) {
+        return Err(Conflict {
+            outer: LayerKind::Circuit,
+            inner: LayerKind::Bulkhead,
+            instead: "leave the circuit breaker out, since the bulkhead has one of its own, and both would count each call",
+        });
+    }
+    if !inside.has_threads && order.contains(&LayerKind::Hedge) {
         return Err(Conflict {
             outer: LayerKind::Hedge,
             inner: LayerKind::Task,
@@ -92,7 +106,11 @@ fn advice(outer: LayerKind, inner: LayerKind, between: &[LayerKind]) -> Option<&
         (Retry, Retry) => "leave one out, since their attempts multiply",
         (Fallback, Fallback) => "join them with `or`",
         (Circuit, Circuit) => "leave one out, or give one of them to the bulkhead",
-        (RateLimit, RateLimit) => "leave one out",
+        // Calls outside, attempts inside.
+        (RateLimit, RateLimit) if between.contains(&Retry) => return None,
+        (RateLimit, RateLimit) => {
+            "leave one out; or put the retry between them, for a limit of calls and one of attempts"
+        }
         (Bulkhead, Bulkhead) => "leave one out; a fallback can call another bulkhead",
         (Bulkhead, _) => {
             "put the bulkhead last, else the call would keep its worker and its place while it waits"
@@ -122,6 +140,15 @@ mod tests {
         Fallback, Timeout, Retry, RateLimit, Circuit, Hedge, Bulkhead, Chaos,
     ];
 
+    const THREADS: Inside = Inside {
+        has_threads: true,
+        has_circuit: false,
+    };
+    const HERE: Inside = Inside {
+        has_threads: false,
+        has_circuit: false,
+    };
+
     #[test]
     fn every_pair() {
         // Rows: outer; columns: inner, both in the order of `ALL`.
@@ -137,7 +164,7 @@ mod tests {
         ];
         for (outer, row) in ALL.into_iter().zip(table) {
             for (inner, cell) in ALL.into_iter().zip(row.chars()) {
-                let fits = check(&[outer, inner], true).is_ok();
+                let fits = check(&[outer, inner], THREADS).is_ok();
                 assert_eq!(fits, cell == 'y', "{inner} inside of {outer}");
             }
         }
@@ -145,9 +172,29 @@ mod tests {
 
     #[test]
     fn a_limit_over_all_and_one_for_each_attempt() {
-        assert_eq!(check(&[Timeout, Retry, Timeout], true), Ok(()));
-        assert!(check(&[Timeout, RateLimit, Timeout], true).is_err());
-        assert!(check(&[Timeout, Retry, Timeout, Timeout], true).is_err());
+        assert_eq!(check(&[Timeout, Retry, Timeout], THREADS), Ok(()));
+        assert!(check(&[Timeout, RateLimit, Timeout], THREADS).is_err());
+        assert!(check(&[Timeout, Retry, Timeout, Timeout], THREADS).is_err());
+    }
+
+    #[test]
+    fn a_limit_of_calls_and_one_of_attempts() {
+        assert_eq!(check(&[RateLimit, Retry, RateLimit], THREADS), Ok(()));
+        assert!(check(&[RateLimit, Timeout, RateLimit], THREADS).is_err());
+        assert!(check(&[RateLimit, Retry, RateLimit, RateLimit], THREADS).is_err());
+    }
+
+    #[test]
+    fn one_circuit_is_enough() {
+        for has_threads in [true, false] {
+            let with_circuit = Inside {
+                has_threads,
+                has_circuit: true,
+            };
+            let conflict = check(&[Retry, Circuit, Bulkhead], with_circuit).unwrap_err();
+            assert_eq!((conflict.outer, conflict.inner), (Circuit, Bulkhead));
+            assert_eq!(check(&[Retry, Bulkhead], with_circuit), Ok(()));
+        }
     }
 
     #[test]
@@ -155,20 +202,20 @@ mod tests {
         let order = [
             Fallback, Timeout, Retry, RateLimit, Circuit, Timeout, Bulkhead,
         ];
-        assert_eq!(check(&order, true), Ok(()));
-        assert_eq!(check(&[], false), Ok(()));
+        assert_eq!(check(&order, THREADS), Ok(()));
+        assert_eq!(check(&[], HERE), Ok(()));
     }
 
     #[test]
     fn a_hedge_needs_threads() {
-        assert!(check(&[Hedge, Bulkhead], false).is_err());
-        assert!(check(&[Hedge], false).is_err());
-        assert_eq!(check(&[Bulkhead, Chaos], false), Ok(()));
+        assert!(check(&[Hedge, Bulkhead], HERE).is_err());
+        assert!(check(&[Hedge], HERE).is_err());
+        assert_eq!(check(&[Bulkhead, Chaos], HERE), Ok(()));
     }
 
     #[test]
     fn a_conflict_names_both_and_says_what_to_do() {
-        let conflict = check(&[Timeout, Retry, Fallback], true).unwrap_err();
+        let conflict = check(&[Timeout, Retry, Fallback], THREADS).unwrap_err();
         assert_eq!((conflict.outer, conflict.inner), (Retry, Fallback));
         assert!(conflict.instead.starts_with("put the fallback before"));
     }

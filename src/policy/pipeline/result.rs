@@ -36,7 +36,8 @@ pub struct PipelineResult<T, E> {
     pub result: Result<T, PipelineError<E>>,
     /// The pipeline's name.
     pub pipeline: Arc<str>,
-    /// How many attempts were made. Without a retry it is one.
+    /// How many attempts were made. One that a layer or the bulkhead refused counts too, so it is at least one, and exactly one
+    /// without a retry.
     pub attempts: u32,
     /// The layer that the result comes from: [`Task`](LayerKind::Task) for the task's own value, error or panic, else the
     /// layer that refused, gave up or answered.
@@ -107,7 +108,7 @@ pub struct PipelineEvent<'a> {
     pub failure: Option<FailureKind>,
     /// The kind of the error in whose place the fallback has answered.
     pub fell_back_from: Option<FailureKind>,
-    /// How many attempts were made.
+    /// How many attempts were made, as in [`PipelineResult::attempts`].
     pub attempts: u32,
     /// The layer that the result comes from.
     pub decided_by: LayerKind,

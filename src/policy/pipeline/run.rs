@@ -97,6 +97,8 @@ pub trait Place: sealed::Sealed {
     type Bulkhead: Clone;
     #[doc(hidden)]
     const HAS_THREADS: bool;
+    #[doc(hidden)]
+    fn has_circuit(bulkhead: &Self::Bulkhead) -> bool;
 }
 
 mod sealed {
@@ -108,12 +110,21 @@ mod sealed {
 impl Place for ThreadPoolKind {
     type Bulkhead = Arc<Bulkhead>;
     const HAS_THREADS: bool = true;
+
+    fn has_circuit(bulkhead: &Arc<Bulkhead>) -> bool {
+        bulkhead.circuit_breaker().is_some()
+    }
 }
 
 /// Without a bulkhead tasks run in their callers' threads too, without a bound.
 impl Place for SemaphoreKind {
     type Bulkhead = Option<Arc<SemaphoreBulkhead>>;
     const HAS_THREADS: bool = false;
+
+    fn has_circuit(bulkhead: &Self::Bulkhead) -> bool {
+        let bulkhead = bulkhead.as_ref();
+        bulkhead.is_some_and(|bulkhead| bulkhead.circuit_breaker().is_some())
+    }
 }
 
 impl<E, V: Values<E>, K: Place> Pipeline<E, V, K> {
@@ -206,8 +217,8 @@ impl<E, V: Values<E>> Pipeline<E, V, SemaphoreKind> {
         };
         let result = inner.run(&mut |trail| {
             let Some(bulkhead) = &inner.bulkhead else {
-                trail.limit_of(None)?;
-                return trail.run_here(&mut task);
+                let limit = trail.limit_of(None)?;
+                return trail.run_here(&mut task, &limit);
             };
             let call = bulkhead.call();
             let limit = trail.limit_of(call.options.timeout)?;
@@ -236,6 +247,12 @@ struct AttemptLimit {
     from_outside: bool,
 }
 
+impl AttemptLimit {
+    fn is_over_after(&self, took: Duration) -> bool {
+        self.at_most.is_some_and(|limit| took >= limit)
+    }
+}
+
 impl<E> Trail<'_, E> {
     /// The limit of an attempt for which the bulkhead's own is `own`.
     fn limit_of(&mut self, own: Option<Duration>) -> Result<AttemptLimit, PipelineError<E>> {
@@ -261,6 +278,8 @@ impl<E> Trail<'_, E> {
     ) -> Result<T, PipelineError<E>> {
         self.spend(LayerKind::Bulkhead, result.queued_time);
         self.spend(LayerKind::Task, result.execution_time);
+        let took = result.queued_time.saturating_add(result.execution_time);
+        self.was_late = limit.is_over_after(took);
         self.decided_by = match &result.result {
             Ok(_) | Err(BulkheadError::Failed(_) | BulkheadError::Panicked(_)) => LayerKind::Task,
             Err(BulkheadError::Timeout { .. }) if limit.from_outside => LayerKind::Timeout,
@@ -270,11 +289,16 @@ impl<E> Trail<'_, E> {
     }
 
     /// An attempt without a bulkhead.
-    fn run_here<T>(&mut self, f: &mut impl FnMut() -> Result<T, E>) -> Result<T, PipelineError<E>> {
+    fn run_here<T>(
+        &mut self,
+        f: &mut impl FnMut() -> Result<T, E>,
+        limit: &AttemptLimit,
+    ) -> Result<T, PipelineError<E>> {
         let began = self.clock.now();
         let outcome = catch(f);
         let took = self.clock.now().saturating_duration_since(began);
         self.spend(LayerKind::Task, took);
+        self.was_late = limit.is_over_after(took);
         self.decided_by = LayerKind::Task;
         let result = match outcome {
             Ok(result) => result.map_err(BulkheadError::Failed),
@@ -324,6 +348,7 @@ impl<E, V: Values<E>, K: Place> Inner<E, V, K> {
             fell_back_from: None,
             times: [Duration::ZERO; LayerKind::COUNT],
             limit: None,
+            was_late: false,
         };
         let result = layer::run(&self.layers, &mut trail, attempt);
         let result = PipelineResult {

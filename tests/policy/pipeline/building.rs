@@ -8,7 +8,7 @@ use bulkman::policy::{
 };
 use bulkman::{BuildError, BulkheadConfig, CircuitBreaker, CircuitBreakerConfig, ManualClock};
 
-use super::helpers::{Error, pipeline, threads};
+use super::helpers::{Error, pipeline, semaphore, threads};
 use crate::support::{SECOND, seconds};
 
 fn builder() -> PipelineBuilder<Error> {
@@ -30,6 +30,12 @@ fn an_order_that_makes_no_sense_says_what_to_do() {
     };
     let clock = ManualClock::new();
     let inside = threads(BulkheadConfig::new("users"), &clock);
+    let circuit = CircuitBreakerConfig::default();
+    let with_circuit = BulkheadConfig::new("users").circuit_breaker(circuit);
+    let (on_workers, here) = (
+        threads(with_circuit.clone(), &clock),
+        semaphore(with_circuit, &clock),
+    );
     let retry = || Retry::new(2);
     let value = || Fallback::value(1);
     let errors = [
@@ -81,6 +87,33 @@ fn an_order_that_makes_no_sense_says_what_to_do() {
             Timeout,
             builder().bulkhead(&inside).timeout(SECOND).build().err(),
         ),
+        (
+            Circuit,
+            Bulkhead,
+            builder()
+                .circuit_breaker(breaker())
+                .bulkhead(&on_workers)
+                .build()
+                .err(),
+        ),
+        (
+            Circuit,
+            Bulkhead,
+            builder()
+                .circuit_breaker(breaker())
+                .bulkhead(&here)
+                .build()
+                .err(),
+        ),
+        (
+            Rate,
+            Rate,
+            builder()
+                .rate_limit(rate())
+                .rate_limit(rate())
+                .build()
+                .err(),
+        ),
     ];
     for (outer, inner, error) in errors {
         let error = error.unwrap_or_else(|| panic!("{inner} inside of {outer}"));
@@ -96,6 +129,16 @@ fn an_order_that_makes_no_sense_says_what_to_do() {
         assert_eq!((*o, *i), (outer, inner));
         assert!(error.to_string().ends_with(instead), "{error}");
     }
+}
+
+#[test]
+fn a_limit_of_calls_may_stand_around_one_of_attempts() {
+    let built = builder()
+        .rate_limit(rate())
+        .retry(Retry::new(2))
+        .rate_limit(rate())
+        .build();
+    assert!(built.is_ok(), "{built:?}");
 }
 
 #[test]

@@ -3,10 +3,12 @@
 use std::sync::Arc;
 
 use bulkman::policy::{LayerKind, PipelineError};
-use bulkman::{BulkheadConfig, BulkheadError, CircuitBreaker, CircuitBreakerConfig, ManualClock};
+use bulkman::{
+    BulkheadConfig, BulkheadError, CircuitBreaker, CircuitBreakerConfig, ManualClock, current,
+};
 
-use super::helpers::{flaky, pipeline, retry, threads};
-use crate::support::{Gate, OpenOnDrop, SECOND, in_time, seconds};
+use super::helpers::{flaky, pipeline, retry, semaphore, threads};
+use crate::support::{Gate, OpenOnDrop, SECOND, eventually, in_time, seconds, wait};
 
 fn rules() -> CircuitBreakerConfig {
     CircuitBreakerConfig::default()
@@ -16,7 +18,11 @@ fn rules() -> CircuitBreakerConfig {
 }
 
 fn breaker(clock: &ManualClock) -> Arc<CircuitBreaker> {
-    let builder = CircuitBreaker::builder("users", rules()).clock(clock.clone());
+    layer(rules(), clock)
+}
+
+fn layer(rules: CircuitBreakerConfig, clock: &ManualClock) -> Arc<CircuitBreaker> {
+    let builder = CircuitBreaker::builder("users", rules).clock(clock.clone());
     Arc::new(builder.build().unwrap())
 }
 
@@ -119,4 +125,88 @@ fn a_failure_predicate_serves_the_bulkheads_circuit_too() {
         Some(PipelineError::Call(BulkheadError::CircuitOpen { .. }))
     ));
     assert_eq!(refused.decided_by, LayerKind::Bulkhead);
+}
+
+/// A call whose limit passes while its task runs in the caller's thread, and how many failures a layer counts.
+fn after_a_late_call(rules: CircuitBreakerConfig, with_bulkhead: bool) -> usize {
+    let clock = ManualClock::new();
+    let breaker = layer(rules, &clock);
+    let builder = pipeline(&clock)
+        .timeout(SECOND)
+        .circuit_breaker(Arc::clone(&breaker));
+    let task = || {
+        clock.advance(SECOND);
+        Ok("late")
+    };
+    let result = if with_bulkhead {
+        let bulkhead = semaphore(BulkheadConfig::new("users"), &clock);
+        builder.bulkhead(&bulkhead).build().unwrap().execute(task)
+    } else {
+        builder.build().unwrap().execute(task)
+    };
+    assert_eq!(result.value(), Some(&"late"));
+    breaker.stats().failures
+}
+
+#[test]
+fn a_limit_that_passes_in_the_callers_thread_is_a_failure() {
+    for with_bulkhead in [true, false] {
+        assert_eq!(after_a_late_call(rules(), with_bulkhead), 1);
+        let rules = rules().timeouts_are_failures(false);
+        assert_eq!(after_a_late_call(rules, with_bulkhead), 0);
+    }
+}
+
+#[test]
+fn a_task_left_on_its_worker_counts_for_nothing_where_timeouts_are_no_failures() {
+    for (are_failures, expected) in [(true, 1), (false, 0)] {
+        let clock = ManualClock::new();
+        let breaker = layer(rules().timeouts_are_failures(are_failures), &clock);
+        let bulkhead = threads(BulkheadConfig::new("users"), &clock);
+        let pipeline = pipeline(&clock)
+            .timeout(SECOND)
+            .circuit_breaker(Arc::clone(&breaker))
+            .bulkhead(&bulkhead)
+            .build()
+            .unwrap();
+        let gate = Gate::new();
+        let _open = OpenOnDrop(gate.clone());
+        let late = in_time(move || {
+            pipeline.execute(move || {
+                clock.advance(SECOND);
+                gate.pass();
+                Ok(())
+            })
+        });
+        assert_eq!(late.decided_by, LayerKind::Timeout);
+        assert_eq!(breaker.stats().failures, expected);
+    }
+}
+
+#[test]
+fn a_cancelled_attempt_is_neutral_if_the_circuit_says_so() {
+    for (are_neutral, expected) in [(true, 0), (false, 1)] {
+        let clock = ManualClock::new();
+        let breaker = layer(rules().cancelled_calls_are_neutral(are_neutral), &clock);
+        let bulkhead = threads(BulkheadConfig::new("users"), &clock);
+        let pipeline = pipeline(&clock)
+            .circuit_breaker(Arc::clone(&breaker))
+            .bulkhead(&bulkhead)
+            .build()
+            .unwrap();
+        let outer = threads(BulkheadConfig::new("outer"), &clock);
+        let handle = outer.run(move || {
+            let result = pipeline.execute(|| {
+                while !current().unwrap().is_cancelled() {
+                    std::thread::yield_now();
+                }
+                Err::<(), _>("cancelled")
+            });
+            result.is_success()
+        });
+        eventually("it runs", || bulkhead.stats().active_tasks == 1);
+        handle.cancel();
+        assert_eq!(wait(handle).value(), Some(&false));
+        assert_eq!(breaker.stats().failures, expected);
+    }
 }

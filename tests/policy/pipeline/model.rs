@@ -152,7 +152,8 @@ impl ByHand {
         }
         let result = self.script.call();
         if let Some(permit) = permit {
-            if result.is_ok() {
+            let is_late = deadline.is_some_and(|deadline| self.clock.now() >= deadline);
+            if result.is_ok() && !is_late {
                 permit.record_success();
             } else {
                 permit.record_failure();

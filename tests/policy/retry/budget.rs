@@ -1,6 +1,10 @@
 //! A budget that all calls of a dependency share.
 
-use bulkman::policy::{RetryBudget, RetryStop};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use bulkman::policy::{Jitter, Retry, RetryBudget, RetryStop};
 
 use crate::helpers::{failing_until, retry};
 
@@ -40,5 +44,33 @@ fn an_attempt_that_is_not_made_takes_nothing() {
     let budget = RetryBudget::new(0.0).reserve(1);
     let (retry, _, _) = retry(1);
     let _ = retry.budget(budget.clone()).call(failing_until(9));
+    assert_eq!(budget.available(), 1);
+}
+
+#[test]
+fn a_pause_that_is_stopped_takes_nothing() {
+    let budget = RetryBudget::new(0.0).reserve(1);
+    let (retry, _, _) = retry(9);
+    let stop = Arc::new(AtomicBool::new(false));
+    let asked = Arc::clone(&stop);
+    let retry = retry
+        .budget(budget.clone())
+        .listener(move |_| stop.store(true, Ordering::Relaxed))
+        .stop_if(move || asked.load(Ordering::Relaxed));
+    let error = retry.call(failing_until(9)).unwrap_err();
+    assert_eq!((error.attempts, error.stop), (1, RetryStop::Stopped));
+    assert_eq!(budget.available(), 1);
+}
+
+#[test]
+fn a_pause_without_an_end_takes_nothing() {
+    let budget = RetryBudget::new(0.0).reserve(1);
+    let retry = Retry::new(9)
+        .first_delay(Duration::MAX)
+        .max_delay(Duration::MAX)
+        .jitter(Jitter::None)
+        .budget(budget.clone());
+    let error = retry.call(failing_until(9)).unwrap_err();
+    assert_eq!((error.attempts, error.stop), (1, RetryStop::DelayTooLong));
     assert_eq!(budget.available(), 1);
 }

@@ -175,3 +175,43 @@ fn a_task_that_may_still_run_is_retried_only_if_asked_for() {
         assert_eq!(attempts(&asked, late()), 2);
     }
 }
+
+/// An error of another crate, which leaves everything else at the default.
+#[derive(Clone, Copy)]
+struct Own {
+    late: bool,
+    panicked: bool,
+}
+
+impl RetryableError for Own {
+    fn may_still_run(&self) -> bool {
+        self.late
+    }
+
+    fn is_panic(&self) -> bool {
+        self.panicked
+    }
+}
+
+#[test]
+fn an_error_of_its_own_that_may_still_run_or_is_a_panic_has_to_be_asked_for() {
+    for (late, panicked) in [(false, false), (true, false), (false, true), (true, true)] {
+        let error = Own { late, panicked };
+        for (timeouts, panics) in [(false, false), (true, false), (false, true), (true, true)] {
+            let (mut retry, _, _) = retry(2);
+            if timeouts {
+                retry = retry.retry_timeouts();
+            }
+            if panics {
+                retry = retry.retry_panics();
+            }
+            let attempts = retry.call(|| Err::<(), _>(error)).err().unwrap().attempts;
+            let retried = (timeouts || !late) && (panics || !panicked);
+            assert_eq!(
+                attempts,
+                1 + u32::from(retried),
+                "{late} {panicked} {timeouts} {panics}"
+            );
+        }
+    }
+}
