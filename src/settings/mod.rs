@@ -34,12 +34,12 @@
 //! # Layers
 //!
 //! The environment's section lies over the sections that all environments have, and variables lie over both. A section
-//! over a section is merged key by key; anything else replaces what is below it.
+//! over a section is merged key by key, and a blank one changes nothing; anything else replaces what is below it.
 //!
 //! A variable is `BULKMAN_` and the keys in capitals with two underscores between them:
 //! `BULKMAN_RESILIENCE__TIMEOUTS__DEFAULT_TIMEOUT=10`, `BULKMAN_EXTERNAL_DEPENDENCIES__USER_DB__TIMEOUT=250ms`. `USER_DB`
 //! also means a `user-db` of the settings. `BULKMAN_ENVIRONMENT` chooses the environment where the program does not. Every
-//! other variable that begins so has to be a key too.
+//! other variable that begins so has to be a key too, and none may replace a section in which another one sets a key.
 //!
 //! Which level then decides a setting, the operation, the dependency, the kind, its preset or the default, is another
 //! question: see [`Dependencies`](crate::Dependencies).

@@ -54,10 +54,13 @@ impl Node {
         }
     }
 
-    /// This tree with another laid over it: a section over a section is merged key by key; anything else replaces.
+    /// This tree with another laid over it: a section over a section is merged key by key, one without keys too; anything
+    /// else replaces.
     pub(super) fn overlaid(base: &Arc<Self>, over: &Arc<Self>) -> Arc<Self> {
-        let (Value::Map(below), Value::Map(above)) = (&base.value, &over.value) else {
-            return Arc::clone(over);
+        let (below, above) = match (&base.value, &over.value) {
+            (Value::Map(below), Value::Map(above)) => (below, above),
+            (Value::Map(_), Value::Nothing) => return Arc::clone(base),
+            _ => return Arc::clone(over),
         };
         let mut merged = below.clone();
         for (name, entry) in above {

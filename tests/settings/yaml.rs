@@ -386,3 +386,26 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_blank_section_of_an_environment_changes_nothing() {
+    const BASE: &str = "resilience: {timeouts: {database_timeout: 5s}}\n\
+                        external_dependencies: {user_db: {kind: database, circuit_breaker: {failure_threshold: 3}}}\n\
+                        production:\n";
+    for section in [
+        "  external_dependencies:\n",
+        "  resilience:\n",
+        "  resilience:\n    timeouts:\n",
+        "  external_dependencies:\n    user_db:\n",
+        "  external_dependencies:\n    user_db:\n      circuit_breaker:\n",
+    ] {
+        let loaded = |text: String| {
+            let loader = Settings::from_text(text, Format::Yaml).without_variables();
+            loader.environment("production").load().unwrap()
+        };
+        let (without, with) = (loaded(BASE.to_owned()), loaded(format!("{BASE}{section}")));
+        assert_eq!(with.dependencies(), without.dependencies(), "{section}");
+        assert_eq!(with.defaults(), without.defaults(), "{section}");
+        assert_eq!(with.dependencies().len(), 1);
+    }
+}
