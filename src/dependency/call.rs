@@ -52,6 +52,8 @@ pub struct DependencyCall<C = EveryError> {
 struct Options {
     operation: Option<Cow<'static, str>>,
     timeout: Option<Duration>,
+    /// Holds over the limits of all levels.
+    at_most: Option<Duration>,
     queue_timeout: Option<Duration>,
     wait_for_capacity: Option<Duration>,
     detached: bool,
@@ -101,6 +103,12 @@ impl<C> DependencyCall<C> {
     /// Sets the caller's limit over queue and run, before all other levels. As [`Call::timeout`].
     pub fn timeout(mut self, limit: Duration) -> Self {
         self.options.timeout = Some(limit);
+        self
+    }
+
+    /// Cuts the caller's limit, whichever level it comes from.
+    pub(crate) fn at_most(mut self, limit: Option<Duration>) -> Self {
+        self.options.at_most = shorter(self.options.at_most, limit);
         self
     }
 
@@ -285,6 +293,7 @@ impl Options {
             options.queue_timeout = limits.queue_timeout;
         }
         options.timeout = self.timeout.or(options.timeout);
+        options.timeout = shorter(options.timeout, self.at_most);
         options.queue_timeout = self.queue_timeout.or(options.queue_timeout);
         options.wait_for_capacity = self.wait_for_capacity;
         options.operation = self.operation;
@@ -295,6 +304,11 @@ impl Options {
             classifier,
         }
     }
+}
+
+/// The shorter of two limits, of which `None` is the longest.
+fn shorter(a: Option<Duration>, b: Option<Duration>) -> Option<Duration> {
+    a.into_iter().chain(b).min()
 }
 
 impl<C> fmt::Debug for DependencyCall<C> {

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use crate::clock::Clock;
 use crate::context::{ContextGuard, ContextVar};
 use crate::core::{Call, Kind, current};
+use crate::dependency::DependencyCall;
 use crate::sync::after;
 
 static SCOPE: ContextVar<Deadline> = ContextVar::new();
@@ -13,7 +14,7 @@ static SCOPE: ContextVar<Deadline> = ContextVar::new();
 /// When everything has to be over, for a piece of work with several calls in it.
 ///
 /// It is set once, and everything below that asks for its [remaining](remaining) time goes by it: the policies of this
-/// module, and every call that is given it with [`Call::within`]. It is a [`ContextVar`], so it is also there in the tasks
+/// module, and every call that is given it with [`Call::within`] or [`DependencyCall::within`]. It is a [`ContextVar`], so it is also there in the tasks
 /// of bulkheads, and in what they call.
 ///
 /// ```
@@ -178,5 +179,26 @@ impl<K: Kind, C> Call<'_, K, C> {
             Some(limit) => self.timeout(limit),
             None => self,
         }
+    }
+}
+
+impl<C> DependencyCall<C> {
+    /// Lets the call's limit be at most what is left until `deadline`, whichever level the limit comes from. It counts from
+    /// this moment on, as [`timeout`](Self::timeout) does from the call.
+    ///
+    /// ```
+    /// use bulkman::Dependencies;
+    /// use bulkman::policy::Deadline;
+    /// use std::time::Duration;
+    ///
+    /// let dependencies = Dependencies::new();
+    /// dependencies.register_database("user_db")?;
+    /// let deadline = Deadline::after(Duration::from_secs(5));
+    /// let result = dependencies.call("user_db")?.within(&deadline).run(|| "Ada").wait();
+    /// assert_eq!(result.value(), Some(&"Ada"));
+    /// # Ok::<(), bulkman::DependencyError>(())
+    /// ```
+    pub fn within(self, deadline: &Deadline) -> Self {
+        self.at_most(deadline.remaining())
     }
 }
