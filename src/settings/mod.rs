@@ -88,6 +88,7 @@
 // | `schema` | what may stand where |
 // | `deserialize` | serde's view of a tree |
 // | `source`, `toml`, `yaml`, `variables` | each becomes a tree |
+// | `toml_path` | where a key stands that the parser of TOML has refused |
 // | `scalar` | what a word without quotes means |
 // | `node` | the tree, and how one is laid over another |
 // | `error`, `origin` | what is wrong, and where |
@@ -102,6 +103,7 @@ mod scalar;
 mod schema;
 mod source;
 mod toml;
+mod toml_path;
 mod variables;
 #[cfg(feature = "yaml")]
 mod yaml;

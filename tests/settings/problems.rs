@@ -336,13 +336,43 @@ fn a_key_twice_is_an_error() {
         ("[a.\"b c\"]\n x = 1\n x = 2\n", "text:3:2", "a.\"b c\".x"),
         (
             "[external_dependencies.db]\nkind = \"cpu\"\n[external_dependencies.db]\nkind = \"cpu\"\n",
-            "text:3:",
-            "db",
+            "text:3:24",
+            "external_dependencies.db",
+        ),
+        (
+            "[external_dependencies.db] # the db\nkind = \"cpu\"\nkind = \"cpu\"\n",
+            "text:3:1",
+            "external_dependencies.db.kind",
+        ),
+        (
+            "[external_dependencies.\"user.d\\u0062]\" ]\nkind = \"cpu\"\nkind = \"cpu\"\n",
+            "text:3:1",
+            "external_dependencies.\"user.db]\".kind",
+        ),
+        (
+            "[external_dependencies]\ndb.kind = \"cpu\"\ndb.timeout = 1\ndb . timeout = 2\n",
+            "text:4:6",
+            "external_dependencies.db.timeout",
+        ),
+        (
+            "[external_dependencies.db]\nkind = [\n[1],\n# ]\n']']\nkind = 1\n",
+            "text:6:1",
+            "external_dependencies.db.kind",
+        ),
+        (
+            "[external_dependencies.db]\nkind = \"\"\"\\\"\"\"\n[bogus]\n\"\"\"\"\"\nkind = 1\n",
+            "text:5:1",
+            "external_dependencies.db.kind",
+        ),
+        (
+            "x = [{y = {z = 1}, a.b = '''\n''', a.b = 1}]\n",
+            "text:2:8",
+            "x.a.b",
         ),
     ] {
         let found = problem(toml(text));
         assert!(found.starts_with(place), "{found}");
-        let expected = format!("{path}`: found the same key again, expected each key once");
+        let expected = format!(": `{path}`: found the same key again, expected each key once");
         assert!(found.ends_with(&expected), "{found}");
     }
 }
@@ -355,6 +385,25 @@ fn what_is_no_toml_is_told_with_its_place() {
         .unwrap_err()
         .to_string();
     assert!(error.starts_with("text:1:5: "), "{error}");
+}
+
+#[test]
+fn a_number_beyond_all_bounds_is_told_with_its_path() {
+    for (number, shown) in [
+        ("9".repeat(44), "`1e44`".to_owned()),
+        (
+            format!("0x{}", "f".repeat(33)),
+            format!("\"{}\"", "f".repeat(33)),
+        ),
+    ] {
+        let found = problem(toml(&format!(
+            "[resilience.timeouts]\ndefault_timeout = {number}\n"
+        )));
+        let expected = format!(
+            "text:2:19: `resilience.timeouts.default_timeout`: found {shown}, expected a duration"
+        );
+        assert!(found.starts_with(&expected), "{found}");
+    }
 }
 
 #[test]
