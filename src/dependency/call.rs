@@ -12,6 +12,7 @@ use crate::core::{
     Call, ClassifyWith, EveryError, FailureClassifier, FailureIf, Kind, new_execution_id,
 };
 use crate::error::{RejectReason, Rejected};
+use crate::policy::Deadline;
 use crate::registry::AnyBulkhead;
 use crate::result::ExecutionResult;
 use crate::thread_pool::ExecutionHandle;
@@ -52,6 +53,8 @@ pub struct DependencyCall<C = EveryError> {
 struct Options {
     operation: Option<Cow<'static, str>>,
     timeout: Option<Duration>,
+    /// Holds over the limits of all levels.
+    at_most: Option<Duration>,
     queue_timeout: Option<Duration>,
     wait_for_capacity: Option<Duration>,
     detached: bool,
@@ -104,6 +107,12 @@ impl<C> DependencyCall<C> {
         self
     }
 
+    /// Cuts the caller's limit, whichever level it comes from.
+    fn at_most(mut self, limit: Option<Duration>) -> Self {
+        self.options.at_most = shorter(self.options.at_most, limit);
+        self
+    }
+
     /// Sets how long this call may wait for a worker, or for a slot, before all other levels. As
     /// [`Call::queue_timeout`].
     pub fn queue_timeout(mut self, limit: Duration) -> Self {
@@ -115,6 +124,25 @@ impl<C> DependencyCall<C> {
     pub fn wait_for_capacity(mut self, limit: Duration) -> Self {
         self.options.wait_for_capacity = Some(limit);
         self
+    }
+
+    /// Lets the call's limit be at most what is left until `deadline`, whichever level the limit comes from. It counts from
+    /// this moment on, as [`timeout`](Self::timeout) does from the call.
+    ///
+    /// ```
+    /// use bulkman::Dependencies;
+    /// use bulkman::policy::Deadline;
+    /// use std::time::Duration;
+    ///
+    /// let dependencies = Dependencies::new();
+    /// dependencies.register_database("user_db")?;
+    /// let deadline = Deadline::after(Duration::from_secs(5));
+    /// let result = dependencies.call("user_db")?.within(&deadline).run(|| "Ada").wait();
+    /// assert_eq!(result.value(), Some(&"Ada"));
+    /// # Ok::<(), bulkman::DependencyError>(())
+    /// ```
+    pub fn within(self, deadline: &Deadline) -> Self {
+        self.at_most(deadline.remaining())
     }
 
     /// As [`Call::detached`].
@@ -285,6 +313,7 @@ impl Options {
             options.queue_timeout = limits.queue_timeout;
         }
         options.timeout = self.timeout.or(options.timeout);
+        options.timeout = shorter(options.timeout, self.at_most);
         options.queue_timeout = self.queue_timeout.or(options.queue_timeout);
         options.wait_for_capacity = self.wait_for_capacity;
         options.operation = self.operation;
@@ -295,6 +324,11 @@ impl Options {
             classifier,
         }
     }
+}
+
+/// The shorter of two limits, of which `None` is the longest.
+fn shorter(a: Option<Duration>, b: Option<Duration>) -> Option<Duration> {
+    a.into_iter().chain(b).min()
 }
 
 impl<C> fmt::Debug for DependencyCall<C> {

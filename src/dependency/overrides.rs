@@ -7,6 +7,8 @@ use std::time::Duration;
 use super::hierarchy::{ConfigLevel, Decided, decide};
 use super::kind::{BulkheadKind, DependencyKind};
 use crate::circuit::{CircuitBreakerConfig, CircuitMode, CircuitWindow, IsolationBackoff};
+#[cfg(feature = "config")]
+use crate::error::BuildError;
 
 /// Settings of which each is set or left to the next level: what a [`DependencyKind`]'s preset is, and what
 /// [`DependencyDefaults`] say over it.
@@ -426,6 +428,31 @@ impl CircuitBreakerOverrides {
         }
         for_each_rule!(rule);
         (config, rules)
+    }
+}
+
+#[cfg(feature = "config")]
+impl CircuitBreakerOverrides {
+    /// The rules that are out of range whatever the other ones are, and what is wrong with each.
+    pub(crate) fn wrong_alone(&self) -> Vec<(&'static str, BuildError)> {
+        let mut wrong = Vec::new();
+        macro_rules! rule {
+            ($rule:ident) => {
+                if let Some(value) = self.$rule {
+                    // The others are such that they go with any.
+                    let mut config = CircuitBreakerConfig::default()
+                        .isolation_duration(Duration::ZERO)
+                        .failure_rate_over(0.5, Duration::from_secs(1))
+                        .slow_call_duration(Duration::from_secs(1));
+                    config.$rule = value.into();
+                    if let Err(error) = config.validate() {
+                        wrong.push((stringify!($rule), error));
+                    }
+                }
+            };
+        }
+        for_each_rule!(rule);
+        wrong
     }
 }
 

@@ -13,8 +13,9 @@ static SCOPE: ContextVar<Deadline> = ContextVar::unless_detached();
 /// When everything has to be over, for a piece of work with several calls in it.
 ///
 /// It is set once, and everything below that asks for its [remaining](remaining) time goes by it: the policies of this
-/// module, and every call that is given it with [`Call::within`]. It is a [`ContextVar`], so it is also there in the tasks
-/// of bulkheads, and in what they call. Only a [detached](Call::detached) call of a task leaves it behind.
+/// module, and every call that is given it with [`Call::within`] or [`DependencyCall::within`](crate::DependencyCall::within).
+/// It is a [`ContextVar`], so it is also there in the tasks of bulkheads, and in what they call. Only a
+/// [detached](Call::detached) call of a task leaves it behind.
 ///
 /// ```
 /// use bulkman::policy::{self, Deadline};

@@ -61,8 +61,8 @@
 //! A deadline that is set anywhere holds everywhere below. A [`Deadline`]'s scope, a pipeline's timeout and the caller's limit of
 //! a running call all count in [`remaining`], also in the tasks of bulkheads, since it is carried along as a
 //! [`ContextVar`](crate::ContextVar). A retry begins no pause that would end after it, a rate limit no wait, a pipeline no attempt without time
-//! left; and it is the limit of each attempt's call. A plain call of a bulkhead takes it with
-//! [`Call::within`](crate::Call::within). The client inside the task takes [`remaining`] as its own timeout.
+//! left; and it is the limit of each attempt's call. A plain call takes it only where it is told: with
+//! [`Call::within`](crate::Call::within), and with [`DependencyCall::within`](crate::DependencyCall::within). The client inside the task takes [`remaining`] as its own timeout.
 //!
 //! # Retries and circuits
 //!

@@ -14,13 +14,46 @@ use super::node::{Entry, Node, Path, Value, quoted};
 use super::origin::Origin;
 use crate::dependency::near::nearest;
 
-/// Reads a value of some type from a tree.
+/// From here on nothing more is looked for in a section.
+const MAX_SKIPPED: usize = 20;
+
+/// Reads a value of some type from a tree. What is wrong goes to `problems`: serde stops at the first, and so each key that
+/// is wrong is then skipped. `None`: there is no value without the keys that are wrong. `skipped`: keys that are not read.
 pub(super) fn read<'a, T: Deserialize<'a>>(
     node: &'a Node,
     path: &Path<'_>,
-) -> Result<T, SettingsProblem> {
-    let reader = Reader { node, path };
-    T::deserialize(reader).map_err(|wrong| wrong.at(&node.origin, path).into_problem(node))
+    mut skipped: Vec<Vec<String>>,
+    problems: &mut Vec<SettingsProblem>,
+) -> Option<T> {
+    loop {
+        let skipped_now = &skipped[..];
+        let reader = Reader {
+            node,
+            path,
+            skipped: skipped_now,
+        };
+        let wrong = match T::deserialize(reader) {
+            Ok(value) => return Some(value),
+            Err(wrong) => wrong.at(&node.origin, path),
+        };
+        let keys = wrong.keys();
+        // It is missing because it was wrong.
+        let is_told = wrong.missing.is_some_and(|name| {
+            let told = |skipped: &Vec<String>| {
+                skipped
+                    .split_last()
+                    .is_some_and(|(last, outer)| last == name && *outer == keys[..])
+            };
+            skipped.iter().any(told)
+        });
+        if !is_told {
+            problems.push(wrong.into_problem(node));
+        }
+        if path.is(&keys) || skipped.contains(&keys) || skipped.len() >= MAX_SKIPPED {
+            return None;
+        }
+        skipped.push(keys);
+    }
 }
 
 /// What serde says is wrong, and where, once that is known.
@@ -28,7 +61,9 @@ pub(super) fn read<'a, T: Deserialize<'a>>(
 struct Wrong {
     found: String,
     expected: String,
-    place: Option<(Origin, String)>,
+    /// The key that is missing.
+    missing: Option<&'static str>,
+    place: Option<(Origin, Vec<String>)>,
 }
 
 impl Wrong {
@@ -36,6 +71,7 @@ impl Wrong {
         Self {
             found: found.into(),
             expected: expected.into(),
+            missing: None,
             place: None,
         }
     }
@@ -43,18 +79,24 @@ impl Wrong {
     /// The innermost place is the one that counts, and it comes first.
     fn at(mut self, origin: &Origin, path: &Path<'_>) -> Self {
         if self.place.is_none() {
-            self.place = Some((origin.clone(), path.to_string()));
+            self.place = Some((origin.clone(), path.keys()));
         }
         self
     }
 
+    /// The path of keys to the place.
+    fn keys(&self) -> Vec<String> {
+        let keys = self.place.as_ref().map(|(_, keys)| keys.clone());
+        keys.unwrap_or_default()
+    }
+
     fn into_problem(self, root: &Node) -> SettingsProblem {
-        let (origin, path) = self
+        let (origin, keys) = self
             .place
-            .unwrap_or_else(|| (root.origin.clone(), String::new()));
+            .unwrap_or_else(|| (root.origin.clone(), Vec::new()));
         SettingsProblem {
             origin,
-            path,
+            path: Path::shown(&keys),
             found: self.found,
             expected: self.expected,
         }
@@ -91,10 +133,14 @@ impl de::Error for Wrong {
     }
 
     fn missing_field(field: &'static str) -> Self {
-        Self::new(
+        let wrong = Self::new(
             format!("a section without `{field}`"),
             format!("the key `{field}` in it"),
-        )
+        );
+        Self {
+            missing: Some(field),
+            ..wrong
+        }
     }
 }
 
@@ -133,6 +179,7 @@ pub(super) fn one_of(found: &str, expected: &[&str], quote: &str) -> String {
 struct Reader<'a, 'p> {
     node: &'a Node,
     path: &'p Path<'p>,
+    skipped: &'p [Vec<String>],
 }
 
 impl<'a> Reader<'a, '_> {
@@ -145,6 +192,7 @@ impl<'a> Reader<'a, '_> {
             rest: map.iter(),
             next: None,
             path: self.path,
+            skipped: self.skipped,
         })
     }
 
@@ -174,6 +222,7 @@ impl<'a> Deserializer<'a> for Reader<'a, '_> {
             Value::List(items) => visitor.visit_seq(Items {
                 rest: items.iter(),
                 path: self.path,
+                skipped: self.skipped,
             }),
             Value::Map(map) => self.map(map, visitor),
         };
@@ -248,6 +297,14 @@ struct Entries<'a, 'p> {
     rest: std::collections::btree_map::Iter<'a, String, Entry>,
     next: Option<(&'a str, &'a Node)>,
     path: &'p Path<'p>,
+    skipped: &'p [Vec<String>],
+}
+
+impl Entries<'_, '_> {
+    fn skips(&self, name: &str) -> bool {
+        let path = self.path.key(name);
+        self.skipped.iter().any(|keys| path.is(keys))
+    }
 }
 
 impl<'a> MapAccess<'a> for Entries<'a, '_> {
@@ -257,8 +314,12 @@ impl<'a> MapAccess<'a> for Entries<'a, '_> {
         &mut self,
         seed: K,
     ) -> Result<Option<K::Value>, Wrong> {
-        let Some((name, entry)) = self.rest.next() else {
-            return Ok(None);
+        let (name, entry) = loop {
+            match self.rest.next() {
+                None => return Ok(None),
+                Some((name, _)) if self.skips(name) => {}
+                Some(next) => break next,
+            }
         };
         self.next = Some((name, &entry.node));
         let key: StrDeserializer<'_, Wrong> = name.as_str().into_deserializer();
@@ -272,7 +333,11 @@ impl<'a> MapAccess<'a> for Entries<'a, '_> {
             return Err(Wrong::new("a value without a key", "a key"));
         };
         let path = self.path.key(name);
-        let reader = Reader { node, path: &path };
+        let reader = Reader {
+            node,
+            path: &path,
+            skipped: self.skipped,
+        };
         seed.deserialize(reader)
             .map_err(|wrong| wrong.at(&node.origin, &path))
     }
@@ -281,6 +346,7 @@ impl<'a> MapAccess<'a> for Entries<'a, '_> {
 struct Items<'a, 'p> {
     rest: std::slice::Iter<'a, Arc<Node>>,
     path: &'p Path<'p>,
+    skipped: &'p [Vec<String>],
 }
 
 impl<'a> SeqAccess<'a> for Items<'a, '_> {
@@ -293,7 +359,11 @@ impl<'a> SeqAccess<'a> for Items<'a, '_> {
         let Some(node) = self.rest.next() else {
             return Ok(None);
         };
-        let path = self.path;
-        seed.deserialize(Reader { node, path }).map(Some)
+        let reader = Reader {
+            node,
+            path: self.path,
+            skipped: self.skipped,
+        };
+        seed.deserialize(reader).map(Some)
     }
 }

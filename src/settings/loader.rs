@@ -7,9 +7,9 @@ use std::path::{Path as FilePath, PathBuf};
 use std::sync::Arc;
 
 use super::error::{SettingsError, SettingsProblem};
-use super::node::{Entry, MAX_ENVIRONMENTS, Map, Node, Path, Value};
+use super::node::{Entry, MAX_ENVIRONMENTS, MAX_VALUES_OF_ALL, Map, Node, Path, Value};
 use super::origin::Origin;
-use super::schema::{self, Content, SECTIONS};
+use super::schema::{self, Content, MAX_PROBLEMS, SECTIONS};
 use super::source::{self, Format};
 use super::variables::{self, Variables};
 use crate::dependency::near::nearest;
@@ -200,7 +200,8 @@ impl SettingsLoader {
             }
         };
         let root = source::parse(&text, format, &path)?;
-        let layers = Layers::of(root)?;
+        let mut layers = Layers::of(root)?;
+        let mut problems = std::mem::take(&mut layers.problems);
         let Variables { trees, environment } = match self.variables {
             Given::Process => variables::read(std::env::vars_os(), &self.prefix, &layers.all),
             Given::These(variables) => variables::read(variables, &self.prefix, &layers.all),
@@ -211,7 +212,7 @@ impl SettingsLoader {
             None => None,
             Some(name) => match layers.environments.get(name) {
                 Some(entry) => Some(&entry.node),
-                None if self.may_lack_environment => None,
+                None if self.may_lack_environment || !problems.is_empty() => None,
                 None => return Err(layers.unknown(name, path)),
             },
         };
@@ -220,10 +221,10 @@ impl SettingsLoader {
                 .iter()
                 .fold(Arc::clone(base), |below, tree| Node::overlaid(&below, tree))
         };
-        let mut problems = Vec::new();
         // The other environments are read too: a slip in `production` is found in `testing`.
         for entry in layers.environments.values() {
-            if chosen.is_none_or(|chosen| !Arc::ptr_eq(chosen, &entry.node)) {
+            let is_chosen = chosen.is_some_and(|chosen| Arc::ptr_eq(chosen, &entry.node));
+            if !is_chosen && problems.len() < MAX_PROBLEMS {
                 let merged = Node::overlaid(&layers.base, &entry.node);
                 problems.extend(schema::interpret(&merged).err().unwrap_or_default());
             }
@@ -269,6 +270,8 @@ struct Layers {
     all: Arc<Node>,
     base: Arc<Node>,
     environments: Map,
+    /// The sections that are unknown.
+    problems: Vec<SettingsProblem>,
 }
 
 impl Layers {
@@ -284,17 +287,17 @@ impl Layers {
                 problems: vec![problem],
             });
         };
-        let (base, environments): (Map, Map) = map
+        let (base, others): (Map, Map) = map
             .into_iter()
             .partition(|(name, _)| SECTIONS.contains(&name.as_str()));
-        let problems: Vec<_> = environments
+        let (environments, unknown): (Map, Map) = others
+            .into_iter()
+            .partition(|(_, entry)| is_environment(&entry.node));
+        let problems = unknown
             .iter()
-            .filter(|(_, entry)| !is_environment(&entry.node))
-            .map(|(name, entry)| unknown_section(name, entry))
+            .flat_map(|(name, entry)| unknown_section(name, entry))
+            .take(MAX_PROBLEMS)
             .collect();
-        if !problems.is_empty() {
-            return Err(SettingsError::Invalid { problems });
-        }
         if environments.len() > MAX_ENVIRONMENTS {
             return Err(SettingsError::TooMuch {
                 origin: root.origin,
@@ -304,6 +307,15 @@ impl Layers {
         let origin = root.origin;
         let value = Value::Map(base);
         let base = Arc::new(Node { value, origin });
+        let sections: usize = environments.values().map(|entry| entry.node.values()).sum();
+        if base.values() * (environments.len() + 1) + sections > MAX_VALUES_OF_ALL {
+            return Err(SettingsError::TooMuch {
+                origin: base.origin.clone(),
+                what: format!(
+                    "more than {MAX_VALUES_OF_ALL} values in all environments, each of which has those of the base too"
+                ),
+            });
+        }
         let all = environments.values().fold(Arc::clone(&base), |all, entry| {
             Node::overlaid(&all, &as_section(&entry.node))
         });
@@ -318,6 +330,7 @@ impl Layers {
             all,
             base,
             environments,
+            problems,
         })
     }
 
@@ -352,7 +365,7 @@ fn as_section(node: &Arc<Node>) -> Arc<Node> {
     }
 }
 
-fn unknown_section(name: &str, entry: &Entry) -> SettingsProblem {
+fn unknown_section(name: &str, entry: &Entry) -> Vec<SettingsProblem> {
     let problem =
         |origin: &Origin, path: String, found: String, expected: String| SettingsProblem {
             origin: origin.clone(),
@@ -362,38 +375,38 @@ fn unknown_section(name: &str, entry: &Entry) -> SettingsProblem {
         };
     let [resilience, dependencies] = SECTIONS;
     if let Some(near) = nearest(name, SECTIONS) {
-        return problem(
+        return vec![problem(
             &entry.key,
             Path::Root.key(name).to_string(),
             "a key that is unknown here".to_owned(),
             format!("`{resilience}`, `{dependencies}` or an environment; did you mean `{near}`?"),
-        );
+        )];
     }
     let path = Path::Root.key(name);
-    let wrong = match &entry.node.value {
-        Value::Map(map) => map
-            .iter()
-            .find(|(name, _)| !SECTIONS.contains(&name.as_str())),
-        _ => None,
-    };
-    match wrong {
-        Some((inner, inner_entry)) => problem(
-            &inner_entry.key,
-            path.key(inner).to_string(),
-            "a key that is unknown here".to_owned(),
-            format!(
-                "`{resilience}` or `{dependencies}`, since `{name}` is taken for an environment"
-            ),
-        ),
-        None => problem(
+    let Value::Map(map) = &entry.node.value else {
+        return vec![problem(
             &entry.node.origin,
             path.to_string(),
             entry.node.found(),
             format!(
                 "a section with `{resilience}` or `{dependencies}`, since `{name}` is taken for an environment"
             ),
-        ),
-    }
+        )];
+    };
+    let wrong = map
+        .iter()
+        .filter(|(inner, _)| !SECTIONS.contains(&inner.as_str()));
+    let wrong = wrong.take(MAX_PROBLEMS).map(|(inner, inner_entry)| {
+        problem(
+            &inner_entry.key,
+            path.key(inner).to_string(),
+            "a key that is unknown here".to_owned(),
+            format!(
+                "`{resilience}` or `{dependencies}`, since `{name}` is taken for an environment"
+            ),
+        )
+    });
+    wrong.collect()
 }
 
 impl fmt::Debug for SettingsLoader {

@@ -3,12 +3,13 @@
 //! ```yaml
 //! resilience:
 //!   timeouts:                      # how long a caller waits in all, queue included
-//!     default_timeout: 20          # seconds, or text with a unit: "250ms", "5m", "1m 30s"; "none" is no limit
+//!     default_timeout: 20          # seconds, or text with a unit: "250ms", "5m", "1m 30s"; "none" is no limit.
+//!                                  # It decides for `cpu`: the presets of the other kinds have a timeout
 //!     database_timeout: 5s         # one for each kind: database, api_call, cache, message_queue,
 //!     api_call_timeout: 15s        # file_system, cpu, payment
 //!   circuit_breaker:               # rules for all that have one, by the names of CircuitBreakerConfig
 //!     success_threshold: 2
-//!   bulkheads:                     # one for each kind, and `default` for all
+//!   bulkheads:                     # one for each kind, over its preset; and `default`, for what no preset says
 //!     database:
 //!       max_concurrent_calls: 10
 //!       max_queue_size: 20
@@ -34,15 +35,16 @@
 //! # Layers
 //!
 //! The environment's section lies over the sections that all environments have, and variables lie over both. A section
-//! over a section is merged key by key; anything else replaces what is below it.
+//! over a section is merged key by key, and a blank one changes nothing; anything else replaces what is below it.
 //!
 //! A variable is `BULKMAN_` and the keys in capitals with two underscores between them:
 //! `BULKMAN_RESILIENCE__TIMEOUTS__DEFAULT_TIMEOUT=10`, `BULKMAN_EXTERNAL_DEPENDENCIES__USER_DB__TIMEOUT=250ms`. `USER_DB`
 //! also means a `user-db` of the settings. `BULKMAN_ENVIRONMENT` chooses the environment where the program does not. Every
-//! other variable that begins so has to be a key too.
+//! other variable that begins so has to be a key too, and none may replace a section in which another one sets a key.
 //!
-//! Which level then decides a setting, the operation, the dependency, the kind, its preset or the default, is another
-//! question: see [`Dependencies`](crate::Dependencies).
+//! Which level then decides a setting is another question. The first that says something does: the operation, the
+//! dependency, its kind, the kind's [preset](crate::DependencyKind::preset), and last the default. Presets say nearly
+//! everything, so `default_timeout` and `bulkheads.default` rarely decide. A kind's own key does.
 //!
 //! # Errors
 //!
@@ -60,16 +62,22 @@
 //! assert!(error.to_string().ends_with("did you mean `database_timeout`?"));
 //! ```
 //!
-//! All problems of all environments are reported together, and nothing is used of settings that have one. A file that is
-//! missing, empty, no file, not UTF-8, or too large, and YAML whose aliases would grow beyond all bounds, have errors of
-//! their own: see [`SettingsError`].
+//! Nothing is used of settings that have a problem, and the problems of all environments are reported together: of each
+//! section up to 20 keys that are unknown or have a wrong type, and every value that is out of range by itself. There are
+//! two exceptions. A variable whose name is wrong is reported before all else. Values that do not go together, such as a
+//! `slow_call_rate` without a `slow_call_duration`, are looked for once nothing else is wrong, and then one is reported of
+//! each dependency. After 1000 problems nothing more is looked for. A key twice is an error of its own in TOML and YAML:
+//! the first is reported alone.
+//!
+//! A file that is missing, empty, no file, not UTF-8, or too large, YAML whose aliases would grow beyond all bounds, and more than 500000
+//! values in all environments together, have errors of their own: see [`SettingsError`].
 //!
 //! # Other formats
 //!
 //! With the feature `config` all configurations ([`BulkheadConfig`](crate::BulkheadConfig),
 //! [`CircuitBreakerConfig`](crate::CircuitBreakerConfig), [`DependencyConfig`](crate::DependencyConfig),
 //! [`DependencyDefaults`](crate::DependencyDefaults) and what is in them) are serde's `Serialize` and `Deserialize`, with the
-//! keys above. Durations are written as text and read as seconds or text.
+//! keys above; only `DependencyDefaults` has the keys `global` and `kinds` in place of `resilience`. Durations are written as text and read as seconds or text.
 
 // Imports run downward in this list.
 //
@@ -80,6 +88,7 @@
 // | `schema` | what may stand where |
 // | `deserialize` | serde's view of a tree |
 // | `source`, `toml`, `yaml`, `variables` | each becomes a tree |
+// | `toml_path` | where a key stands that the parser of TOML has refused |
 // | `scalar` | what a word without quotes means |
 // | `node` | the tree, and how one is laid over another |
 // | `error`, `origin` | what is wrong, and where |
@@ -94,6 +103,7 @@ mod scalar;
 mod schema;
 mod source;
 mod toml;
+mod toml_path;
 mod variables;
 #[cfg(feature = "yaml")]
 mod yaml;

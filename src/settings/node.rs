@@ -9,6 +9,8 @@ use super::origin::Origin;
 
 /// The most values of a tree. Those behind an alias count as often as it is used.
 pub(super) const MAX_VALUES: usize = 100_000;
+/// The most values that are looked at in all environments together, each with its section laid over the others.
+pub(super) const MAX_VALUES_OF_ALL: usize = 500_000;
 /// The most sections and lists inside each other.
 pub(super) const MAX_DEPTH: usize = 64;
 /// The most environments, each of which is checked.
@@ -54,10 +56,23 @@ impl Node {
         }
     }
 
-    /// This tree with another laid over it: a section over a section is merged key by key; anything else replaces.
+    /// How many values there are, itself included. Those behind an alias count as often as it is used.
+    pub(super) fn values(&self) -> usize {
+        let inside: usize = match &self.value {
+            Value::List(items) => items.iter().map(|item| item.values()).sum(),
+            Value::Map(map) => map.values().map(|entry| entry.node.values()).sum(),
+            _ => 0,
+        };
+        1 + inside
+    }
+
+    /// This tree with another laid over it: a section over a section is merged key by key, one without keys too; anything
+    /// else replaces.
     pub(super) fn overlaid(base: &Arc<Self>, over: &Arc<Self>) -> Arc<Self> {
-        let (Value::Map(below), Value::Map(above)) = (&base.value, &over.value) else {
-            return Arc::clone(over);
+        let (below, above) = match (&base.value, &over.value) {
+            (Value::Map(below), Value::Map(above)) => (below, above),
+            (Value::Map(_), Value::Nothing) => return Arc::clone(base),
+            _ => return Arc::clone(over),
         };
         let mut merged = below.clone();
         for (name, entry) in above {
@@ -97,6 +112,49 @@ impl<'a> Path<'a> {
     pub(super) fn key(&'a self, name: &'a str) -> Self {
         Self::In(self, name)
     }
+
+    /// The keys, the innermost last.
+    pub(super) fn keys(&self) -> Vec<String> {
+        let Self::In(outer, name) = self else {
+            return Vec::new();
+        };
+        let mut keys = outer.keys();
+        keys.push((*name).to_owned());
+        keys
+    }
+
+    /// Whether these are the keys.
+    pub(super) fn is(&self, keys: &[String]) -> bool {
+        match (self, keys.split_last()) {
+            (Self::Root, None) => true,
+            (Self::In(outer, name), Some((last, rest))) => last == name && outer.is(rest),
+            _ => false,
+        }
+    }
+
+    /// A key as a path shows it, and not cut.
+    pub(super) fn whole(name: &str) -> String {
+        if !name.is_empty() && name.chars().all(is_plain) {
+            name.to_owned()
+        } else {
+            format!("{name:?}")
+        }
+    }
+
+    /// Keys as a path is shown.
+    pub(super) fn shown(keys: &[impl AsRef<str>]) -> String {
+        fn inside(path: &Path<'_>, keys: &[impl AsRef<str>]) -> String {
+            match keys {
+                [] => path.to_string(),
+                [first, rest @ ..] => inside(&path.key(first.as_ref()), rest),
+            }
+        }
+        inside(&Path::Root, keys)
+    }
+}
+
+fn is_plain(c: char) -> bool {
+    c.is_alphanumeric() || c == '_' || c == '-'
 }
 
 impl fmt::Display for Path<'_> {
@@ -107,7 +165,6 @@ impl fmt::Display for Path<'_> {
         if matches!(outer, Self::In(..)) {
             write!(f, "{outer}.")?;
         }
-        let is_plain = |c: char| c.is_alphanumeric() || c == '_' || c == '-';
         if (1..=LONGEST).contains(&name.len()) && name.chars().all(is_plain) {
             f.write_str(name)
         } else {

@@ -9,6 +9,7 @@ use super::deserialize::{one_of, read};
 use super::error::SettingsProblem;
 use super::node::{Map, Node, Path, Value};
 use super::origin::Origin;
+use crate::config::BulkheadConfig;
 use crate::dependency::{
     ConfigLevel, DependencyConfig, DependencyDefaults, DependencyKind, DependencyOverrides, Place,
     TimeoutSetting,
@@ -24,7 +25,7 @@ const DEFAULT: &str = "default";
 const DEFAULT_TIMEOUT: &str = "default_timeout";
 
 /// From here on nothing more is looked for.
-const MAX_PROBLEMS: usize = 1_000;
+pub(super) const MAX_PROBLEMS: usize = 1_000;
 
 /// The sections that all environments may have.
 pub(super) const SECTIONS: [&str; 2] = [RESILIENCE, DEPENDENCIES];
@@ -37,38 +38,62 @@ pub(super) struct Content {
     pub(super) origins: Origins,
 }
 
-/// Where each key stands, by its path.
+/// Where each key stands.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Origins(BTreeMap<String, Origin>);
+pub(super) struct Origins(Option<Arc<Node>>);
 
 impl Origins {
-    pub(super) fn get(&self, path: &str) -> Option<&Origin> {
-        self.0.get(path)
+    fn root(&self) -> Option<&Map> {
+        as_map(self.0.as_ref()?)
     }
 
-    fn of(root: &Node) -> Self {
-        fn collect(map: &Map, path: &Path<'_>, into: &mut BTreeMap<String, Origin>) {
+    /// Where the key of a path stands. `None` also where two paths are shown as this one.
+    pub(super) fn get(&self, path: &str) -> Option<&Origin> {
+        fn inside<'a>(map: &'a Map, path: &str) -> Option<&'a Origin> {
+            let mut found = None;
             for (name, entry) in map {
-                let path = path.key(name);
-                into.insert(path.to_string(), entry.key.clone());
-                if let Value::Map(map) = &entry.node.value {
-                    collect(map, &path, into);
+                let shown = [Path::whole(name), Path::shown(&[name])];
+                let rest = shown.iter().find_map(|shown| {
+                    let rest = path.strip_prefix(&**shown)?;
+                    (rest.is_empty() || rest.starts_with('.')).then_some(rest)
+                });
+                let origin = match rest.map(|rest| rest.strip_prefix('.')) {
+                    Some(None) => Some(&entry.key),
+                    Some(Some(rest)) => as_map(&entry.node).and_then(|map| inside(map, rest)),
+                    None => None,
+                };
+                if found.is_some() && origin.is_some() {
+                    return None;
                 }
+                found = found.or(origin);
             }
+            found
         }
-        let mut origins = BTreeMap::new();
-        if let Value::Map(map) = &root.value {
-            collect(map, &Path::Root, &mut origins);
+        inside(self.root()?, path)
+    }
+
+    fn find(&self, keys: &[String]) -> Option<&Origin> {
+        let (first, rest) = keys.split_first()?;
+        let mut entry = self.root()?.get(first)?;
+        for key in rest {
+            entry = as_map(&entry.node)?.get(key)?;
         }
-        Self(origins)
+        Some(&entry.key)
     }
 
     /// Where a setting stands that a level has decided.
     pub(super) fn of_place(&self, place: &Place<'_>) -> Option<&Origin> {
-        let path = path_of(place)?;
-        let exact = self.get(&path);
+        let keys = keys_of(place)?;
+        let exact = self.find(&keys);
         // `circuit_breaker: false` says it of `enabled`.
-        exact.or_else(|| self.get(path.rsplit_once('.')?.0))
+        exact.or_else(|| self.find(keys.split_last()?.1))
+    }
+}
+
+fn as_map(node: &Node) -> Option<&Map> {
+    match &node.value {
+        Value::Map(map) => Some(map),
+        _ => None,
     }
 }
 
@@ -80,8 +105,8 @@ fn timeout_key(kind: DependencyKind) -> String {
     }
 }
 
-/// The path of keys under which a level says something. `None`: no settings say it.
-fn path_of(place: &Place<'_>) -> Option<String> {
+/// The keys under which a level says something. `None`: no settings say it.
+fn keys_of(place: &Place<'_>) -> Option<Vec<String>> {
     let root = Path::Root;
     let (resilience, dependencies) = (root.key(RESILIENCE), root.key(DEPENDENCIES));
     let timeouts = resilience.key(TIMEOUTS);
@@ -95,30 +120,32 @@ fn path_of(place: &Place<'_>) -> Option<String> {
         (ConfigLevel::Operation, ..) => operation,
         (ConfigLevel::Dependency, ..) => dependency,
         (ConfigLevel::Kind, "timeout", _) => {
-            return Some(timeouts.key(&timeout_key(place.kind)).to_string());
+            return Some(timeouts.key(&timeout_key(place.kind)).keys());
         }
         (ConfigLevel::Kind, ..) => bulkheads.key(kind_name),
         (ConfigLevel::Global, "timeout", _) => {
-            return Some(timeouts.key(DEFAULT_TIMEOUT).to_string());
+            return Some(timeouts.key(DEFAULT_TIMEOUT).keys());
         }
         (ConfigLevel::Global, CIRCUIT_BREAKER, Some(_)) => resilience,
         (ConfigLevel::Global, ..) => bulkheads.key(DEFAULT),
     };
     let setting = section.key(place.setting);
     Some(match place.rule {
-        Some(rule) => setting.key(rule).to_string(),
-        None => setting.to_string(),
+        Some(rule) => setting.key(rule).keys(),
+        None if place.setting.is_empty() => section.keys(),
+        None => setting.keys(),
     })
 }
 
 /// The configurations that the settings say, or all that is wrong with them.
-pub(super) fn interpret(root: &Node) -> Result<Content, Vec<SettingsProblem>> {
+pub(super) fn interpret(root: &Arc<Node>) -> Result<Content, Vec<SettingsProblem>> {
     let mut reader = Reader::default();
+    reader.content.origins = Origins(Some(Arc::clone(root)));
     reader.root(root);
-    // A value that is out of range is only looked for where all could be read.
+    reader.check_ranges();
+    // What is wrong by itself would go with nothing.
     if reader.problems.is_empty() {
-        reader.content.origins = Origins::of(root);
-        reader.check_ranges();
+        reader.check_together();
     }
     if reader.problems.is_empty() {
         Ok(reader.content)
@@ -175,13 +202,7 @@ impl Reader {
     }
 
     fn read<'a, T: Deserialize<'a>>(&mut self, node: &'a Node, path: &Path<'_>) -> Option<T> {
-        match read(node, path) {
-            Ok(value) => Some(value),
-            Err(problem) => {
-                self.problems.push(problem);
-                None
-            }
-        }
+        read(node, path, Vec::new(), &mut self.problems)
     }
 
     fn root(&mut self, root: &Node) {
@@ -239,16 +260,18 @@ impl Reader {
             Value::Nothing => return,
             _ => None,
         };
+        let mut told = Vec::new();
         if let Some(origin) = enabled {
-            return self.problem(
+            self.problem(
                 origin,
                 path,
                 "whether there is a circuit breaker",
                 "rules alone: that a kind of dependency has one, or none, stands in `resilience.bulkheads`, that a \
                  dependency has one in `external_dependencies`",
             );
+            told.push(path.key("enabled").keys());
         }
-        if let Some(rules) = self.read(node, path) {
+        if let Some(rules) = read(node, path, told, &mut self.problems) {
             self.content.defaults.global.circuit_breaker = rules;
         }
     }
@@ -268,6 +291,7 @@ impl Reader {
                 return this.section(node, &path, |_, _, _, _| {});
             };
             let timeout = kind.map_or(DEFAULT_TIMEOUT.to_owned(), timeout_key);
+            let mut told = Vec::new();
             for (setting, place) in [
                 ("timeout", format!("it as `resilience.timeouts.{timeout}`")),
                 (
@@ -278,15 +302,12 @@ impl Reader {
                 let stands_elsewhere = setting == "timeout" || kind.is_none();
                 if let Some(entry) = map.get(setting).filter(|_| stands_elsewhere) {
                     let path = path.key(setting);
-                    return this.problem(
-                        &entry.key,
-                        &path,
-                        "a key that does not stand here",
-                        place,
-                    );
+                    this.problem(&entry.key, &path, "a key that does not stand here", place);
+                    told.push(path.keys());
                 }
             }
-            let Some(read) = this.read::<DependencyOverrides>(node, &path) else {
+            let read = read::<DependencyOverrides>(node, &path, told, &mut this.problems);
+            let Some(read) = read else {
                 return;
             };
             let overrides = match kind {
@@ -310,42 +331,138 @@ impl Reader {
         });
     }
 
-    /// Whether all values are in range: those of each dependency and operation, and of each kind, also if it has no
-    /// dependency yet.
+    /// Whether each value by itself is in range, also one that another level overrides.
     fn check_ranges(&mut self) {
         let Content {
             defaults,
             dependencies,
             origins,
         } = &self.content;
+        let mut ranges = Ranges {
+            origins,
+            problems: &mut self.problems,
+        };
+        let global = Place {
+            level: ConfigLevel::Global,
+            ..Place::default()
+        };
+        ranges.check(&defaults.global, global);
+        for (kind, overrides) in &defaults.kinds {
+            let place = Place {
+                kind: *kind,
+                level: ConfigLevel::Kind,
+                ..Place::default()
+            };
+            ranges.check(overrides, place);
+        }
+        for (name, config) in dependencies {
+            let place = Place {
+                dependency: name,
+                kind: config.kind,
+                level: ConfigLevel::Dependency,
+                ..Place::default()
+            };
+            ranges.check_one(BulkheadConfig::new(name).validate(), place);
+            ranges.check(&config.overrides, place);
+            for (operation, overrides) in &config.operations {
+                let place = Place {
+                    operation,
+                    level: ConfigLevel::Operation,
+                    ..place
+                };
+                ranges.check_limits(overrides.timeout, overrides.queue_timeout, place);
+            }
+        }
+    }
+
+    /// Whether the values that hold go together: those of each dependency, and of each kind, also if it has no dependency
+    /// yet. The limits of an operation go with everything.
+    fn check_together(&mut self) {
+        let Content {
+            defaults,
+            dependencies,
+            origins,
+        } = &self.content;
         let mut problems: Vec<SettingsProblem> = Vec::new();
-        let mut check = |name: &str, config: &DependencyConfig, operation: Option<&str>| {
-            let overrides = operation.and_then(|operation| config.operations.get(operation));
-            let resolved = defaults.resolve(config, overrides);
-            // The dependency's own check has seen the name.
-            let checked_name = operation.map_or(name, |_| "any");
-            let Err(error) = resolved.bulkhead_config(checked_name).validate() else {
+        let mut check = |name: &str, config: &DependencyConfig| {
+            let resolved = defaults.resolve(config, None);
+            let Err(error) = resolved.bulkhead_config(name).validate() else {
                 return;
             };
             let place = Place {
                 dependency: name,
                 kind: config.kind,
-                operation: operation.unwrap_or_default(),
                 ..Place::default()
             };
             problems.push(out_of_range(&error, place, &resolved, origins));
         };
         for kind in DependencyKind::ALL {
-            check("any", &DependencyConfig::new(kind), None);
+            check("any", &DependencyConfig::new(kind));
         }
         for (name, config) in dependencies {
-            check(name, config, None);
-            for operation in config.operations.keys() {
-                check(name, config, Some(operation));
-            }
+            check(name, config);
         }
+        problems.truncate(MAX_PROBLEMS);
         self.problems.extend(problems);
     }
+}
+
+/// Looks for values that are out of range by themselves.
+struct Ranges<'a> {
+    origins: &'a Origins,
+    problems: &'a mut Vec<SettingsProblem>,
+}
+
+impl Ranges<'_> {
+    /// The settings of a level, whose place has no setting yet.
+    fn check(&mut self, overrides: &DependencyOverrides, place: Place<'_>) {
+        let setting = |setting| Place { setting, ..place };
+        if let Some(calls) = overrides.max_concurrent_calls {
+            let config = smallest().max_concurrent_calls(calls);
+            self.check_one(config.validate(), setting("max_concurrent_calls"));
+        }
+        if let Some(calls) = overrides.max_queue_size {
+            let config = smallest().max_queue_size(calls);
+            self.check_one(config.validate(), setting("max_queue_size"));
+        }
+        self.check_limits(overrides.timeout, overrides.queue_timeout, place);
+        for (rule, error) in overrides.circuit_breaker.wrong_alone() {
+            let place = Place {
+                rule: Some(rule),
+                ..setting(CIRCUIT_BREAKER)
+            };
+            self.check_one(Err(error), place);
+        }
+    }
+
+    fn check_limits(
+        &mut self,
+        timeout: Option<TimeoutSetting>,
+        queue_timeout: Option<TimeoutSetting>,
+        place: Place<'_>,
+    ) {
+        for (setting, limit) in [("timeout", timeout), ("queue_timeout", queue_timeout)] {
+            if let Some(TimeoutSetting::After(limit)) = limit {
+                let config = smallest().execution_timeout(limit);
+                self.check_one(config.validate(), Place { setting, ..place });
+            }
+        }
+    }
+
+    fn check_one(&mut self, checked: Result<(), BuildError>, place: Place<'_>) {
+        if let Err(error) = checked {
+            if self.problems.len() < MAX_PROBLEMS {
+                self.problems.push(at(&place, self.origins, &error));
+            }
+        }
+    }
+}
+
+/// What goes with any value.
+fn smallest() -> BulkheadConfig {
+    BulkheadConfig::new("any")
+        .max_concurrent_calls(1)
+        .max_queue_size(0)
 }
 
 /// What a configuration says is out of range, with the place of the level that decided it.
@@ -355,74 +472,41 @@ fn out_of_range(
     resolved: &crate::dependency::Resolved,
     origins: &Origins,
 ) -> SettingsProblem {
-    let BuildError::InvalidValue {
-        field, value, rule, ..
-    } = error
-    else {
-        return at(&place, origins, error.to_string(), "another".to_owned());
+    let (setting, rule, level) = match error {
+        BuildError::InvalidValue { field, .. } => match (*field, resolved.rules.get(field)) {
+            (rule, Some(decided)) => (CIRCUIT_BREAKER, Some(rule), decided.level),
+            ("max_queue_size", None) => ("max_queue_size", None, resolved.max_queue_size.level),
+            _ => ("", None, ConfigLevel::Dependency),
+        },
+        _ => ("", None, ConfigLevel::Dependency),
     };
-    let place = match *field {
-        "max_concurrent_calls" => Place {
-            setting: "max_concurrent_calls",
-            level: resolved.max_concurrent_calls.level,
-            ..place
-        },
-        "max_queue_size" => Place {
-            setting: "max_queue_size",
-            level: resolved.max_queue_size.level,
-            ..place
-        },
-        "execution_timeout" => Place {
-            setting: "timeout",
-            level: resolved.timeout.level,
-            ..place
-        },
-        "queue_timeout" => Place {
-            setting: "queue_timeout",
-            level: resolved.queue_timeout.level,
-            ..place
-        },
-        rule => match resolved.rules.get(rule) {
-            Some(decided) => Place {
-                setting: CIRCUIT_BREAKER,
-                rule: Some(rule),
-                level: decided.level,
-                ..place
-            },
-            // The name itself.
-            None => Place {
-                level: ConfigLevel::Dependency,
-                ..place
-            },
-        },
+    let place = Place {
+        setting,
+        rule,
+        level,
+        ..place
     };
-    let rule = match rule
-        .strip_prefix("must be ")
-        .or(rule.strip_prefix("must have "))
-    {
-        Some(rule) => rule.replace("; leave it out for no limit", "; \"none\" is no limit"),
-        None => format!("something else, since it {rule}"),
-    };
-    at(&place, origins, value.clone(), rule)
+    at(&place, origins, error)
 }
 
-fn at(place: &Place<'_>, origins: &Origins, found: String, expected: String) -> SettingsProblem {
-    let path = match place.setting {
-        "" => Path::Root
-            .key(DEPENDENCIES)
-            .key(place.dependency)
-            .to_string(),
-        _ => path_of(place).unwrap_or_default(),
+fn at(place: &Place<'_>, origins: &Origins, error: &BuildError) -> SettingsProblem {
+    let (found, expected) = match error {
+        BuildError::InvalidValue { value, rule, .. } => {
+            let rule = rule
+                .strip_prefix("must be ")
+                .or(rule.strip_prefix("must have "))
+                .map(|rule| rule.replace("; leave it out for no limit", "; \"none\" is no limit"))
+                .unwrap_or_else(|| format!("something else, since it {rule}"));
+            (value.clone(), rule)
+        }
+        _ => (error.to_string(), "another".to_owned()),
     };
     let nowhere = || Origin::Variable {
         name: Arc::from("?"),
     };
-    let origin = origins.get(&path).cloned();
     SettingsProblem {
-        origin: origin
-            .or_else(|| origins.of_place(place).cloned())
-            .unwrap_or_else(nowhere),
-        path,
+        origin: origins.of_place(place).cloned().unwrap_or_else(nowhere),
+        path: Path::shown(&keys_of(place).unwrap_or_default()),
         found,
         expected,
     }

@@ -7,8 +7,9 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::error::{SettingsError, SettingsProblem};
-use super::node::{Entry, MAX_VALUES, Map, Node, Path, Value, quoted};
+use super::node::{Entry, MAX_VALUES, Map, Node, Path, Value};
 use super::origin::Origin;
+use super::toml_path::keys_to;
 
 /// The tree, which is a section.
 pub(super) fn parse(text: &str, path: &Arc<str>) -> Result<Node, SettingsError> {
@@ -58,62 +59,19 @@ impl Reader<'_> {
             let message = message.to_owned();
             return SettingsError::Syntax { origin, message };
         }
-        let path = self.path_to(span);
+        let keys = keys_to(self.text, span.start).unwrap_or_else(|| {
+            let name = self.text.get(span).unwrap_or_default();
+            vec![name.to_owned()]
+        });
         let problem = SettingsProblem {
             origin,
-            path,
+            path: Path::shown(&keys),
             found: "the same key again".to_owned(),
             expected: "each key once".to_owned(),
         };
         SettingsError::Invalid {
             problems: vec![problem],
         }
-    }
-
-    /// The path of keys to a key that the parser has refused: the last header before it, the inline tables around it, and
-    /// the key.
-    fn path_to(&self, key: Range<usize>) -> String {
-        let name = self.text.get(key.clone()).unwrap_or_default();
-        let mut names: Vec<String> = Vec::new();
-        let line = self.lines[line_of(&self.lines, key.start)];
-        let stands_in_header = self.text[line..].trim_start().starts_with('[');
-        let before = if stands_in_header {
-            ""
-        } else {
-            &self.text[..key.start]
-        };
-        let is_header = |line: &&str| line.starts_with('[');
-        if let Some(header) = before.lines().rev().map(str::trim).find(is_header) {
-            let keys = header.trim_matches(['[', ']', ' ']).split('.');
-            names.extend(keys.map(|key| key.trim().trim_matches(['"', '\'']).to_owned()));
-        }
-        // What the parser could read of the rest has the tables around the key.
-        let (root, _) = DeTable::parse_recoverable(self.text);
-        let mut table = Some(root.get_ref());
-        for name in &names {
-            table = table.and_then(|table| match table.get(name.as_str())?.get_ref() {
-                DeValue::Table(inner) => Some(inner),
-                _ => None,
-            });
-        }
-        while let Some((outer, DeValue::Table(inner))) = table.and_then(|table| {
-            let around = |value: &&Spanned<DeValue<'_>>| value.span().contains(&key.start);
-            let (name, value) = table.iter().find(|(_, value)| around(value))?;
-            Some((name.get_ref().to_string(), value.get_ref()))
-        }) {
-            names.push(outer);
-            table = Some(inner);
-        }
-        names.push(name.trim_matches(['"', '\'']).to_owned());
-        let root = Path::Root;
-        names.iter().fold(String::new(), |path, name| {
-            let key = root.key(name).to_string();
-            if path.is_empty() {
-                key
-            } else {
-                format!("{path}.{key}")
-            }
-        })
     }
 
     fn map(&mut self, table: DeTable<'_>) -> Result<Map, SettingsError> {
@@ -139,16 +97,11 @@ impl Reader<'_> {
             DeValue::Integer(number) => {
                 match i128::from_str_radix(number.as_str(), number.radix()) {
                     Ok(number) => Value::Integer(number),
-                    Err(_) => {
-                        let message = format!("{} is too large", quoted(number.as_str()));
-                        return Err(SettingsError::Syntax { origin, message });
-                    }
+                    // It is too large for everything here, and is shown as what it is.
+                    Err(_) => float(number.as_str()),
                 }
             }
-            DeValue::Float(number) => match number.as_str().parse() {
-                Ok(number) => Value::Float(number),
-                Err(_) => Value::Text(number.as_str().to_owned()),
-            },
+            DeValue::Float(number) => float(number.as_str()),
             // No setting is one, and so it is shown where it is found.
             DeValue::Datetime(moment) => Value::Text(moment.to_string()),
             DeValue::Array(items) => {
@@ -161,7 +114,9 @@ impl Reader<'_> {
     }
 }
 
-/// The index of the line in which a byte stands.
-fn line_of(lines: &[usize], at: usize) -> usize {
-    lines.partition_point(|start| *start <= at) - 1
+fn float(number: &str) -> Value {
+    match number.parse() {
+        Ok(number) => Value::Float(number),
+        Err(_) => Value::Text(number.to_owned()),
+    }
 }

@@ -35,11 +35,23 @@ pub(super) fn read(
         trees: Vec::new(),
         environment: None,
     };
-    let mut ours: Vec<(String, OsString)> = variables
-        .into_iter()
-        .filter_map(|(name, value)| Some((name.into_string().ok()?, value)))
-        .filter(|(name, _)| name.starts_with(prefix))
-        .collect();
+    let mut ours: Vec<(String, OsString)> = Vec::new();
+    for (name, value) in variables {
+        if !name.as_encoded_bytes().starts_with(prefix.as_bytes()) {
+            continue;
+        }
+        match name.into_string() {
+            Ok(name) => ours.push((name, value)),
+            Err(name) => problems.push(SettingsProblem {
+                origin: Origin::Variable {
+                    name: name.to_string_lossy().into(),
+                },
+                path: String::new(),
+                found: "a name with bytes that are not UTF-8".to_owned(),
+                expected: "keys with two underscores between them".to_owned(),
+            }),
+        }
+    }
     ours.sort();
     for (name, value) in ours {
         let keys = &name[prefix.len()..];
@@ -99,6 +111,19 @@ pub(super) fn read(
         });
         read.trees.push(tree);
         paths.insert(path, name);
+    }
+    // The keys inside of a section come directly after it.
+    for ((outer, name), (inner, other)) in paths.iter().zip(paths.iter().skip(1)) {
+        if inner.starts_with(outer) {
+            problems.push(SettingsProblem {
+                origin: Origin::Variable {
+                    name: Arc::clone(name),
+                },
+                path: String::new(),
+                found: format!("a value for the section in which variable {other} sets a key"),
+                expected: "one of the two variables".to_owned(),
+            });
+        }
     }
     if problems.is_empty() {
         Ok(read)

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
+use bulkman::policy::{Deadline, remaining};
 use bulkman::{
     BulkheadError, BulkheadKind, CircuitBreakerOverrides, Dependencies, DependencyConfig,
     DependencyKind, ManualClock, OperationOverrides, TimeoutSetting, Verdict, current,
@@ -338,4 +339,38 @@ fn a_call_inherits_the_deadline_of_the_task_that_makes_it_unless_detached() {
     let outer = dependencies.call("job").unwrap().timeout(seconds(3));
     let remaining = wait(outer.run(task)).into_result().unwrap();
     assert_eq!(remaining, [Some(seconds(3)), Some(HOUR)]);
+}
+
+#[test]
+fn a_deadline_cuts_the_limit_of_whichever_level() {
+    let clock = ManualClock::new();
+    let dependencies = with_clock(&clock);
+    for kind in [DependencyKind::Database, DependencyKind::Cache] {
+        let config = DependencyConfig::new(kind)
+            .timeout(seconds(20))
+            .operation("short", OperationOverrides::new().timeout(seconds(3)))
+            .operation(
+                "long",
+                OperationOverrides::new().timeout(TimeoutSetting::Never),
+            );
+        dependencies.register_with(kind.name(), config).unwrap();
+        let left = |operation: &'static str, deadline: &Deadline| {
+            let call = dependencies.call(kind.name()).unwrap();
+            let call = call.within(deadline).operation(operation);
+            wait(call.run(remaining)).into_result().unwrap()
+        };
+        let soon = Deadline::after_on(clock.clone(), seconds(5));
+        assert_eq!(left("short", &soon), Some(seconds(3)));
+        assert_eq!(left("long", &soon), Some(seconds(5)));
+        assert_eq!(left("other", &soon), Some(seconds(5)));
+        let later = Deadline::after_on(clock.clone(), HOUR);
+        assert_eq!(left("other", &later), Some(seconds(20)));
+        assert_eq!(left("long", &later), Some(HOUR));
+
+        // Before or after, the shorter one holds, and the earlier deadline.
+        let call = dependencies.call(kind.name()).unwrap();
+        let call = call.within(&later).within(&soon).timeout(seconds(9));
+        let result = wait(call.run(remaining)).into_result().unwrap();
+        assert_eq!(result, Some(seconds(5)));
+    }
 }

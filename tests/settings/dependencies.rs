@@ -172,3 +172,31 @@ fn settings_are_data() {
     );
     assert_eq!(settings.clone().dependencies().len(), 4);
 }
+
+#[test]
+fn long_names_have_origins_of_their_own() {
+    let name = "GET /api/v1/customers/{customer_id}/invoices/{invoice_id}/lines";
+    assert!(name.len() > 60);
+    let operations: String = (1..=3)
+        .map(|i| format!("\"{name}/{i}\" = {{timeout = {i}}}\n"))
+        .collect();
+    let text = format!(
+        "[external_dependencies.api]\nkind = \"external_api\"\n[external_dependencies.api.operations]\n{operations}"
+    );
+    let settings = toml(&text).unwrap();
+    let dependencies = Dependencies::from_settings(&settings).unwrap();
+    for i in 1..=3 {
+        let explained = dependencies.explain("api", &format!("{name}/{i}")).unwrap();
+        let place = format!("text:{}:", i + 3);
+        let origin = explained.timeout.origin.unwrap();
+        assert!(origin.starts_with(&place), "{origin}");
+        let path = format!("external_dependencies.api.operations.\"{name}/{i}\".timeout");
+        let origin = settings.origin(&path).unwrap().to_string();
+        assert!(origin.starts_with(&place), "{origin}");
+    }
+    let cut = format!(
+        "external_dependencies.api.operations.\"{}\"….timeout",
+        &name[..60]
+    );
+    assert_eq!(settings.origin(&cut), None, "it could be any of the three");
+}

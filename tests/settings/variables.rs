@@ -198,6 +198,29 @@ fn a_name_that_could_mean_two_is_an_error() {
 }
 
 #[test]
+fn a_variable_does_not_replace_a_section_in_which_another_one_sets_a_key() {
+    for (outer, inner) in [
+        (
+            "BULKMAN_EXTERNAL_DEPENDENCIES",
+            "BULKMAN_EXTERNAL_DEPENDENCIES__USER_DB__TIMEOUT",
+        ),
+        (
+            "BULKMAN_EXTERNAL_DEPENDENCIES__USER_DB__CIRCUIT_BREAKER",
+            "BULKMAN_EXTERNAL_DEPENDENCIES__USER_DB__CIRCUIT_BREAKER__FAILURE_THRESHOLD",
+        ),
+    ] {
+        let found = problem(load(&[(inner, "1"), (outer, "false")]));
+        assert_eq!(
+            found,
+            format!(
+                "variable {outer}: found a value for the section in which variable {inner} sets a key, expected one of \
+                 the two variables"
+            )
+        );
+    }
+}
+
+#[test]
 fn all_slips_of_variables_are_told_together() {
     let found = problems(load(&[("BULKMAN_B__", "1"), ("BULKMAN_A__", "1")]));
     assert_eq!(found.len(), 2);
@@ -209,7 +232,7 @@ fn all_slips_of_variables_are_told_together() {
 
 #[cfg(unix)]
 #[test]
-fn a_value_that_is_no_text_is_an_error_and_a_name_that_is_none_is_somebody_elses() {
+fn a_value_or_a_name_that_is_no_text_is_an_error() {
     use std::os::unix::ffi::OsStringExt;
 
     let bytes = || OsString::from_vec(vec![b'5', 0xff]);
@@ -223,6 +246,13 @@ fn a_value_that_is_no_text_is_an_error_and_a_name_that_is_none_is_somebody_elses
         found,
         "variable BULKMAN_X: found bytes that are not UTF-8, expected text"
     );
-    assert!(load(OsString::from_vec(b"BULKMAN_\xff".to_vec())).is_ok());
+    let found = problem(load(OsString::from_vec(b"BULKMAN_\xff".to_vec())));
+    assert_eq!(
+        found,
+        "variable BULKMAN_\u{fffd}: found a name with bytes that are not UTF-8, expected keys with two underscores \
+         between them"
+    );
+    let somebody_elses = OsString::from_vec(b"OTHER_\xff".to_vec());
+    assert!(load(somebody_elses).is_ok());
     assert!(load("OTHER".into()).is_ok());
 }

@@ -368,10 +368,7 @@ fn the_sample_has_every_key() {
             .isolation_backoff(2.0, seconds(60));
     let rules = serde_json::to_value(rules).unwrap();
     let keys = rules.as_object().unwrap().keys().map(String::as_str);
-    for key in keys
-        .filter(|key| *key != "enabled")
-        .chain(DependencyKind::NAMES)
-    {
+    for key in keys.chain(DependencyKind::NAMES) {
         assert!(text.contains(key), "{key}");
     }
 }
@@ -384,5 +381,28 @@ proptest! {
             let _one_or_the_other = yaml(text).map(drop).map_err(|error| error.to_string());
             let _one_or_the_other = toml(text).map(drop).map_err(|error| error.to_string());
         }
+    }
+}
+
+#[test]
+fn a_blank_section_of_an_environment_changes_nothing() {
+    const BASE: &str = "resilience: {timeouts: {database_timeout: 5s}}\n\
+                        external_dependencies: {user_db: {kind: database, circuit_breaker: {failure_threshold: 3}}}\n\
+                        production:\n";
+    for section in [
+        "  external_dependencies:\n",
+        "  resilience:\n",
+        "  resilience:\n    timeouts:\n",
+        "  external_dependencies:\n    user_db:\n",
+        "  external_dependencies:\n    user_db:\n      circuit_breaker:\n",
+    ] {
+        let loaded = |text: String| {
+            let loader = Settings::from_text(text, Format::Yaml).without_variables();
+            loader.environment("production").load().unwrap()
+        };
+        let (without, with) = (loaded(BASE.to_owned()), loaded(format!("{BASE}{section}")));
+        assert_eq!(with.dependencies(), without.dependencies(), "{section}");
+        assert_eq!(with.defaults(), without.defaults(), "{section}");
+        assert_eq!(with.dependencies().len(), 1);
     }
 }
