@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use bulkman::{Bulkhead, BulkheadError, ExecutionResult};
 use loom::thread;
-use support::{assert_balanced, bulkhead, config, explore};
+use support::{assert_balanced, bulkhead, config, explore, explore_deep};
 
 /// Counts its drops.
 struct Counted(Arc<AtomicUsize>);
@@ -271,7 +271,7 @@ fn snapshot_against_nested_calls_that_pass() {
 /// G3, G10: a caller that gets a place finds the call counted that had it before, in whatever way that call ended.
 #[test]
 fn place_taken_again_against_the_count_of_its_last_call() {
-    explore("place taken again", 2, || {
+    explore_deep("place taken again", 2, || {
         let bulkhead = bulkhead(1, 0);
         let first = bulkhead.run(|| ());
         let ending = thread::spawn(move || {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use loom::thread;
-use support::{assert_balanced, bulkhead, explore};
+use support::{assert_balanced, bulkhead, explore, explore_deep};
 
 /// G1: a caller that waits for a place gets it when the call before ends. No wake-up is lost.
 #[test]
@@ -60,7 +60,7 @@ fn waiting_for_a_place_against_shutdown() {
 /// never overflows, which it would say itself, and the place is free each time.
 #[test]
 fn sweep_against_dequeue() {
-    explore("sweep against dequeue", 2, || {
+    explore_deep("sweep against dequeue", 2, || {
         let bulkhead = bulkhead(1, 0);
         for _ in 0..3 {
             let handle = bulkhead.run(|| ());

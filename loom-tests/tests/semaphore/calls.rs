@@ -8,7 +8,7 @@ use bulkman::BulkheadError;
 use loom::thread::{self};
 
 use super::helpers::{Done, World};
-use crate::support::{assert_balanced, explore};
+use crate::support::{assert_balanced, explore, explore_deep};
 
 /// G1, G3, G4: two callers and one slot: never both at once, each sees what the other has done, and neither is refused,
 /// however often it comes.
@@ -88,7 +88,7 @@ fn seats_that_change_hands() {
 /// next.
 #[test]
 fn snapshot_against_a_seat_that_changes_hands() {
-    explore("snapshot, a seat that changes hands", 2, || {
+    explore_deep("snapshot, a seat that changes hands", 2, || {
         let world = World::new(1, 1);
         let beside = world.beside(World::call);
         let other = Arc::clone(&world);

@@ -10,7 +10,7 @@ use bulkman::{SemaphoreBulkhead, ShutdownReport};
 use loom::thread::{self};
 
 use super::helpers::{Met, SECOND, World, met};
-use crate::support::{assert_balanced, config, explore, rules};
+use crate::support::{assert_balanced, config, explore, explore_deep, rules};
 
 /// Two callers of a bulkhead with one slot call while this thread shuts it down by `how`. Each call is refused as shut
 /// down, cancelled, or has its outcome. A task ran exactly if the result says so, and the numbers add up. Afterwards
@@ -173,7 +173,7 @@ fn drop_against_a_wrapped_call() {
 /// thread makes in the same slot.
 #[test]
 fn report_against_the_next_call_in_the_seat() {
-    explore("report against the next call", 3, || {
+    explore_deep("report against the next call", 3, || {
         let world = World::new(2, 1);
         // In a task a shutdown does not wait, so that its report is made while the others go on.
         let outer = world.bulkhead.run(|| {

@@ -18,6 +18,13 @@ pub use ledger::assert_balanced;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+/// As [`explore`], for a scenario that takes a minute or more: with one preemption less, unless `BULKMAN_DEEP` is set, as
+/// `loom-tests/mutate` does.
+pub fn explore_deep(name: &str, preemptions: usize, scenario: fn()) {
+    let is_deep = std::env::var_os("BULKMAN_DEEP").is_some();
+    explore(name, preemptions - usize::from(!is_deep), scenario);
+}
+
 /// Explores every interleaving of `scenario` with at most `preemptions` switches away from a thread that
 /// could have gone on (`LOOM_MAX_PREEMPTIONS` overrides it), and prints how many there were. The same
 /// with one spurious wake-up, at every place where a thread sleeps first, and one switch less, but at least one.
