@@ -19,7 +19,7 @@ fn semaphore(n: usize, q: usize) -> Arc<SemaphoreBulkhead> {
     Arc::new(SemaphoreBulkhead::new(config(n, q)).unwrap())
 }
 
-/// A worker ends the last call while this thread begins to wait. What the task did can be seen.
+/// A worker ends the last call while this thread begins to wait. This thread then sees the effects of the task.
 #[test]
 fn idle_against_the_end_of_the_last_call() {
     explore("idle against the last end", 2, || {

@@ -57,7 +57,7 @@ fn a_full_channel_against_the_drop_of_the_stream() {
     });
 }
 
-/// G2, G6: the same for a cancel. What was sent stays.
+/// G2, G6: the same for a cancel. The items that were sent stay.
 #[test]
 fn a_full_channel_against_a_cancel() {
     explore("a cancelled stream", 2, || {

@@ -173,7 +173,8 @@ impl Execution<'_> {
         counters.queue_wait.record(self.queued_time);
     }
 
-    /// Ends a call that has [started](Self::start): tells the circuit, counts the end, and takes the call out of its slot. Gives the time that the call ran.
+    /// Ends a call that has [started](Self::start): tells the circuit, counts the end, and takes the call out of its slot.
+    /// Gives the time that the call ran.
     ///
     /// `nested_time` says whether the end counts as that of a nested call, and for how much of the given time another call ran
     /// in the slot that lasts longer. It is asked when no more user code runs.

@@ -19,8 +19,8 @@ use crate::thread_pool::ExecutionHandle;
 
 /// One call of a dependency, from [`Dependencies::call`](crate::Dependencies::call).
 ///
-/// It has the options of a [`Call`]. What it does not set comes from its [operation](Self::operation), and else from the
-/// dependency. A call on a semaphore runs here and now, and its handle has the result already.
+/// It has the options of a [`Call`]. An option that it does not set comes from its
+/// [operation](Self::operation), and else from the dependency. A call on a semaphore runs here and now, and its handle has the result already.
 ///
 /// ```
 /// use bulkman::Dependencies;
@@ -294,7 +294,7 @@ impl<C> DependencyCall<C> {
 }
 
 impl Options {
-    /// The call's own options first, then those of its operation. What remains is configured for the bulkhead.
+    /// The call's own options first, then those of its operation. The bulkhead is configured with all others.
     fn apply<'a, K: Kind, C>(
         self,
         entry: &Entry,

@@ -131,8 +131,8 @@ impl Hedge {
         }
     }
 
-    /// Makes a call on `bulkhead`, with a second attempt if it takes long. What is [left](super::remaining()) to the code
-    /// around it is the limit of both.
+    /// Makes a call on `bulkhead`, with a second attempt if it takes long. The time that is
+    /// [left](super::remaining()) to the code around it is the limit of both.
     pub fn execute<T, E, F>(&self, bulkhead: &Bulkhead, f: F) -> ExecutionResult<T, E>
     where
         F: Fn() -> Result<T, E> + Send + Sync + 'static,

@@ -17,7 +17,7 @@ use crate::dependency::near::nearest;
 /// From here on nothing more is looked for in a section.
 const MAX_SKIPPED: usize = 20;
 
-/// Reads a value of some type from a tree. What is wrong goes to `problems`: serde stops at the first, and so each key that
+/// Reads a value of some type from a tree. Problems go to `problems`: serde stops at the first, and so each key that
 /// is wrong is then skipped. `None`: there is no value without the keys that are wrong. `skipped`: keys that are not read.
 pub(super) fn read<'a, T: Deserialize<'a>>(
     node: &'a Node,

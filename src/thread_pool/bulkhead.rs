@@ -71,8 +71,8 @@ use crate::sync::{Mutex, Padded};
 /// * A bulkhead that `main` owns is dropped when `main` returns, also by a panic that unwinds. So its queue is worked off
 ///   first. `exit` drops nothing.
 /// * A bulkhead in an `Arc` is dropped with the last reference. If another thread holds one, `main` does not wait.
-/// * A bulkhead in a `static` is never dropped. What is queued or runs at the end of `main` is lost, unless `main` shuts the
-///   bulkhead down:
+/// * A bulkhead in a `static` is never dropped. A call that is queued or runs at the end of `main` is lost, unless
+///   `main` shuts the bulkhead down:
 ///
 /// ```
 /// use bulkman::{Bulkhead, BulkheadConfig};
@@ -301,7 +301,7 @@ impl Bulkhead {
         shut_down(&*self.inner, WaitLimit::NoWait)
     }
 
-    /// Refuses new calls from here on, and returns at once. What is queued still runs, and the workers end after the last
+    /// Refuses new calls from here on, and returns at once. Queued calls still run, and the workers end after the last
     /// call. Java calls this `shutdown()`, and Python `shutdown(wait=False)`.
     ///
     /// Any form of shutdown may follow, and does what it says with the calls that are left; its report counts from then

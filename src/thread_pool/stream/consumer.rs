@@ -25,8 +25,8 @@ use crate::thread_pool::handle::{ExecutionHandle, Watched};
 /// | the items, and then the whole outcome with the task's own value and the times | [`items`](Self::items), then [`finish`](Self::finish) |
 /// | to wait for an item with a limit | [`next_item_timeout`](Self::next_item_timeout) |
 ///
-/// All of them give the items in the order in which they were sent, and wait while there is none. What was sent before the
-/// call ended comes first, also before a panic or a limit; then comes the outcome. A call that was refused, expired or
+/// All of them give the items in the order in which they were sent, and wait while there is none. Items that were
+/// sent before the call ended come first, also before a panic or a limit; then comes the outcome. A call that was refused, expired or
 /// cancelled in the queue has no items.
 ///
 /// The caller's limit is over all of it, queue and run, so the consumer's own time counts too. If it passes, no more items
