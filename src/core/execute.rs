@@ -55,6 +55,24 @@ impl Execution<'_> {
     }
 }
 
+/// Runs a task, and says what its result counts as.
+#[inline(always)]
+pub(crate) fn judge<T, E>(
+    engine: &Engine,
+    task: impl FnOnce() -> Result<T, E>,
+    classify: impl FnOnce(&E) -> Verdict,
+) -> JudgedResult<T, E> {
+    let result = task();
+    let verdict = match &result {
+        Err(error) if engine.breaker.is_some() => {
+            contain(&engine.name, "a failure classifier", || classify(error))
+                .unwrap_or(Verdict::Failure)
+        }
+        _ => Verdict::Success,
+    };
+    (result, verdict)
+}
+
 /// Runs the task, and tells the listeners before and after.
 #[inline(always)]
 pub(crate) fn run_task<T, E>(

@@ -4,9 +4,7 @@ use std::any::{Any, TypeId};
 use std::collections::HashMap;
 use std::fmt;
 
-use super::engine::Engine;
 use crate::circuit::Verdict;
-use crate::panic::contain;
 
 /// Decides what a task's errors count as for the circuit.
 ///
@@ -83,24 +81,6 @@ impl<E, P: Fn(&E) -> Verdict> FailureClassifier<E> for ClassifyWith<P> {
 
 /// What a task returned, and what the circuit is to make of it.
 pub(crate) type JudgedResult<T, E> = (Result<T, E>, Verdict);
-
-/// Runs a task, and says what its result counts as.
-#[inline(always)]
-pub(crate) fn judge<T, E>(
-    engine: &Engine,
-    task: impl FnOnce() -> Result<T, E>,
-    classify: impl FnOnce(&E) -> Verdict,
-) -> JudgedResult<T, E> {
-    let result = task();
-    let verdict = match &result {
-        Err(error) if engine.breaker.is_some() => {
-            contain(&engine.name, "a failure classifier", || classify(error))
-                .unwrap_or(Verdict::Failure)
-        }
-        _ => Verdict::Success,
-    };
-    (result, verdict)
-}
 
 /// The classifiers of a bulkhead, at most one for each type of error.
 #[derive(Default)]

@@ -47,10 +47,10 @@ pub(crate) use call_data::{BulkheadView, CallData, CallView, RunningCall, new_ex
 pub(crate) use call_options::CallOptions;
 pub(crate) use engine::{Engine, EngineHooks};
 pub(crate) use execute::{
-    Execution, SlotData, caller_timed_out, drop_unstarted, execute, execute_with,
+    Execution, SlotData, caller_timed_out, drop_unstarted, execute, execute_with, judge,
     release_unstarted, run_task,
 };
-pub(crate) use failure::{JudgedResult, judge};
+pub(crate) use failure::JudgedResult;
 pub(crate) use job::Job;
 pub(crate) use kind::Kind;
 pub(crate) use outcome::{EndReason, Ending, Outcome};
