@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use super::call_data::{BulkheadView, CallData, RunningCall};
 use super::failure::Classifiers;
-use super::permit::Permits;
+use super::permit::{Limits, Permits};
 use super::running_slot::{RunningSlot, Shown};
 use super::this_thread::{ThisThread, next_serial, this_thread};
 use crate::circuit::{CircuitBreaker, CircuitState, CircuitStorage};
@@ -15,7 +15,7 @@ use crate::config::BulkheadConfig;
 use crate::error::BuildError;
 use crate::event::{BulkheadEvent, Listeners};
 use crate::stats::{BulkheadState, BulkheadStats, Ledger, Moment, Reading, Totals};
-use crate::sync::{AtomicBool, Latch, LazySlots, Ordering, fence};
+use crate::sync::{AtomicBool, Latch, LazySlots, Mutex, Ordering, fence};
 
 pub(crate) struct Engine {
     /// Tells this bulkhead from every other.
@@ -32,10 +32,13 @@ pub(crate) struct Engine {
     pub(crate) latch: Arc<Latch>,
     slots: LazySlots<RunningSlot>,
     oldest_queued: Box<dyn Fn() -> Option<Instant> + Send + Sync>,
+    worker_threads: Box<dyn Fn() -> usize + Send + Sync>,
     /// No call starts before it.
     epoch: Instant,
     /// Set by a shutdown that cancels what is queued.
     discard_queued: AtomicBool,
+    /// Held while the limits change.
+    pub(crate) resizing: Mutex<()>,
 }
 
 /// What an engine is built from.
@@ -55,6 +58,8 @@ pub(crate) struct EngineHooks {
     pub(crate) refuse_queued: Box<dyn Fn() + Send + Sync>,
     /// When the call was admitted that has been waiting longest.
     pub(crate) oldest_queued: Box<dyn Fn() -> Option<Instant> + Send + Sync>,
+    /// How many worker threads there are.
+    pub(crate) worker_threads: Box<dyn Fn() -> usize + Send + Sync>,
 }
 
 impl EngineParts {
@@ -119,6 +124,7 @@ impl Engine {
             drained,
             refuse_queued,
             oldest_queued,
+            worker_threads,
         } = hooks;
         let listeners = Arc::new(std::mem::take(&mut parts.listeners));
         let breaker = parts.breaker(&listeners, refuse_queued)?;
@@ -128,11 +134,12 @@ impl Engine {
             classifiers,
             ..
         } = parts;
-        let slots = config.max_concurrent_calls;
+        let limits = Limits::new(config.max_concurrent_calls, config.max_queue_size);
+        let slots = limits.max_concurrent_calls;
         Ok(Self {
             serial: next_serial(),
             name: config.name.as_str().into(),
-            permits: Permits::new(slots + config.max_queue_size, drained),
+            permits: Permits::new(limits, drained),
             ledger: Ledger::new(slots),
             breaker,
             listeners,
@@ -140,11 +147,24 @@ impl Engine {
             latch,
             slots: LazySlots::new(slots),
             oldest_queued,
+            worker_threads,
             epoch: clock.now(),
             discard_queued: AtomicBool::new(false),
+            resizing: Mutex::default(),
             clock,
             config,
         })
+    }
+
+    /// N and Q at this moment.
+    pub(crate) fn limits(&self) -> Limits {
+        self.permits.limits()
+    }
+
+    /// Makes room for so many slots. One thread at a time calls this.
+    pub(crate) fn reserve_slots(&self, slots: usize) {
+        self.ledger.reserve(slots);
+        self.slots.reserve(slots);
     }
 
     /// What the calling thread is to this bulkhead.
@@ -206,8 +226,8 @@ impl Engine {
 
     /// All counters since the start.
     pub(crate) fn totals(&self) -> Totals {
-        self.ledger
-            .read(|| self.permits.admitted(), self.permits.limit())
+        let most_taken = self.permits.most_taken();
+        self.ledger.read(|| self.permits.admitted(), *most_taken)
     }
 
     pub(crate) fn stats(&self) -> BulkheadStats {
@@ -217,12 +237,14 @@ impl Engine {
         let oldest = (numbers.waiting() > 0)
             .then(|| (self.oldest_queued)())
             .flatten();
+        let limits = self.limits();
         let moment = Moment {
             name: Arc::clone(&self.name),
             state: self.state(),
             circuit_state: self.breaker.as_ref().map(CircuitBreaker::state),
-            max_concurrent_calls: self.config.max_concurrent_calls,
-            max_queue_size: self.config.max_queue_size,
+            max_concurrent_calls: limits.max_concurrent_calls,
+            max_queue_size: limits.max_queue_size,
+            worker_threads: (self.worker_threads)(),
             measured_for: now.saturating_duration_since(numbers.since.unwrap_or(self.epoch)),
             longest_queued: oldest.map(|since| now.saturating_duration_since(since)),
         };
@@ -267,11 +289,12 @@ impl Engine {
     }
 
     pub(crate) fn fmt_as(&self, what: &str, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let limits = self.limits();
         f.debug_struct(what)
             .field("name", &self.name)
             .field("state", &self.state())
-            .field("max_concurrent_calls", &self.config.max_concurrent_calls)
-            .field("max_queue_size", &self.config.max_queue_size)
+            .field("max_concurrent_calls", &limits.max_concurrent_calls)
+            .field("max_queue_size", &limits.max_queue_size)
             .field("available_capacity", &self.available_capacity())
             .finish_non_exhaustive()
     }

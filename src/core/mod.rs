@@ -11,6 +11,7 @@
 //! | `running_slot` | which call runs in which of the N slots, for reports |
 //! | `this_thread`, `current`, `job` | which call this thread runs, and what a task can ask about it |
 //! | `inherited` | the deadline and the cancel that a call has from the task that makes it |
+//! | `resize` | how N and Q change while a bulkhead works |
 //! | `shutdown` | the end |
 //! | `kind`, `builder` | the two kinds of bulkhead, and how one is built |
 
@@ -28,6 +29,7 @@ mod job;
 mod kind;
 mod outcome;
 mod permit;
+mod resize;
 mod running_slot;
 mod shutdown;
 mod this_thread;
@@ -54,7 +56,8 @@ pub(crate) use failure::JudgedResult;
 pub(crate) use job::Job;
 pub(crate) use kind::Kind;
 pub(crate) use outcome::{EndReason, Ending, Outcome};
-pub(crate) use permit::Permit;
+pub(crate) use permit::{Limits, Permit};
+pub(crate) use resize::{ResizeTarget, resize};
 pub(crate) use running_slot::Shown;
 pub(crate) use shutdown::{
     ShutdownTarget, WaitLimit, begin_shutdown, finish_shutdown, shut_down, wait_closed, wait_idle,
