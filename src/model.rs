@@ -155,6 +155,11 @@ impl ModelSlots {
         Self(SlotPool::new(slots, false))
     }
 
+    /// From here on there are so many slots.
+    pub fn resize(&self, slots: usize) {
+        self.0.resize(slots);
+    }
+
     pub fn try_take(&self) -> Option<usize> {
         self.0.try_take()
     }

@@ -34,7 +34,7 @@ use std::time::{Duration, Instant};
 use super::fifo::Fifo;
 use crate::sync::{
     AdaptiveSpin, AtomicBool, AtomicU64, Latch, Mutex, OnceLock, Ordering, Padded, Thread, after,
-    fence, now, park_until, this_thread,
+    fence, now, park_until, soon, this_thread,
 };
 
 pub(crate) struct WorkerChannel<T> {
@@ -271,19 +271,25 @@ impl<T> WorkerChannel<T> {
 
     #[cold]
     fn get_one(&self) -> bool {
-        let mut crew = self.crew.lock();
-        if let Some(last) = self.wake_last(&mut crew) {
-            drop(crew);
-            last.thread.unpark();
+        if self.wake_one() {
             return true;
         }
-        // Others may have started one meanwhile.
-        let is_needed = self.len() as u64 > searching(self.idle.load(Ordering::Relaxed));
-        if !is_needed || !self.begin_start(&mut crew) {
+        // A worker that has just published an outcome is back in a moment: that is quicker than a new thread. Others may have
+        // started one meanwhile.
+        let has_searcher = || self.len() as u64 <= searching(self.idle.load(Ordering::Relaxed));
+        if soon(has_searcher) || !self.begin_start(&mut self.crew.lock()) {
             return false;
         }
-        drop(crew);
         self.start()
+    }
+
+    /// Wakes the worker that fell asleep last, if one sleeps.
+    fn wake_one(&self) -> bool {
+        let woken = self.wake_last(&mut self.crew.lock());
+        if let Some(woken) = &woken {
+            woken.thread.unpark();
+        }
+        woken.is_some()
     }
 
     /// Takes the worker out of the list that fell asleep last, to be unparked.
@@ -351,11 +357,7 @@ impl<T> WorkerChannel<T> {
         if self.len() as u64 <= searching(self.idle.load(Ordering::Relaxed)) {
             return false;
         }
-        let woken = self.wake_last(&mut self.crew.lock());
-        if let Some(woken) = &woken {
-            woken.thread.unpark();
-        }
-        woken.is_some()
+        self.wake_one()
     }
 
     /// A worker ends, after its stop hooks.
