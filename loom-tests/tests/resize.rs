@@ -233,6 +233,8 @@ struct Crew {
     taken: Mutex<usize>,
     changed: Condvar,
     running: AtomicUsize,
+    /// How many entries may be worked on at the same time.
+    at_most: usize,
     threads: std::sync::Mutex<Vec<thread::JoinHandle<()>>>,
 }
 
@@ -240,12 +242,13 @@ struct Crew {
 const STOP: usize = 9;
 
 impl Crew {
-    fn new(workers: usize, idle_timeout: Option<Duration>) -> Arc<Self> {
+    fn new(workers: usize, idle_timeout: Option<Duration>, at_most: usize) -> Arc<Self> {
         let crew = Arc::new(Self {
             line: ModelChannel::with_workers(6, workers, idle_timeout),
             taken: Mutex::new(0),
             changed: Condvar::new(),
             running: AtomicUsize::new(0),
+            at_most,
             threads: std::sync::Mutex::default(),
         });
         let weak = Arc::downgrade(&crew);
@@ -266,7 +269,8 @@ impl Crew {
                 None => return self.line.has_left(),
                 Some(STOP) => return self.line.send(STOP),
                 Some(_) => {
-                    self.running.fetch_add(1, Ordering::SeqCst);
+                    let others = self.running.fetch_add(1, Ordering::SeqCst);
+                    assert!(others < self.at_most, "too many at a time");
                     self.running.fetch_sub(1, Ordering::SeqCst);
                     *self.taken.lock().unwrap() += 1;
                     self.changed.notify_all();
@@ -298,7 +302,7 @@ impl Crew {
 #[test]
 fn a_send_against_a_worker_that_leaves() {
     explore("a send against a worker that leaves", 2, || {
-        let crew = Crew::new(1, Some(Duration::ZERO));
+        let crew = Crew::new(1, Some(Duration::ZERO), 1);
         crew.line.send(0);
         crew.line.send(0);
         crew.wait_for(2);
@@ -311,7 +315,7 @@ fn a_send_against_a_worker_that_leaves() {
 #[test]
 fn two_senders_against_a_worker_that_leaves() {
     explore("two senders against a worker that leaves", 1, || {
-        let crew = Crew::new(1, Some(Duration::ZERO));
+        let crew = Crew::new(1, Some(Duration::ZERO), 1);
         let other = Arc::clone(&crew);
         let sender = thread::spawn(move || other.line.send(0));
         crew.line.send(0);
@@ -327,12 +331,11 @@ fn two_senders_against_a_worker_that_leaves() {
 #[test]
 fn sends_after_a_change_to_fewer_workers() {
     explore_deep("sends after a change to fewer workers", 2, || {
-        let crew = Crew::new(2, None);
+        let crew = Crew::new(2, None, 1);
         crew.line.set_workers(2);
         crew.line.set_workers(1);
         crew.line.send(0);
         crew.line.send(0);
-        assert!(crew.running.load(Ordering::SeqCst) <= 1);
         crew.wait_for(2);
         crew.line.send(STOP);
         crew.join();
@@ -343,7 +346,7 @@ fn sends_after_a_change_to_fewer_workers() {
 #[test]
 fn a_change_to_fewer_workers_against_entries() {
     explore_deep("a change to fewer workers against entries", 2, || {
-        let crew = Crew::new(2, None);
+        let crew = Crew::new(2, None, 2);
         crew.line.set_workers(2);
         crew.line.send(0);
         crew.line.send(0);

@@ -277,10 +277,7 @@ impl<T> WorkerChannel<T> {
         // A worker that has just published an outcome is back in a moment: that is quicker than a new thread. Others may have
         // started one meanwhile.
         let has_searcher = || self.len() as u64 <= searching(self.idle.load(Ordering::Relaxed));
-        if soon(has_searcher) || !self.begin_start(&mut self.crew.lock()) {
-            return false;
-        }
-        self.start()
+        !soon(has_searcher) && self.start_missing()
     }
 
     /// Wakes the worker that fell asleep last, if one sleeps.
@@ -322,7 +319,8 @@ impl<T> WorkerChannel<T> {
     /// has refused the thread.
     #[must_use]
     fn start_missing(&self) -> bool {
-        self.begin_start(&mut self.crew.lock()) && self.start()
+        let is_missing = self.begin_start(&mut self.crew.lock());
+        is_missing && self.start()
     }
 
     /// Starts a worker that is counted. `false`: the system has refused the thread.
