@@ -284,7 +284,11 @@ impl BulkheadConfig {
     }
 }
 
-fn check_timeout(field: &'static str, limit: Option<Duration>) -> Result<(), BuildError> {
+/// A limit of zero is an error.
+pub(crate) fn check_timeout(
+    field: &'static str,
+    limit: Option<Duration>,
+) -> Result<(), BuildError> {
     BuildError::check(
         limit != Some(Duration::ZERO),
         field,

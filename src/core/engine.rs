@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::call_data::{BulkheadView, CallData, RunningCall};
+use super::call_options::DefaultTimeouts;
 use super::failure::Classifiers;
 use super::permit::{Limits, Permits};
 use super::running_slot::{RunningSlot, Shown};
@@ -22,6 +23,7 @@ pub(crate) struct Engine {
     pub(crate) serial: u64,
     pub(crate) name: Arc<str>,
     pub(crate) config: BulkheadConfig,
+    pub(crate) default_timeouts: DefaultTimeouts,
     pub(crate) clock: Clock,
     pub(crate) permits: Permits,
     pub(crate) ledger: Ledger,
@@ -139,6 +141,7 @@ impl Engine {
         Ok(Self {
             serial: next_serial(),
             name: config.name.as_str().into(),
+            default_timeouts: DefaultTimeouts::new(&config),
             permits: Permits::new(limits, drained),
             ledger: Ledger::new(slots),
             breaker,

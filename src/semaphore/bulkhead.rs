@@ -14,7 +14,8 @@ use crate::clock::Clock;
 use crate::config::BulkheadConfig;
 use crate::core::{
     BulkheadBuilder, Call, Engine, EngineHooks, EveryError, SemaphoreKind, ShutdownReport,
-    WaitLimit, begin_shutdown, resize, shut_down, wait_closed, wait_idle,
+    WaitLimit, begin_shutdown, resize, set_execution_timeout, set_queue_timeout, shut_down,
+    wait_closed, wait_idle,
 };
 use crate::error::{BuildError, BulkheadError, Rejected};
 use crate::result::ExecutionResult;
@@ -268,7 +269,8 @@ impl SemaphoreBulkhead {
         &self.inner.engine.name
     }
 
-    /// The configuration that it was built from. [`resize`](Self::resize) does not change it.
+    /// The configuration that it was built from. What has changed since, as by [`resize`](Self::resize), does not
+    /// show in it.
     #[must_use]
     pub fn config(&self) -> &BulkheadConfig {
         &self.inner.engine.config
@@ -311,6 +313,38 @@ impl SemaphoreBulkhead {
         max_queue_size: usize,
     ) -> Result<(), BuildError> {
         resize(&*self.inner, max_concurrent_calls, max_queue_size)
+    }
+
+    /// Gives another queue timeout to calls that set none of their own and are submitted from here on; `None`: they may wait
+    /// for ever. Calls that are queued keep theirs.
+    ///
+    /// # Errors
+    ///
+    /// [`BuildError::InvalidValue`] for zero, [`BuildError::ShutDown`] after a shutdown. Then nothing has changed.
+    ///
+    /// ```
+    /// use bulkman::{BulkheadConfig, SemaphoreBulkhead};
+    /// use std::time::Duration;
+    ///
+    /// let bulkhead = SemaphoreBulkhead::new(BulkheadConfig::new("search"))?;
+    /// bulkhead.set_queue_timeout(Duration::from_millis(200))?;
+    /// bulkhead.set_queue_timeout(None)?;
+    /// # Ok::<(), bulkman::BuildError>(())
+    /// ```
+    pub fn set_queue_timeout(&self, limit: impl Into<Option<Duration>>) -> Result<(), BuildError> {
+        set_queue_timeout(&self.inner.engine, limit.into())
+    }
+
+    /// The same for the caller's own limit, [`execution_timeout`](BulkheadConfig::execution_timeout).
+    ///
+    /// # Errors
+    ///
+    /// As [`set_queue_timeout`](Self::set_queue_timeout).
+    pub fn set_execution_timeout(
+        &self,
+        limit: impl Into<Option<Duration>>,
+    ) -> Result<(), BuildError> {
+        set_execution_timeout(&self.inner.engine, limit.into())
     }
 
     /// As [`Bulkhead::state`](crate::Bulkhead::state).

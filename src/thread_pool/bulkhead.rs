@@ -17,7 +17,8 @@ use crate::config::BulkheadConfig;
 use crate::context::ContextPropagator;
 use crate::core::{
     BulkheadBuilder, Call, Engine, EngineHooks, ShutdownReport, ThreadPoolKind, WaitLimit,
-    begin_shutdown, resize, shut_down, wait_closed, wait_idle,
+    begin_shutdown, resize, set_execution_timeout, set_queue_timeout, shut_down, wait_closed,
+    wait_idle,
 };
 use crate::error::{BuildError, Rejected};
 use crate::result::ExecutionResult;
@@ -230,7 +231,8 @@ impl Bulkhead {
         &self.inner.engine.name
     }
 
-    /// The configuration that it was built from. [`resize`](Self::resize) does not change it.
+    /// The configuration that it was built from. What has changed since, as by [`resize`](Self::resize), does not
+    /// show in it.
     #[must_use]
     pub fn config(&self) -> &BulkheadConfig {
         &self.inner.engine.config
@@ -285,6 +287,38 @@ impl Bulkhead {
             .map_err(|error| error.of(self.name()))?;
         self.name_workers(max_concurrent_calls)?;
         resize(&*self.inner, max_concurrent_calls, max_queue_size)
+    }
+
+    /// Gives another queue timeout to calls that set none of their own and are submitted from here on; `None`: they may wait
+    /// for ever. Calls that are queued keep theirs.
+    ///
+    /// # Errors
+    ///
+    /// [`BuildError::InvalidValue`] for zero, [`BuildError::ShutDown`] after a shutdown. Then nothing has changed.
+    ///
+    /// ```
+    /// use bulkman::{Bulkhead, BulkheadConfig};
+    /// use std::time::Duration;
+    ///
+    /// let bulkhead = Bulkhead::new(BulkheadConfig::new("search"))?;
+    /// bulkhead.set_queue_timeout(Duration::from_millis(200))?;
+    /// bulkhead.set_queue_timeout(None)?;
+    /// # Ok::<(), bulkman::BuildError>(())
+    /// ```
+    pub fn set_queue_timeout(&self, limit: impl Into<Option<Duration>>) -> Result<(), BuildError> {
+        set_queue_timeout(&self.inner.engine, limit.into())
+    }
+
+    /// The same for the caller's own limit, [`execution_timeout`](BulkheadConfig::execution_timeout).
+    ///
+    /// # Errors
+    ///
+    /// As [`set_queue_timeout`](Self::set_queue_timeout).
+    pub fn set_execution_timeout(
+        &self,
+        limit: impl Into<Option<Duration>>,
+    ) -> Result<(), BuildError> {
+        set_execution_timeout(&self.inner.engine, limit.into())
     }
 
     /// Sees to the names of so many workers. It may ask the function that chooses them, and so it holds no lock meanwhile.

@@ -5,11 +5,13 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
-use bulkman::{BuildError, Bulkhead, BulkheadConfig, BulkheadEvent, RejectReason};
+use bulkman::{
+    BuildError, Bulkhead, BulkheadConfig, BulkheadError, BulkheadEvent, ManualClock, RejectReason,
+};
 
 use crate::support::{
-    Gate, OpenOnDrop, PATIENCE, assert_balanced, bulkhead, config, eventually, in_time, named,
-    occupy, threads_named, wait,
+    Gate, OpenOnDrop, PATIENCE, SECOND, assert_balanced, bulkhead, config, eventually, in_time,
+    named, occupy, threads_named, wait,
 };
 
 /// How many workers there are, once all that leave have left.
@@ -393,4 +395,59 @@ fn changes_at_any_rate_lose_no_call() {
     let stats = bulkhead.stats();
     assert_eq!((stats.successful_executions, stats.in_flight), (4_000, 0));
     assert_balanced(&stats);
+}
+
+#[test]
+fn other_limits_in_time_hold_for_calls_that_come_later() {
+    let clock = ManualClock::new();
+    let config = config(1, 10).queue_timeout(10 * SECOND);
+    let bulkhead = Bulkhead::builder(config)
+        .clock(clock.clone())
+        .build()
+        .unwrap();
+    let busy = occupy(&bulkhead, 1);
+    let before = bulkhead.run(|| ());
+    bulkhead.set_queue_timeout(SECOND).unwrap();
+    bulkhead.set_execution_timeout(5 * SECOND).unwrap();
+    let after = bulkhead.run(|| ());
+    let own = bulkhead.call().queue_timeout(4 * SECOND).run(|| ());
+    bulkhead.set_queue_timeout(None).unwrap();
+    let without = bulkhead.run(|| ());
+    bulkhead.set_execution_timeout(None).unwrap();
+    let without_any = bulkhead.run(|| ());
+    clock.advance(SECOND);
+    let error = wait(after).into_result().unwrap_err();
+    assert!(
+        matches!(error, BulkheadError::QueueTimeout { limit: SECOND, .. }),
+        "{error}"
+    );
+    clock.advance(3 * SECOND);
+    let error = wait(own).into_result().unwrap_err();
+    assert!(matches!(error, BulkheadError::QueueTimeout { limit, .. } if limit == 4 * SECOND));
+    clock.advance(SECOND);
+    let error = wait(without).into_result().unwrap_err();
+    assert!(matches!(error, BulkheadError::Timeout { limit, .. } if limit == 5 * SECOND));
+    assert!(!before.is_finished() && !without_any.is_finished());
+    clock.advance(5 * SECOND);
+    let error = wait(before).into_result().unwrap_err();
+    assert!(matches!(error, BulkheadError::QueueTimeout { limit, .. } if limit == 10 * SECOND));
+    drop(busy);
+    assert!(wait(without_any).is_success());
+}
+
+#[test]
+fn limits_in_time_of_zero_and_after_a_shutdown_are_errors() {
+    let bulkhead = bulkhead(1, 1);
+    for error in [
+        bulkhead.set_queue_timeout(Duration::ZERO).unwrap_err(),
+        bulkhead.set_execution_timeout(Duration::ZERO).unwrap_err(),
+    ] {
+        assert!(error.to_string().contains("of `test`"), "{error}");
+        assert!(matches!(error, BuildError::InvalidValue { .. }));
+    }
+    bulkhead.set_queue_timeout(Duration::MAX).unwrap();
+    assert!(wait(bulkhead.run(|| ())).is_success());
+    bulkhead.shutdown();
+    let error = bulkhead.set_queue_timeout(SECOND).unwrap_err();
+    assert!(matches!(error, BuildError::ShutDown { .. }));
 }

@@ -7,12 +7,52 @@
 //!
 //! So there are never more places than there is room for. Calls that have been admitted stay admitted.
 
+use std::time::Duration;
+
 use super::engine::Engine;
 use super::permit::Limits;
-use crate::config::BulkheadConfig;
+use crate::config::{BulkheadConfig, check_timeout};
 use crate::error::BuildError;
 use crate::event::BulkheadEvent;
 use crate::panic::note;
+
+/// Gives other limits in time to calls that set none of their own.
+pub(crate) fn set_queue_timeout(
+    engine: &Engine,
+    limit: Option<Duration>,
+) -> Result<(), BuildError> {
+    check_change(engine, "queue_timeout", limit)?;
+    engine.default_timeouts.set_queue_timeout(limit);
+    Ok(())
+}
+
+/// As [`set_queue_timeout`].
+pub(crate) fn set_execution_timeout(
+    engine: &Engine,
+    limit: Option<Duration>,
+) -> Result<(), BuildError> {
+    check_change(engine, "execution_timeout", limit)?;
+    engine.default_timeouts.set_execution_timeout(limit);
+    Ok(())
+}
+
+fn check_change(
+    engine: &Engine,
+    field: &'static str,
+    limit: Option<Duration>,
+) -> Result<(), BuildError> {
+    check_timeout(field, limit).map_err(|error| error.of(&engine.name))?;
+    if engine.permits.is_closed() {
+        return Err(is_shut_down(engine));
+    }
+    Ok(())
+}
+
+fn is_shut_down(engine: &Engine) -> BuildError {
+    BuildError::ShutDown {
+        bulkhead: engine.name.to_string(),
+    }
+}
 
 /// A bulkhead whose limits change: what differs between the two kinds. One thread at a time calls this.
 pub(crate) trait ResizeTarget {
@@ -35,14 +75,11 @@ pub(crate) fn resize(
     BulkheadConfig::check_limits(max_concurrent_calls, max_queue_size)
         .map_err(|error| error.of(&engine.name))?;
     let to = Limits::new(max_concurrent_calls, max_queue_size);
-    let shut_down = || BuildError::ShutDown {
-        bulkhead: engine.name.to_string(),
-    };
     let from = {
         let _one_at_a_time = engine.resizing.lock();
         let from = engine.limits();
         if engine.permits.is_closed() {
-            return Err(shut_down());
+            return Err(is_shut_down(engine));
         }
         if to == from {
             return Ok(());
@@ -50,7 +87,7 @@ pub(crate) fn resize(
         engine.reserve_slots(to.max_concurrent_calls);
         bulkhead.grow(to)?;
         if !engine.permits.set_limits(to) {
-            return Err(shut_down());
+            return Err(is_shut_down(engine));
         }
         bulkhead.shrink(to);
         from
