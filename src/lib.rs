@@ -124,6 +124,16 @@
 //! A [`BulkheadRegistry`], on which it stands, has bulkheads by name without such knowledge: made in one place, looked up in
 //! others, watched and shut down together.
 //!
+//! # Can limits change while it works?
+//!
+//! | what | by |
+//! |---|---|
+//! | N and Q | [`Bulkhead::resize`], [`SemaphoreBulkhead::resize`] |
+//! | the queue timeout and the caller's limit | [`Bulkhead::set_queue_timeout`], [`Bulkhead::set_execution_timeout`] |
+//! | how many threads there are, by the work that there is | [`BulkheadConfig::idle_timeout`] |
+//!
+//! Calls that have been admitted stay admitted, and no call is lost.
+//!
 //! # Can processes share a circuit?
 //!
 //! Yes: give the bulkheads a [`CircuitStorage`]. `PostgresStorage`, with the feature `postgres`, is one for a fleet, Python
@@ -157,7 +167,7 @@
 //! | two reasons to refuse a call | shut down comes first, then the open circuit, then full. A call that is refused as full uses up no probe. |
 //! | the circuit opens while calls are queued | they end as `CircuitOpen` at once and never start ([`refuse_queued_when_open`](CircuitBreakerConfig::refuse_queued_when_open)). Those that run go on. |
 //! | a second [`cancel`](ExecutionHandle::cancel) | returns `false` and changes nothing. |
-//! | a bulkhead that nobody uses yet | has its N threads already, and keeps them: they start with it. |
+//! | a bulkhead that nobody uses yet | has its N threads already, and keeps them: they start with it, unless they have an [`idle_timeout`](BulkheadConfig::idle_timeout). |
 //! | [`reset_stats`](Bulkhead::reset_stats) while calls run | they count as submitted anew, and their ends count. The circuit does not change. |
 //! | after a shutdown | it is [`ShutDown`](BulkheadState::ShutDown) for good, whatever its circuit says: unhealthy, without capacity. Its numbers can still be read. |
 //! | a task that panics | its text is in [`Panic::message`] and in the log of the panic hook, not in the error's own text, which services send to clients. |
