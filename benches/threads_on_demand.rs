@@ -26,7 +26,9 @@ fn main() {
         Ok("all") => measure("all from the start", bulkheads, None),
         Ok(_) => measure("on demand", bulkheads, Some(IDLE)),
         Err(_) => {
-            println!("{bulkheads} bulkheads of {WORKERS} workers; resident memory without that of an empty process\n");
+            println!(
+                "{bulkheads} bulkheads of {WORKERS} workers; resident memory without that of an empty process\n"
+            );
             println!("| workers | when | threads | resident | took |");
             println!("|---|---|--:|--:|--:|");
             for way in ["all", "demand"] {
@@ -53,8 +55,8 @@ fn measure(way: &str, bulkheads: usize, idle_timeout: Option<Duration>) {
     let begun = Instant::now();
     let all: Vec<_> = (0..bulkheads)
         .map(|number| {
-            let mut config = BulkheadConfig::new(format!("partner-{number}"))
-                .max_concurrent_calls(WORKERS);
+            let mut config =
+                BulkheadConfig::new(format!("partner-{number}")).max_concurrent_calls(WORKERS);
             config.idle_timeout = idle_timeout;
             Bulkhead::new(config).expect("the system starts that many threads")
         })

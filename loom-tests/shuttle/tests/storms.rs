@@ -13,8 +13,8 @@ use std::time::Duration;
 use bulkman::{Bulkhead, BulkheadError, CircuitBreaker, ExecutionResult, SemaphoreBulkhead};
 use shuttle::thread;
 use support::{
-    AnyBulkhead, Counts, Running, assert_balanced, assert_grown, chance, check, config, finally,
-    rules,
+    AnyBulkhead, Counts, Running, assert_adds_up, assert_balanced, assert_grown, chance, check,
+    config, finally, rules,
 };
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -302,6 +302,132 @@ fn waiting_for_a_place() {
         over.store(true, Ordering::Relaxed);
         time.join().unwrap();
         finally(&*bulkhead);
+        running.assert_over();
+    });
+}
+
+/// Three callers that wait for a place, of whom none is refused, beside two threads that change the limits. In the end
+/// exactly as many calls fit as the last limits say, whatever they are.
+fn changing_limits<B: AnyBulkhead>(
+    bulkhead: B,
+    call: fn(&B, &Arc<Running>),
+    resize: fn(&B, usize, usize),
+) {
+    let bulkhead = Arc::new(bulkhead);
+    let running = Running::new(3);
+    let over = Arc::new(AtomicBool::new(false));
+    let time = clock(&over);
+    let looks = {
+        let (bulkhead, over) = (Arc::clone(&bulkhead), Arc::clone(&over));
+        thread::spawn(move || {
+            while !over.load(Ordering::Relaxed) {
+                assert_adds_up(&bulkhead.stats());
+                thread::yield_now();
+            }
+        })
+    };
+    let callers = [(); 3].map(|()| {
+        let (bulkhead, running) = (Arc::clone(&bulkhead), Arc::clone(&running));
+        thread::spawn(move || {
+            for _ in 0..3 {
+                call(&bulkhead, &running);
+            }
+        })
+    });
+    let resizers = [(); 2].map(|()| {
+        let bulkhead = Arc::clone(&bulkhead);
+        thread::spawn(move || {
+            for _ in 0..3 {
+                resize(&bulkhead, 1 + chance(3) as usize, chance(4) as usize);
+            }
+        })
+    });
+    for thread in callers.into_iter().chain(resizers) {
+        thread.join().unwrap();
+    }
+    over.store(true, Ordering::Relaxed);
+    time.join().unwrap();
+    looks.join().unwrap();
+    let stats = bulkhead.stats();
+    assert_eq!((stats.successful_executions, stats.in_flight), (9, 0));
+    let places = stats.max_concurrent_calls + stats.max_queue_size;
+    assert_eq!(bulkhead.available_capacity() as u64, places);
+    finally(&*bulkhead);
+    running.assert_over();
+}
+
+/// G1 to G10: limits that change, with workers that are there from the start or come and go.
+#[test]
+fn limits_that_change() {
+    check("limits that change", 3_000, || {
+        let mut config = config(2, 2);
+        config.idle_timeout = (chance(2) == 0).then_some(SECOND / 2);
+        changing_limits(
+            Bulkhead::new(config).unwrap(),
+            |bulkhead, running| {
+                let call = bulkhead.call().wait_for_capacity(Duration::MAX);
+                let result = call.execute(running.task()).wait();
+                assert!(result.is_success(), "{:?}", result.error());
+            },
+            |bulkhead, n, q| bulkhead.resize(n, q).unwrap(),
+        );
+    });
+}
+
+/// The same for callers in their own threads.
+#[test]
+fn limits_that_change_without_threads() {
+    check("limits that change, without threads", 3_000, || {
+        let builder = SemaphoreBulkhead::builder(config(2, 2)).fair(chance(2) == 0);
+        changing_limits(
+            builder.build().unwrap(),
+            |bulkhead, running| {
+                let call = bulkhead.call().wait_for_capacity(Duration::MAX);
+                let result = call.execute(running.task());
+                assert!(result.is_success(), "{:?}", result.error());
+            },
+            |bulkhead, n, q| bulkhead.resize(n, q).unwrap(),
+        );
+    });
+}
+
+/// G8: a shutdown, of any kind, while the limits change and calls come: every handle has its outcome.
+#[test]
+fn limits_that_change_against_shutdown() {
+    check("limits that change, shutdown", 3_000, || {
+        let mut config = config(2, 2);
+        config.idle_timeout = (chance(2) == 0).then_some(SECOND / 2);
+        let bulkhead = Arc::new(Bulkhead::new(config).unwrap());
+        let running = Running::new(3);
+        let resizer = {
+            let bulkhead = Arc::clone(&bulkhead);
+            thread::spawn(move || {
+                for _ in 0..4 {
+                    drop(bulkhead.resize(1 + chance(3) as usize, chance(4) as usize));
+                }
+            })
+        };
+        let callers = [(); 2].map(|()| {
+            let (bulkhead, running) = (Arc::clone(&bulkhead), Arc::clone(&running));
+            thread::spawn(move || {
+                for _ in 0..3 {
+                    drop(bulkhead.execute(running.task()).wait());
+                }
+            })
+        });
+        for _ in 0..chance(60) {
+            thread::yield_now();
+        }
+        match chance(3) {
+            0 => drop(bulkhead.shutdown()),
+            1 => drop(bulkhead.shutdown_now()),
+            _ => bulkhead.close(),
+        }
+        for thread in callers.into_iter().chain([resizer]) {
+            thread.join().unwrap();
+        }
+        finally(&*bulkhead);
+        assert_eq!(bulkhead.stats().worker_threads, 0);
         running.assert_over();
     });
 }

@@ -12,7 +12,7 @@ mod bulkheads;
 mod ledger;
 
 pub use bulkheads::{config, rules};
-pub use ledger::assert_balanced;
+pub use ledger::{assert_adds_up, assert_balanced};
 
 use std::hash::{BuildHasher, RandomState};
 use std::sync::atomic::{AtomicUsize, Ordering};
