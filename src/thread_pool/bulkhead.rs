@@ -555,8 +555,11 @@ impl BulkheadBuilder {
         self.classify(move |error: &E| Verdict::failure_if(is_failure(error)))
     }
 
-    /// Runs `hook` first on each worker thread, with the worker's index from 0: to set up a thread-local connection, an
-    /// affinity or a priority. A panic in it is contained and logged.
+    /// Runs `hook` first on each worker thread, with the worker's index, from 0 to N - 1: to set up a thread-local connection,
+    /// an affinity or a priority. A panic in it is contained and logged.
+    ///
+    /// A worker that leaves, after a [`resize`](Bulkhead::resize) or an [idle timeout](BulkheadConfig::idle_timeout), gives its
+    /// index back after its stop hooks. So there are never two workers of one index.
     pub fn on_worker_start(mut self, hook: impl Fn(usize) + Send + Sync + 'static) -> Self {
         self.collaborators.on_worker_start.push(Box::new(hook));
         self
@@ -571,7 +574,8 @@ impl BulkheadBuilder {
     /// Names the worker threads: `name` gets the worker's index, from 0. The default is described at [`Bulkhead::new`].
     ///
     /// The standard library knows the whole name, for instance in the message of a panic. Linux keeps its first 15 bytes.
-    /// `name` is called N times by [`build`](Self::build), in the calling thread, before a worker starts. A name that is blank
+    /// `name` is called N times by [`build`](Self::build), in the calling thread, before a worker starts; and by
+    /// [`resize`](Bulkhead::resize) for workers that are new. A name that is blank
     /// or has control characters is an error, and so is a panic. Called again, the last one holds.
     ///
     /// ```

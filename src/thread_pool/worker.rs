@@ -28,7 +28,9 @@ pub(super) struct Threads {
     handles: BTreeMap<usize, JoinHandle<()>>,
     /// Below the number of indices that have been used.
     free: BTreeSet<usize>,
-    /// What the system said when it last refused a thread.
+    /// A thread that changes how many workers there are is told of a refused thread, and holds a lock.
+    is_changing: bool,
+    /// What the system said to it.
     refused: Option<io::Error>,
 }
 
@@ -38,6 +40,7 @@ impl Threads {
             names,
             handles: BTreeMap::new(),
             free: BTreeSet::new(),
+            is_changing: false,
             refused: None,
         }
     }
@@ -79,9 +82,15 @@ pub(super) fn start_all(inner: &Arc<Inner>) -> Result<(), BuildError> {
 /// From here on there are to be so many workers. Those that have to be there from the start are started.
 pub(super) fn set_workers(inner: &Inner, workers: usize) -> Result<(), BuildError> {
     let channel = inner.queue.workers();
-    inner.threads.lock().refused = None;
+    // With an idle timeout no thread starts here.
+    inner.threads.lock().is_changing = inner.engine.config.idle_timeout.is_none();
     channel.set_workers(workers);
-    match inner.threads.lock().refused.take() {
+    let refused = {
+        let mut threads = inner.threads.lock();
+        threads.is_changing = false;
+        threads.refused.take()
+    };
+    match refused {
         None => Ok(()),
         Some(source) => Err(BuildError::ThreadStart {
             bulkhead: inner.engine.name.to_string(),
@@ -107,25 +116,32 @@ fn start(inner: &Arc<Inner>) -> bool {
         }
         Err(refused) => {
             threads.free.insert(index);
-            let (kind, reason) = (refused.kind(), refused.to_string());
-            threads.refused = Some(refused);
-            drop(threads);
-            not_started(inner, kind, &reason);
+            let kind = refused.kind();
+            if threads.is_changing {
+                threads.refused = Some(refused);
+                drop(threads);
+            } else {
+                drop(threads);
+                tell_refused(&inner.engine.name, &refused);
+            }
+            not_started(inner, kind);
             false
         }
     }
 }
 
 /// The system has refused a thread. If there is no other, nobody else would end the queued calls.
-fn not_started(inner: &Inner, kind: io::ErrorKind, reason: &str) {
-    let bulkhead = &*inner.engine.name;
-    note(|| {
-        log::warn!(target: "bulkman", "bulkhead `{bulkhead}` could not start a worker thread: {reason}");
-    });
+fn not_started(inner: &Inner, kind: io::ErrorKind) {
     if inner.queue.workers().has_not_started() {
         inner.queue.drain(|job| job.refuse_without_thread(kind));
     }
     inner.engine.latch.count_down();
+}
+
+fn tell_refused(bulkhead: &str, reason: &io::Error) {
+    note(|| {
+        log::warn!(target: "bulkman", "bulkhead `{bulkhead}` could not start a worker thread: {reason}");
+    });
 }
 
 /// A worker's life.
