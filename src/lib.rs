@@ -172,6 +172,7 @@
 //!   [`SemaphoreBulkhead`].
 //! * For splitting one computation over all cores: that is a work-stealing pool's job.
 
+mod adaptive;
 mod circuit;
 mod clock;
 mod common_bulkhead;
@@ -208,6 +209,9 @@ mod sync;
 mod text;
 mod thread_pool;
 
+pub use adaptive::{
+    AdaptiveTimeout, AdaptiveTimeoutConfig, AdaptiveTimeoutRule, AdaptiveTimeoutStats,
+};
 pub use circuit::{
     CircuitBreaker, CircuitBreakerBuilder, CircuitBreakerConfig, CircuitChange,
     CircuitChangeReason, CircuitError, CircuitMode, CircuitOpen, CircuitPermit, CircuitRecord,
@@ -229,9 +233,10 @@ pub use core::{
     current,
 };
 pub use dependency::{
-    BulkheadKind, CircuitBreakerOverrides, ConfigLevel, Decided, Dependencies, DependenciesBuilder,
-    DependencyCall, DependencyConfig, DependencyDefaults, DependencyError, DependencyKind,
-    DependencyOverrides, Explanation, OperationOverrides, TimeoutSetting, UnknownKind,
+    AdaptiveTimeoutSetting, BulkheadKind, CircuitBreakerOverrides, ConfigLevel, Decided,
+    Dependencies, DependenciesBuilder, DependencyCall, DependencyConfig, DependencyDefaults,
+    DependencyError, DependencyKind, DependencyOverrides, Explanation, OperationOverrides,
+    TimeoutSetting, UnknownKind,
 };
 pub use error::{BuildError, BulkheadError, RejectReason, Rejected};
 pub use event::{BulkheadEvent, BulkheadListener, CallInfo, FinishedOutcome};

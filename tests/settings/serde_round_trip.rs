@@ -4,9 +4,9 @@ use std::fmt::Debug;
 use std::time::Duration;
 
 use bulkman::{
-    BulkheadConfig, BulkheadKind, CircuitBreakerConfig, CircuitBreakerOverrides, CircuitMode,
-    CircuitWindow, DependencyConfig, DependencyDefaults, DependencyKind, DependencyOverrides,
-    OperationOverrides, TimeoutSetting,
+    AdaptiveTimeoutConfig, AdaptiveTimeoutSetting, BulkheadConfig, BulkheadKind,
+    CircuitBreakerConfig, CircuitBreakerOverrides, CircuitMode, CircuitWindow, DependencyConfig,
+    DependencyDefaults, DependencyKind, DependencyOverrides, OperationOverrides, TimeoutSetting,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -120,13 +120,48 @@ fn overrides_say_only_what_they_set() {
 }
 
 #[test]
+fn an_adaptive_timeout_is_a_word_or_its_numbers() {
+    let numbers = AdaptiveTimeoutConfig::new()
+        .quantile(0.5)
+        .factor(1.5)
+        .floor(Duration::from_millis(1))
+        .ceiling(seconds(2))
+        .minimum_samples(3)
+        .window(seconds(60));
+    assert_eq!(
+        round_trip(&AdaptiveTimeoutSetting::from(numbers)),
+        r#"{"quantile":0.5,"factor":1.5,"floor":"1ms","ceiling":"2s","minimum_samples":3,"window":"60s"}"#
+    );
+    assert_eq!(round_trip(&AdaptiveTimeoutSetting::Off), "false");
+    round_trip(&AdaptiveTimeoutSetting::from(true));
+    round_trip(&AdaptiveTimeoutConfig::new());
+    let read = |text| serde_json::from_str::<AdaptiveTimeoutSetting>(text).unwrap();
+    let defaults = AdaptiveTimeoutSetting::On(AdaptiveTimeoutConfig::new());
+    assert_eq!((read("true"), read("{}")), (defaults, defaults));
+    assert_eq!(
+        read(r#"{"factor": 2}"#),
+        AdaptiveTimeoutConfig::new().factor(2.0).into()
+    );
+    round_trip(
+        &DependencyOverrides::new()
+            .adaptive_timeout(numbers)
+            .stack_size(1 << 20)
+            .max_nested_calls(0),
+    );
+    round_trip(&OperationOverrides::new().adaptive_timeout(false));
+}
+
+#[test]
 fn a_dependency_is_one_section() {
     let config = DependencyConfig::new(DependencyKind::ExternalApi)
         .timeout(Duration::from_millis(10))
+        .adaptive_timeout(false)
+        .stack_size(1 << 20)
+        .max_nested_calls(3)
         .operation("get", OperationOverrides::new().queue_timeout(seconds(1)));
     assert_eq!(
         round_trip(&config),
-        r#"{"kind":"external_api","timeout":"10ms","operations":{"get":{"queue_timeout":"1s"}}}"#
+        r#"{"kind":"external_api","timeout":"10ms","adaptive_timeout":false,"stack_size":1048576,"max_nested_calls":3,"operations":{"get":{"queue_timeout":"1s"}}}"#
     );
     for kind in DependencyKind::ALL {
         assert_eq!(round_trip(&kind), format!("{:?}", kind.name()));
