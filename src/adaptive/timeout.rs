@@ -149,9 +149,14 @@ impl AdaptiveTimeout {
             BulkheadEvent::Finished { execution_time, .. } => {
                 self.record_unsuccessful(*execution_time);
             }
-            BulkheadEvent::CallerTimedOut { .. } => self.with(Machine::leave),
+            BulkheadEvent::CallerTimedOut { .. } => self.leave(),
             _ => {}
         }
+    }
+
+    /// There was a call, of which nothing more is known.
+    pub(crate) fn leave(&self) {
+        self.with(Machine::leave);
     }
 
     fn with<T>(&self, act: impl FnOnce(&mut Machine, Duration) -> T) -> T {
