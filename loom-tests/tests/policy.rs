@@ -83,13 +83,13 @@ fn an_adaptive_timeout_against_itself() {
         let shared = timeout.clone();
         let other = thread::spawn(move || {
             shared.record(Duration::from_millis(1));
-            shared.record_unsuccessful(Duration::from_millis(1));
+            shared.record_timeout(Duration::from_millis(1));
         });
         timeout.record(Duration::from_millis(1));
         assert_eq!(timeout.limit(), Duration::from_secs(30));
         other.join().unwrap();
         let stats = timeout.stats();
-        assert_eq!((stats.samples, stats.unsuccessful), (2, 1));
+        assert_eq!((stats.samples, stats.timeouts), (2, 1));
     });
 }
 

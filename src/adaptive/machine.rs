@@ -78,8 +78,8 @@ pub struct AdaptiveTimeoutStats {
     pub quantile: Option<Duration>,
     /// How many calls of the window have succeeded, so that their run times are samples.
     pub samples: u64,
-    /// How many calls of the window have ended otherwise: they failed, or were cut off.
-    pub unsuccessful: u64,
+    /// How many calls of the window were cut off at a limit. Calls that failed before are not counted here.
+    pub timeouts: u64,
 }
 
 #[derive(Debug)]
@@ -145,9 +145,10 @@ impl Machine {
         self.buckets[0].cut_off(after);
     }
 
-    pub(super) fn leave(&mut self, now: Duration) {
+    /// There was a call, of which nothing more is known.
+    pub(super) fn other(&mut self, now: Duration) {
         self.advance(now);
-        self.buckets[0].leave();
+        self.buckets[0].other();
     }
 
     pub(super) fn stats(&mut self, now: Duration) -> AdaptiveTimeoutStats {
@@ -159,7 +160,7 @@ impl Machine {
             config: self.config,
             quantile: self.quantile,
             samples: count(Samples::successes),
-            unsuccessful: count(Samples::failures),
+            timeouts: count(Samples::timeouts),
         }
     }
 
@@ -349,7 +350,7 @@ mod tests {
     }
 
     #[test]
-    fn calls_that_do_not_succeed_are_no_samples() {
+    fn calls_that_were_cut_off_are_no_samples() {
         let mut machine = machine(None);
         for i in 0..1_000 {
             machine.cut_off(millis(10 * i), millis(1));
@@ -378,7 +379,7 @@ mod tests {
         for (calls_since, is_kept) in [(4, false), (5, true)] {
             let mut machine = machine(None);
             (0..10).for_each(|_| machine.succeed(SECOND, millis(100)));
-            (0..calls_since).for_each(|_| machine.leave(5 * SECOND));
+            (0..calls_since).for_each(|_| machine.other(5 * SECOND));
             let stats = machine.stats(12 * SECOND);
             assert_eq!(stats.rule != Rule::TooFewSamples, is_kept, "{calls_since}");
             assert_eq!(stats.limit < 10 * SECOND, is_kept, "{calls_since}");

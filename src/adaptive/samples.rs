@@ -1,15 +1,17 @@
 //! The calls of a short time, and the quantile of their run times, if it is known.
 //!
-//! A call that succeeded says how long it took. A call that failed, or was cut off, says only that a success would have taken
-//! longer: its time is censored. To leave such calls out would make the slow ones vanish, and the limit that cuts them off could
-//! only shrink. To count them with the time at which they were cut off would let a limit of several times that time grow
-//! without end. So the quantile is that of the product-limit estimator:
+//! A call that succeeded says how long it took. A call that was cut off at a limit says only that it would have taken longer: its
+//! time is censored. To leave such calls out would make the slow ones vanish, and the limit that cuts them off could only
+//! shrink. To count them with the time at which they were cut off would let a limit of several times that time grow without
+//! end. So the quantile is that of the product-limit estimator:
 //!
 //! Kaplan and Meier: Nonparametric estimation from incomplete observations (1958).
 //!
 //! Of the calls that have run for a time t, some share succeeds at t. The product of the rest over all t is the share of calls
-//! that take longer. A call that was cut off at t counts among those that ran until t, and then no more. So a call that
-//! fails at once says next to nothing, and where too many are cut off, the quantile is not known: it lies beyond.
+//! that take longer. A call that was cut off at t counts among those that ran until t, and then no more. Where too many are cut
+//! off, the quantile is not known: it lies beyond.
+//!
+//! A call that failed before its limit says nothing of how long a success takes. It is left out, and only counted.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -23,8 +25,8 @@ pub(super) struct Samples {
     bins: BTreeMap<usize, Bin>,
     succeeded: u64,
     cut_off: u64,
-    /// Callers that left at their limit, and whose calls may still be running.
-    left: u64,
+    /// Of these nothing is known but that there were calls: they failed, or may still be running.
+    others: u64,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -54,8 +56,8 @@ impl Samples {
         self.cut_off += 1;
     }
 
-    pub(super) fn leave(&mut self) {
-        self.left += 1;
+    pub(super) fn other(&mut self) {
+        self.others += 1;
     }
 
     fn bin(&mut self, time: Duration) -> &mut Bin {
@@ -70,25 +72,25 @@ impl Samples {
         }
         self.succeeded += other.succeeded;
         self.cut_off += other.cut_off;
-        self.left += other.left;
+        self.others += other.others;
     }
 
     pub(super) fn successes(&self) -> u64 {
         self.succeeded
     }
 
-    pub(super) fn failures(&self) -> u64 {
+    pub(super) fn timeouts(&self) -> u64 {
         self.cut_off
     }
 
-    /// All that ended.
-    pub(super) fn ended(&self) -> u64 {
+    /// All whose times are known, or known to be longer.
+    fn ended(&self) -> u64 {
         self.succeeded + self.cut_off
     }
 
-    /// All that is a sign of calls.
+    /// All that were told of.
     pub(super) fn seen(&self) -> u64 {
-        self.ended() + self.left
+        self.ended() + self.others
     }
 
     /// `minimum`: how many successes it takes.
@@ -155,7 +157,7 @@ mod tests {
             ("one above it", &[(10, 89), (50, 11)], &[], 0.9, known(50)),
             ("the median", &[(10, 50), (50, 50)], &[], 0.5, known(10)),
             (
-                "failures at once say nothing",
+                "those that were cut off at once say nothing",
                 &[(10, 90), (50, 10)],
                 &[(1, 5_000)],
                 0.9,
@@ -171,14 +173,14 @@ mod tests {
             ),
             ("all are cut off", &[], &[(60, 100)], 0.9, Quantile::Beyond),
             (
-                "only failures, and few",
+                "few, and all of them cut off",
                 &[],
                 &[(60, 5)],
                 0.9,
                 Quantile::TooFew,
             ),
             (
-                "few successes among failures",
+                "few successes among many that were cut off",
                 &[(10, 3)],
                 &[(1, 100)],
                 0.9,
@@ -217,9 +219,9 @@ mod tests {
     fn the_numbers_of_two_times_add_up() {
         let mut all = samples(&[(10, 5)], &[(60, 1)]);
         let mut other = samples(&[(10, 4), (20, 1)], &[]);
-        other.leave();
+        other.other();
         all.add(&other);
-        assert_eq!((all.successes(), all.failures(), all.seen()), (10, 1, 12));
+        assert_eq!((all.successes(), all.timeouts(), all.seen()), (10, 1, 12));
         assert_eq!(all.quantile(0.5, 10), known(10));
     }
 

@@ -50,8 +50,15 @@ enum AtTheLimit {
     RunsOn,
 }
 
-/// The ends of calls, the earliest first: when, and whether it succeeded after so long.
-type Ends = BinaryHeap<Reverse<(Duration, bool, Duration)>>;
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum End {
+    Succeeds,
+    IsCutOff,
+    Fails,
+}
+
+/// The ends of calls, the earliest first: when, how, and after how long.
+type Ends = BinaryHeap<Reverse<(Duration, End, Duration)>>;
 
 struct Simulation {
     machine: Machine,
@@ -100,24 +107,24 @@ impl Simulation {
             let limit = self.machine.limit(self.now);
             let run = run(&mut self.random, (self.now - began).as_secs_f64());
             self.calls += 1;
-            let (is_success, time) = match run {
-                Run::Takes(millis) => (true, Duration::from_secs_f64(millis / 1_000.0)),
-                Run::Fails => (false, Duration::from_millis(1)),
-                Run::Hangs => (true, Duration::MAX),
+            let (end, time) = match run {
+                Run::Takes(millis) => (End::Succeeds, Duration::from_secs_f64(millis / 1_000.0)),
+                Run::Fails => (End::Fails, Duration::from_millis(1)),
+                Run::Hangs => (End::Succeeds, Duration::MAX),
             };
             let is_late = time > limit;
             self.late += u32::from(is_late);
             let end = match self.at_the_limit {
-                AtTheLimit::CutOff if is_late => Some((false, limit)),
+                AtTheLimit::CutOff if is_late => Some((End::IsCutOff, limit)),
                 AtTheLimit::RunsOn if is_late => {
                     // The caller leaves at the limit; soon enough for the simulation.
-                    self.machine.leave(self.now);
-                    (time < Duration::MAX).then_some((is_success, time))
+                    self.machine.other(self.now);
+                    (time < Duration::MAX).then_some((end, time))
                 }
-                _ => Some((is_success, time)),
+                _ => Some((end, time)),
             };
-            if let Some((is_success, time)) = end {
-                self.ends.push(Reverse((self.now + time, is_success, time)));
+            if let Some((end, time)) = end {
+                self.ends.push(Reverse((self.now + time, end, time)));
             }
             if call % u64::from(self.per_second) == 0 {
                 let limit = self.limit();
@@ -130,15 +137,15 @@ impl Simulation {
     }
 
     fn end_until(&mut self, now: Duration) {
-        while let Some(Reverse((at, is_success, time))) = self.ends.peek().copied() {
+        while let Some(Reverse((at, end, time))) = self.ends.peek().copied() {
             if at > now {
                 return;
             }
             self.ends.pop();
-            if is_success {
-                self.machine.succeed(at, time);
-            } else {
-                self.machine.cut_off(at, time);
+            match end {
+                End::Succeeds => self.machine.succeed(at, time),
+                End::IsCutOff => self.machine.cut_off(at, time),
+                End::Fails => self.machine.other(at),
             }
         }
     }

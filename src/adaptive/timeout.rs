@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use super::config::AdaptiveTimeoutConfig;
 use super::machine::{AdaptiveTimeoutStats, Machine};
 use crate::clock::Clock;
+use crate::core::current;
 use crate::error::BuildError;
 use crate::event::{BulkheadEvent, FinishedOutcome};
 use crate::sync::Mutex;
@@ -25,6 +26,7 @@ use crate::sync::Mutex;
 ///
 /// ```
 /// use bulkman::{AdaptiveTimeout, AdaptiveTimeoutConfig, AdaptiveTimeoutRule};
+/// use std::io::ErrorKind;
 /// use std::time::{Duration, Instant};
 ///
 /// let timeout = AdaptiveTimeout::new(
@@ -33,7 +35,8 @@ use crate::sync::Mutex;
 /// let began = Instant::now();
 /// match request(timeout.limit()) {
 ///     Ok(_) => timeout.record(began.elapsed()),
-///     Err(_) => timeout.record_unsuccessful(began.elapsed()),
+///     Err(error) if error.kind() == ErrorKind::TimedOut => timeout.record_timeout(began.elapsed()),
+///     Err(_) => {} // it says nothing of how long a success takes
 /// }
 /// // As long as there are too few samples, the limit is the ceiling.
 /// let stats = timeout.stats();
@@ -55,9 +58,9 @@ use crate::sync::Mutex;
 ///
 /// # Calls that are cut off
 ///
-/// A call that was cut off, or failed, would have taken longer than it ran. That is all that it says. The quantile takes it into account so (the
-/// product-limit estimator of Kaplan and Meier): it is not forgotten, as if only quick calls existed, and not taken for a sample, which would
-/// let the limit grow by its factor again and again.
+/// A call that was cut off at a limit would have taken longer. That is all that it says, and so the quantile counts it (the
+/// product-limit estimator of Kaplan and Meier). It is not forgotten, as if only quick calls existed: the limit could then only
+/// shrink. It is not taken for a sample either: the limit would then grow by its factor again and again.
 ///
 /// When more calls are cut off than the quantile leaves room for, it is not known. Then the limit stays as it is, and one call in 16
 /// is given the ceiling. If the dependency has only become slower, these calls succeed, and the limit grows. If it is dying,
@@ -125,9 +128,24 @@ impl AdaptiveTimeout {
         self.with(|machine, now| machine.succeed(now, run_time));
     }
 
-    /// A call has failed, or was cut off, after this long.
-    pub fn record_unsuccessful(&self, after: Duration) {
+    /// A call was cut off at its limit, after this long. A call that failed before is not recorded.
+    pub fn record_timeout(&self, after: Duration) {
         self.with(|machine, now| machine.cut_off(now, after));
+    }
+
+    /// A call did not succeed, after this long, when this much of its limit was left.
+    pub(crate) fn record_failure(&self, after: Duration, left: Option<Duration>) {
+        // A client that is given what is left as its timeout may be a little early.
+        if left.is_some_and(|left| left <= after / 10) {
+            self.record_timeout(after);
+        } else {
+            self.record_other();
+        }
+    }
+
+    /// There was a call, of which nothing more is known.
+    pub(crate) fn record_other(&self) {
+        self.with(Machine::other);
     }
 
     /// The limit, and what it was taken from.
@@ -138,7 +156,7 @@ impl AdaptiveTimeout {
 
     /// What a bulkhead's listener hears of a call.
     ///
-    /// The end of a task counts, also after its caller has left. Until then the caller that left is a sign that there are calls.
+    /// The end of a task counts, also after its caller has left. A caller that leaves is a sign that there are calls.
     pub(crate) fn on_event(&self, event: &BulkheadEvent<'_>) {
         match event {
             BulkheadEvent::Finished {
@@ -147,16 +165,13 @@ impl AdaptiveTimeout {
                 ..
             } => self.record(*execution_time),
             BulkheadEvent::Finished { execution_time, .. } => {
-                self.record_unsuccessful(*execution_time);
+                // Told inside of the call.
+                let left = current().and_then(|call| call.remaining());
+                self.record_failure(*execution_time, left);
             }
-            BulkheadEvent::CallerTimedOut { .. } => self.leave(),
+            BulkheadEvent::CallerTimedOut { .. } => self.record_other(),
             _ => {}
         }
-    }
-
-    /// There was a call, of which nothing more is known.
-    pub(crate) fn leave(&self) {
-        self.with(Machine::leave);
     }
 
     fn with<T>(&self, act: impl FnOnce(&mut Machine, Duration) -> T) -> T {

@@ -8,7 +8,7 @@ use bulkman::{
     DependencyOverrides, ManualClock, OperationOverrides, TimeoutSetting, current,
 };
 
-use super::support::{Gate, OpenOnDrop, SECOND, eventually, seconds, wait};
+use super::support::{Gate, HOUR, OpenOnDrop, SECOND, eventually, seconds, wait};
 
 /// Twice the 0.9 quantile of ten calls or more, looked at once a second.
 fn numbers() -> AdaptiveTimeoutConfig {
@@ -126,8 +126,32 @@ fn only_calls_that_succeed_are_samples() {
     clock.advance(SECOND);
     let explained = dependencies.explain("db", "").unwrap();
     let stats = explained.adaptive_timeout_stats.unwrap();
-    assert_eq!((stats.samples, stats.unsuccessful), (0, 20));
+    assert_eq!((stats.samples, stats.timeouts), (0, 0));
     assert_eq!(stats.limit, seconds(10));
+}
+
+#[test]
+fn a_client_that_gives_up_at_the_limit_was_cut_off() {
+    for kind in [BulkheadKind::ThreadPool, BulkheadKind::Semaphore] {
+        let config = database().adaptive_timeout(numbers().window(HOUR));
+        let (dependencies, clock) = with_clock(config.bulkhead(kind));
+        for share in [10, 19, 21] {
+            let clock = clock.clone();
+            let call = dependencies.call("db").unwrap();
+            let _failed = wait(call.execute(move || {
+                let left = current().unwrap().remaining().unwrap();
+                clock.advance(left * share / 20);
+                Err::<(), _>("the client's timeout")
+            }));
+        }
+        // The last caller may leave before the task has ended.
+        eventually("two were cut off", || {
+            let explained = dependencies.explain("db", "").unwrap();
+            let stats = explained.adaptive_timeout_stats.unwrap();
+            assert!(stats.samples == 0 && stats.timeouts <= 2, "{kind}");
+            stats.timeouts == 2
+        });
+    }
 }
 
 #[test]

@@ -114,15 +114,18 @@ pub(super) fn run<'p, T, E, V: Gives<T, E>>(
         }
         Layer::Timeout(limit) => run_within(*limit, inner, trail, attempt),
         Layer::AdaptiveTimeout(timeout) => {
-            let began = trail.clock.now();
-            let result = run_within(timeout.limit(), inner, trail, attempt);
+            let (limit, began) = (timeout.limit(), trail.clock.now());
+            let result = run_within(limit, inner, trail, attempt);
             let took = trail.clock.now().saturating_duration_since(began);
             match &result {
                 // The fallback's answer, and not the dependency's.
                 Ok(_) if trail.decided_by == LayerKind::Fallback => {}
                 Ok(_) => timeout.record(took),
-                Err(error) if error.never_started() => timeout.leave(),
-                Err(_) => timeout.record_unsuccessful(took),
+                Err(PipelineError::Call(BulkheadError::Timeout { started: true, .. })) => {
+                    timeout.record_timeout(took);
+                }
+                Err(error) if error.never_started() => timeout.record_other(),
+                Err(_) => timeout.record_failure(took, Some(limit.saturating_sub(took))),
             }
             result
         }

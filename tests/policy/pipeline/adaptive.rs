@@ -32,6 +32,7 @@ fn each_attempt_has_the_limit_and_is_a_sample() {
         .build()
         .unwrap();
     for _ in 0..10 {
+        // An attempt that fails before its limit says nothing.
         let mut attempt = 0;
         let result = pipeline.execute(|| {
             assert_eq!(remaining(), Some(timeout.limit()));
@@ -47,9 +48,27 @@ fn each_attempt_has_the_limit_and_is_a_sample() {
     }
     clock.advance(SECOND);
     let stats = timeout.stats();
-    assert_eq!((stats.samples, stats.unsuccessful), (10, 10));
+    assert_eq!((stats.samples, stats.timeouts), (10, 0));
     let about = Duration::from_millis(200)..Duration::from_millis(226);
     assert!(about.contains(&stats.limit), "{stats:?}");
+}
+
+#[test]
+fn an_attempt_that_fails_at_its_limit_was_cut_off() {
+    let clock = ManualClock::new();
+    let timeout = adaptive(&clock);
+    let bulkhead = semaphore(BulkheadConfig::new("users"), &clock);
+    let pipeline = pipeline(&clock)
+        .adaptive_timeout(&timeout)
+        .bulkhead(&bulkhead)
+        .build()
+        .unwrap();
+    let result = pipeline.execute(|| {
+        clock.advance(seconds(19));
+        Err::<(), _>("the client's timeout")
+    });
+    assert!(result.error().is_some());
+    assert_eq!(timeout.stats().timeouts, 1);
 }
 
 #[test]
@@ -80,7 +99,7 @@ fn an_attempt_that_is_left_at_the_limit_was_not_successful() {
     let error = result.error().unwrap();
     assert_eq!(error.failure_kind(), FailureKind::Timeout);
     let stats = timeout.stats();
-    assert_eq!((stats.samples, stats.unsuccessful), (0, 1));
+    assert_eq!((stats.samples, stats.timeouts), (0, 1));
 }
 
 #[test]
@@ -104,5 +123,5 @@ fn neither_a_refusal_nor_a_fallbacks_answer_is_a_sample() {
         .unwrap();
     assert!(without.execute(|| Ok(1)).error().is_some());
     let stats = timeout.stats();
-    assert_eq!((stats.samples, stats.unsuccessful), (0, 0));
+    assert_eq!((stats.samples, stats.timeouts), (0, 0));
 }
