@@ -118,7 +118,8 @@
 //!
 //! [`Dependencies`] has them by name, each with the bulkhead and the limits that suit its [kind](DependencyKind): a
 //! database, an API, a cache. Limits can be set for all, for a kind, for a dependency, for an operation and for a call;
-//! [`Dependencies::explain`] shows which of them decides. With the feature `config` all of it comes from a file and the
+//! [`Dependencies::explain`] shows which of them decides. A timeout can follow how long calls take: [`AdaptiveTimeout`],
+//! which is experimental. With the feature `config` all of it comes from a file and the
 //! environment, see the module `settings`.
 //!
 //! A [`BulkheadRegistry`], on which it stands, has bulkheads by name without such knowledge: made in one place, looked up in

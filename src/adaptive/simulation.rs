@@ -249,7 +249,8 @@ fn of_two_modes_the_slow_one_counts_if_the_quantile_reaches_it() {
 
 #[test]
 fn a_dying_dependency_does_not_drag_the_limit_up() {
-    let deaths: [(&str, fn(&mut Random, f64) -> Run); 3] = [
+    type Temper = fn(&mut Random, f64) -> Run;
+    let deaths: [(&str, Temper); 3] = [
         ("all hang", |_, _| Run::Hangs),
         ("half hang, some fail", |random, _| match random.share() {
             share if share < 0.5 => Run::Hangs,
