@@ -84,7 +84,7 @@ pub struct AdaptiveTimeoutStats {
 
 #[derive(Debug)]
 pub(super) struct Machine {
-    /// The ceiling is set, and not below the floor.
+    /// The ceiling is set. That of a dependency may be below the floor, and then counts.
     config: AdaptiveTimeoutConfig,
     ceiling: Duration,
     /// How long a bucket takes.

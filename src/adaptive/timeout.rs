@@ -54,6 +54,8 @@ use crate::sync::Mutex;
 /// * It moves if the newest calls and the whole window agree that it should be more by a fifth, or less. It grows at most by half
 ///   at a time, and shrinks at most by a third. A slow minute, in a window of five, makes it three to four times as long at the
 ///   most, and it goes back when that minute has left the window.
+/// * A dependency that has become several times as slow at once is followed in some tenths of the window. Until then many calls
+///   are cut off, which a circuit breaker takes for failures, as with any timeout.
 /// * With less than half of the minimum in the window, it is forgotten, and the ceiling holds again.
 ///
 /// # Calls that are cut off

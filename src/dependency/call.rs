@@ -304,12 +304,12 @@ impl Options {
         let Call {
             inner, mut options, ..
         } = call;
-        let operation = self.operation.as_deref();
-        if let Some(limits) = entry.limits.of_operation(operation) {
+        let of_operation = entry.limits.of_operation(self.operation.as_deref());
+        if let Some(limits) = of_operation {
             options.timeout = limits.timeout;
             options.queue_timeout = limits.queue_timeout;
         }
-        options.timeout = match (self.timeout, entry.limits.adaptive(operation)) {
+        options.timeout = match (self.timeout, entry.limits.adaptive_of(of_operation)) {
             (None, Some(adaptive)) => Some(adaptive.limit()),
             (own, _) => own.or(options.timeout),
         };

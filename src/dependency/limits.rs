@@ -45,7 +45,15 @@ impl Limits {
 
     /// What decides how long a caller waits, in place of the timeout.
     pub(super) fn adaptive(&self, operation: Option<&str>) -> Option<&AdaptiveTimeout> {
-        match self.of_operation(operation) {
+        self.adaptive_of(self.of_operation(operation))
+    }
+
+    /// The same, for an operation that was looked up.
+    pub(super) fn adaptive_of<'a>(
+        &'a self,
+        operation: Option<&'a OperationLimits>,
+    ) -> Option<&'a AdaptiveTimeout> {
+        match operation {
             Some(limits) => limits.adaptive.as_ref(),
             None => self.adaptive.as_ref(),
         }

@@ -109,7 +109,7 @@ impl DependencyOverrides {
     /// Experimental.
     ///
     /// Callers then wait as long as an [`AdaptiveTimeout`](crate::AdaptiveTimeout) says, whose ceiling is the
-    /// [`timeout`](Self::timeout#method.timeout), or the configured ceiling if that is shorter. Where there is no timeout, it is
+    /// [`timeout`](Self#method.timeout), or the configured ceiling if that is shorter. Where there is no timeout, it is
     /// without effect. Each operation that the dependency's configuration names has a limit of its own, and all others share
     /// one. Every task that succeeds counts, also after its caller has left. A call that sets its own limit has that.
     /// [`Dependencies::explain`](crate::Dependencies::explain) shows what the limit is now, and why.
