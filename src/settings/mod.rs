@@ -81,14 +81,14 @@
 //! [`CircuitBreakerConfig`](crate::CircuitBreakerConfig), [`DependencyConfig`](crate::DependencyConfig),
 //! [`DependencyDefaults`](crate::DependencyDefaults) and what is in them) are serde's `Serialize` and `Deserialize`, with the
 //! keys above; only `DependencyDefaults` has the keys `global` and `kinds` in place of `resilience`. Durations are written as
-//! text and read as seconds or text. [`Settings`] are `Serialize`: what holds in the chosen environment, to be shown, or loaded again.
+//! text and read as seconds or text. [`Settings`] are too: what holds in the chosen environment.
 
 // Imports run downward in this list.
 //
 // | file | job |
 // |---|---|
 // | `dependencies` | settings become dependencies |
-// | `serialize` | settings become text again |
+// | `serialize`, `from_data` | settings as serde's data |
 // | `loader` | the layers: file, environment's section, variables |
 // | `schema` | what may stand where |
 // | `deserialize` | serde's view of a tree |
@@ -101,6 +101,7 @@
 mod dependencies;
 mod deserialize;
 mod error;
+mod from_data;
 mod loader;
 mod node;
 mod origin;
