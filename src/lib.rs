@@ -118,7 +118,8 @@
 //!
 //! [`Dependencies`] has them by name, each with the bulkhead and the limits that suit its [kind](DependencyKind): a
 //! database, an API, a cache. Limits can be set for all, for a kind, for a dependency, for an operation and for a call;
-//! [`Dependencies::explain`] shows which of them decides. With the feature `config` all of it comes from a file and the
+//! [`Dependencies::explain`] shows which of them decides. A timeout can follow how long calls take: [`AdaptiveTimeout`],
+//! which is experimental. With the feature `config` all of it comes from a file and the
 //! environment, see the module `settings`.
 //!
 //! A [`BulkheadRegistry`], on which it stands, has bulkheads by name without such knowledge: made in one place, looked up in
@@ -182,6 +183,7 @@
 //!   [`SemaphoreBulkhead`].
 //! * For splitting one computation over all cores: that is a work-stealing pool's job.
 
+mod adaptive;
 mod circuit;
 mod clock;
 mod common_bulkhead;
@@ -218,6 +220,9 @@ mod sync;
 mod text;
 mod thread_pool;
 
+pub use adaptive::{
+    AdaptiveTimeout, AdaptiveTimeoutConfig, AdaptiveTimeoutRule, AdaptiveTimeoutStats,
+};
 pub use circuit::{
     CircuitBreaker, CircuitBreakerBuilder, CircuitBreakerConfig, CircuitChange,
     CircuitChangeReason, CircuitError, CircuitMode, CircuitOpen, CircuitPermit, CircuitRecord,
@@ -239,9 +244,10 @@ pub use core::{
     current,
 };
 pub use dependency::{
-    BulkheadKind, CircuitBreakerOverrides, ConfigLevel, Decided, Dependencies, DependenciesBuilder,
-    DependencyCall, DependencyConfig, DependencyDefaults, DependencyError, DependencyKind,
-    DependencyOverrides, Explanation, OperationOverrides, TimeoutSetting, UnknownKind,
+    AdaptiveTimeoutSetting, BulkheadKind, CircuitBreakerOverrides, ConfigLevel, Decided,
+    Dependencies, DependenciesBuilder, DependencyCall, DependencyConfig, DependencyDefaults,
+    DependencyError, DependencyKind, DependencyOverrides, Explanation, OperationOverrides,
+    TimeoutSetting, UnknownKind,
 };
 pub use error::{BuildError, BulkheadError, RejectReason, Rejected};
 pub use event::{BulkheadEvent, BulkheadListener, CallInfo, FinishedOutcome};

@@ -1,4 +1,4 @@
-//! Policies that threads share, and a hedge, whose caller waits for two calls at once.
+//! Policies and an adaptive timeout that threads share, and a hedge, whose caller waits for two calls at once.
 
 mod support;
 
@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bulkman::policy::{Fallback, Hedge, RateLimit, Retry, RetryBudget};
+use bulkman::{AdaptiveTimeout, AdaptiveTimeoutConfig};
 use loom::thread;
 use support::{assert_balanced, bulkhead, explore};
 
@@ -71,6 +72,24 @@ fn a_last_good_value_against_a_new_one() {
         assert!(matches!(seen, Ok(1 | 2)));
         assert_eq!(other.join().unwrap(), 2);
         assert_eq!(fallback.call(|| Err(())), Ok(2));
+    });
+}
+
+/// Of calls that end at the same time each is counted, and a limit that is asked for meanwhile is whole.
+#[test]
+fn an_adaptive_timeout_against_itself() {
+    explore("an adaptive timeout against itself", 3, || {
+        let timeout = AdaptiveTimeout::new(AdaptiveTimeoutConfig::new()).unwrap();
+        let shared = timeout.clone();
+        let other = thread::spawn(move || {
+            shared.record(Duration::from_millis(1));
+            shared.record_timeout(Duration::from_millis(1));
+        });
+        timeout.record(Duration::from_millis(1));
+        assert_eq!(timeout.limit(), Duration::from_secs(30));
+        other.join().unwrap();
+        let stats = timeout.stats();
+        assert_eq!((stats.samples, stats.timeouts), (2, 1));
     });
 }
 

@@ -304,15 +304,15 @@ impl Options {
         let Call {
             inner, mut options, ..
         } = call;
-        let of_operation = self
-            .operation
-            .as_deref()
-            .and_then(|operation| entry.operations.get(operation));
+        let of_operation = entry.limits.of_operation(self.operation.as_deref());
         if let Some(limits) = of_operation {
             options.timeout = limits.timeout;
             options.queue_timeout = limits.queue_timeout;
         }
-        options.timeout = self.timeout.or(options.timeout);
+        options.timeout = match (self.timeout, entry.limits.adaptive_of(of_operation)) {
+            (None, Some(adaptive)) => Some(adaptive.limit()),
+            (own, _) => own.or(options.timeout),
+        };
         options.timeout = shorter(options.timeout, self.at_most);
         options.queue_timeout = self.queue_timeout.or(options.queue_timeout);
         options.wait_for_capacity = self.wait_for_capacity;

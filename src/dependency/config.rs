@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 
 use super::kind::{BulkheadKind, DependencyKind};
-use super::overrides::{CircuitBreakerOverrides, DependencyOverrides, TimeoutSetting};
+use super::overrides::{
+    AdaptiveTimeoutSetting, CircuitBreakerOverrides, DependencyOverrides, TimeoutSetting,
+};
 
 /// A dependency: its kind, and what differs from others of the kind.
 ///
@@ -38,7 +40,7 @@ pub struct DependencyConfig {
 
 /// What is special about one operation of a dependency: its limits in time. All else belongs to the bulkhead, which the
 /// operations of a dependency share.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
 #[cfg_attr(feature = "config", derive(serde::Serialize, serde::Deserialize))]
 #[cfg_attr(feature = "config", serde(default, deny_unknown_fields))]
 #[non_exhaustive]
@@ -46,6 +48,9 @@ pub struct OperationOverrides {
     /// How long a caller waits in all, over queue and run.
     #[cfg_attr(feature = "config", serde(skip_serializing_if = "Option::is_none"))]
     pub timeout: Option<TimeoutSetting>,
+    /// Whether callers wait no longer than recent run times suggest, and at most for the timeout. Experimental.
+    #[cfg_attr(feature = "config", serde(skip_serializing_if = "Option::is_none"))]
+    pub adaptive_timeout: Option<AdaptiveTimeoutSetting>,
     /// How long the call may wait for a worker, or for a slot.
     #[cfg_attr(feature = "config", serde(skip_serializing_if = "Option::is_none"))]
     pub queue_timeout: Option<TimeoutSetting>,
@@ -62,6 +67,13 @@ impl OperationOverrides {
     #[must_use]
     pub fn timeout(mut self, limit: impl Into<TimeoutSetting>) -> Self {
         self.timeout = Some(limit.into());
+        self
+    }
+
+    /// As [`DependencyOverrides::adaptive_timeout`](DependencyOverrides#method.adaptive_timeout).
+    #[must_use]
+    pub fn adaptive_timeout(mut self, setting: impl Into<AdaptiveTimeoutSetting>) -> Self {
+        self.adaptive_timeout = Some(setting.into());
         self
     }
 
@@ -119,6 +131,27 @@ impl DependencyConfig {
         self
     }
 
+    /// As [`DependencyOverrides::adaptive_timeout`](DependencyOverrides#method.adaptive_timeout).
+    #[must_use]
+    pub fn adaptive_timeout(mut self, setting: impl Into<AdaptiveTimeoutSetting>) -> Self {
+        self.overrides = self.overrides.adaptive_timeout(setting);
+        self
+    }
+
+    /// As [`DependencyOverrides::stack_size`](DependencyOverrides#method.stack_size).
+    #[must_use]
+    pub fn stack_size(mut self, bytes: usize) -> Self {
+        self.overrides = self.overrides.stack_size(bytes);
+        self
+    }
+
+    /// As [`DependencyOverrides::max_nested_calls`](DependencyOverrides#method.max_nested_calls).
+    #[must_use]
+    pub fn max_nested_calls(mut self, calls: usize) -> Self {
+        self.overrides = self.overrides.max_nested_calls(calls);
+        self
+    }
+
     /// As [`DependencyOverrides::circuit_breaker`](DependencyOverrides#method.circuit_breaker).
     #[must_use]
     pub fn circuit_breaker(mut self, rules: impl Into<CircuitBreakerOverrides>) -> Self {
@@ -150,7 +183,8 @@ mod text {
 
     use super::{DependencyConfig, OperationOverrides};
     use crate::dependency::{
-        BulkheadKind, CircuitBreakerOverrides, DependencyKind, DependencyOverrides, TimeoutSetting,
+        AdaptiveTimeoutSetting, BulkheadKind, CircuitBreakerOverrides, DependencyKind,
+        DependencyOverrides, TimeoutSetting,
     };
 
     #[derive(Serialize, Deserialize)]
@@ -166,7 +200,13 @@ mod text {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         timeout: Option<TimeoutSetting>,
         #[serde(default, skip_serializing_if = "Option::is_none")]
+        adaptive_timeout: Option<AdaptiveTimeoutSetting>,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
         queue_timeout: Option<TimeoutSetting>,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        stack_size: Option<usize>,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        max_nested_calls: Option<usize>,
         #[serde(default, skip_serializing_if = "CircuitBreakerOverrides::is_empty")]
         circuit_breaker: CircuitBreakerOverrides,
         #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
@@ -182,7 +222,10 @@ mod text {
                     max_concurrent_calls: section.max_concurrent_calls,
                     max_queue_size: section.max_queue_size,
                     timeout: section.timeout,
+                    adaptive_timeout: section.adaptive_timeout,
                     queue_timeout: section.queue_timeout,
+                    stack_size: section.stack_size,
+                    max_nested_calls: section.max_nested_calls,
                     circuit_breaker: section.circuit_breaker,
                 },
                 operations: section.operations,
@@ -197,7 +240,10 @@ mod text {
                 max_concurrent_calls,
                 max_queue_size,
                 timeout,
+                adaptive_timeout,
                 queue_timeout,
+                stack_size,
+                max_nested_calls,
                 circuit_breaker,
             } = config.overrides;
             Self {
@@ -206,7 +252,10 @@ mod text {
                 max_concurrent_calls,
                 max_queue_size,
                 timeout,
+                adaptive_timeout,
                 queue_timeout,
+                stack_size,
+                max_nested_calls,
                 circuit_breaker,
                 operations: config.operations,
             }

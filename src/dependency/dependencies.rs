@@ -12,8 +12,10 @@ use super::error::DependencyError;
 use super::explain::{Explanation, Place};
 use super::hierarchy::{Levels, Resolved};
 use super::kind::{BulkheadKind, DependencyKind};
+use super::limits::Limits;
 use super::near::nearest;
 use super::overrides::{DependencyDefaults, DependencyOverrides};
+use crate::adaptive::AdaptiveTimeout;
 use crate::circuit::CircuitStorage;
 use crate::clock::Clock;
 use crate::core::{BulkheadBuilder, Kind, ShutdownReport};
@@ -95,24 +97,7 @@ pub struct Dependencies {
 pub(super) struct Entry {
     pub(super) config: DependencyConfig,
     pub(super) bulkhead: AnyBulkhead,
-    /// The limits of its operations, where they differ from the bulkhead's.
-    pub(super) operations: BTreeMap<String, Limits>,
-}
-
-/// The limits in time of an operation.
-#[derive(Clone, Copy)]
-pub(super) struct Limits {
-    pub(super) timeout: Option<Duration>,
-    pub(super) queue_timeout: Option<Duration>,
-}
-
-impl Limits {
-    fn of(resolved: &Resolved) -> Self {
-        Self {
-            timeout: resolved.timeout.value.limit(),
-            queue_timeout: resolved.queue_timeout.value.limit(),
-        }
-    }
+    pub(super) limits: Arc<Limits>,
 }
 
 /// What all bulkheads are built with.
@@ -242,25 +227,27 @@ impl Dependencies {
     ) -> Result<(), DependencyError> {
         let config = config.into();
         let resolved = self.resolve(name, &config, None)?;
-        let mut operations = BTreeMap::new();
+        let clock = &self.collaborators.clock;
+        let mut limits = Limits::of(&resolved, clock);
         for (operation, overrides) in &config.operations {
             let resolved = self.resolve(name, &config, Some((operation, overrides)))?;
-            operations.insert(operation.clone(), Limits::of(&resolved));
+            limits.add(operation, &resolved, clock);
         }
+        let limits = Arc::new(limits);
         let bulkhead: AnyBulkhead = match resolved.bulkhead.value {
             BulkheadKind::ThreadPool => {
-                let builder = self.bulkhead_builder(&resolved, name);
+                let builder = self.bulkhead_builder(&resolved, name, &limits);
                 self.registry.create(builder)?.into()
             }
             BulkheadKind::Semaphore => {
-                let builder = self.bulkhead_builder(&resolved, name);
+                let builder = self.bulkhead_builder(&resolved, name, &limits);
                 self.registry.create_semaphore(builder)?.into()
             }
         };
         let entry = Arc::new(Entry {
             config,
             bulkhead,
-            operations,
+            limits,
         });
         // One that was removed from the registry itself may still be here. It is dropped after the lock is released.
         let replaced = self.entries.write().insert(name.into(), entry);
@@ -268,7 +255,12 @@ impl Dependencies {
         Ok(())
     }
 
-    fn bulkhead_builder<K: Kind>(&self, resolved: &Resolved, name: &str) -> BulkheadBuilder<K> {
+    fn bulkhead_builder<K: Kind>(
+        &self,
+        resolved: &Resolved,
+        name: &str,
+        limits: &Arc<Limits>,
+    ) -> BulkheadBuilder<K> {
         let Collaborators {
             clock,
             listeners,
@@ -277,6 +269,9 @@ impl Dependencies {
         } = &self.collaborators;
         let mut builder =
             BulkheadBuilder::from(resolved.bulkhead_config(name)).clock(clock.clone());
+        if limits.are_adaptive() {
+            builder = builder.listener(Arc::clone(limits));
+        }
         for listener in listeners {
             let listener = Arc::clone(listener);
             builder = builder.listener(move |event: &BulkheadEvent<'_>| listener.on_event(event));
@@ -299,7 +294,11 @@ impl Dependencies {
         let resolved = self
             .defaults
             .resolve(config, operation.map(|(_, overrides)| overrides));
-        match resolved.bulkhead_config(name).validate() {
+        let adaptive = match resolved.adaptive_timeout.value.config() {
+            Some(config) => config.validate().map_err(|error| error.of(name)),
+            None => Ok(()),
+        };
+        match resolved.bulkhead_config(name).validate().and(adaptive) {
             Ok(()) => Ok(resolved),
             Err(reason) => Err(DependencyError::Invalid {
                 dependency: name.to_owned(),
@@ -426,7 +425,10 @@ impl Dependencies {
             ..Place::default()
         };
         let origins = self.collaborators.origins.as_deref();
-        Ok(Explanation::new(resolved, place, origins))
+        let adaptive = entry.limits.adaptive(Some(operation));
+        let mut explanation = Explanation::new(resolved, place, origins);
+        explanation.adaptive_timeout_stats = adaptive.map(AdaptiveTimeout::stats);
+        Ok(explanation)
     }
 
     /// What a dependency was registered with.

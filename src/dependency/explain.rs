@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 use super::hierarchy::{ConfigLevel, Decided, Resolved};
 use super::kind::{BulkheadKind, DependencyKind};
-use super::overrides::TimeoutSetting;
+use super::overrides::{AdaptiveTimeoutSetting, TimeoutSetting};
+use crate::adaptive::{AdaptiveTimeoutRule, AdaptiveTimeoutStats};
 use crate::circuit::CircuitBreakerConfig;
 
 /// The settings of a call, each with the level that decided it, from
@@ -37,6 +38,10 @@ pub struct Explanation {
     pub operation: String,
     /// How long a caller waits in all, over queue and run.
     pub timeout: Decided<TimeoutSetting>,
+    /// Whether callers wait no longer than recent run times suggest, and at most for the timeout.
+    pub adaptive_timeout: Decided<AdaptiveTimeoutSetting>,
+    /// How long that is now, and why. `None` if there is no adaptive timeout, or no timeout.
+    pub adaptive_timeout_stats: Option<AdaptiveTimeoutStats>,
     /// How long the call may wait for a worker, or for a slot.
     pub queue_timeout: Decided<TimeoutSetting>,
     /// N.
@@ -45,6 +50,10 @@ pub struct Explanation {
     pub max_queue_size: Decided<usize>,
     /// Thread pool or semaphore.
     pub bulkhead: Decided<BulkheadKind>,
+    /// The stack of each worker thread in bytes; `None`: the standard library's default.
+    pub stack_size: Decided<Option<usize>>,
+    /// How many calls a worker runs on top of one another.
+    pub max_nested_calls: Decided<usize>,
     /// Whether there is a circuit breaker.
     pub circuit_breaker: Decided<bool>,
     /// The rules of the circuit breaker, by the names of the fields of [`CircuitBreakerConfig`], as text. Empty if there is
@@ -118,10 +127,14 @@ impl Explanation {
             kind: place.kind,
             operation: place.operation.to_owned(),
             timeout: with(resolved.timeout, of("timeout")),
+            adaptive_timeout: with(resolved.adaptive_timeout, of("adaptive_timeout")),
+            adaptive_timeout_stats: None,
             queue_timeout: with(resolved.queue_timeout, of("queue_timeout")),
             max_concurrent_calls: with(resolved.max_concurrent_calls, of("max_concurrent_calls")),
             max_queue_size: with(resolved.max_queue_size, of("max_queue_size")),
             bulkhead: with(resolved.bulkhead, of("bulkhead")),
+            stack_size: with(resolved.stack_size, of("stack_size")),
+            max_nested_calls: with(resolved.max_nested_calls, of("max_nested_calls")),
             circuit_breaker: with(resolved.has_circuit_breaker, of("circuit_breaker")),
             circuit_breaker_rules: if has_breaker {
                 rules.collect()
@@ -160,8 +173,17 @@ impl fmt::Display for Explanation {
         } else {
             "off"
         };
-        let mut rows = vec![
-            row("timeout", self.timeout.value, &self.timeout),
+        let mut rows = vec![row("timeout", self.timeout.value, &self.timeout)];
+        let is_set = |level| level != ConfigLevel::BuiltIn;
+        if is_set(self.adaptive_timeout.level) {
+            let limit = match &self.adaptive_timeout_stats {
+                Some(stats) => format!("{:.1?}", stats.limit),
+                None => "off".to_owned(),
+            };
+            rows.push(row("adaptive timeout", limit, &self.adaptive_timeout));
+        }
+        let reason = rows.len();
+        rows.extend([
             row(
                 "queue timeout",
                 self.queue_timeout.value,
@@ -178,8 +200,16 @@ impl fmt::Display for Explanation {
                 &self.max_queue_size,
             ),
             row("bulkhead", self.bulkhead.value, &self.bulkhead),
-            row("circuit breaker", breaker, &self.circuit_breaker),
-        ];
+        ]);
+        if is_set(self.stack_size.level) {
+            let bytes = self.stack_size.value.unwrap_or_default();
+            rows.push(row("stack size", bytes, &self.stack_size));
+        }
+        if is_set(self.max_nested_calls.level) {
+            let calls = &self.max_nested_calls;
+            rows.push(row("nested calls", calls.value, calls));
+        }
+        rows.push(row("circuit breaker", breaker, &self.circuit_breaker));
         for (rule, decided) in &self.circuit_breaker_rules {
             if decided.level != ConfigLevel::BuiltIn || ALWAYS_SHOWN.contains(rule) {
                 rows.push(row(&format!("  {rule}"), &decided.value, decided));
@@ -192,12 +222,44 @@ impl fmt::Display for Explanation {
         )?;
         let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max();
         let [name_width, value_width, level_width] = [0, 1, 2].map(|c| width(c).unwrap_or(0));
-        for [name, value, level, origin] in &rows {
+        for (place, [name, value, level, origin]) in rows.iter().enumerate() {
+            if let Some(stats) = self.adaptive_timeout_stats.filter(|_| place == reason) {
+                write!(f, "\n    {}", Reason(stats))?;
+            }
             let line = format!(
                 "  {name:name_width$}  {value:value_width$}  {level:level_width$}  {origin}"
             );
             write!(f, "\n{}", line.trim_end())?;
         }
         Ok(())
+    }
+}
+
+/// Why an adaptive timeout is what it is.
+struct Reason(AdaptiveTimeoutStats);
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let stats = &self.0;
+        let config = &stats.config;
+        let rule = match stats.rule {
+            AdaptiveTimeoutRule::TooFewSamples => "the ceiling, until there are enough samples",
+            AdaptiveTimeoutRule::Quantile => "the factor times the quantile",
+            AdaptiveTimeoutRule::Floor => "the floor",
+            AdaptiveTimeoutRule::Ceiling => "the ceiling",
+            AdaptiveTimeoutRule::Step => "a step towards the factor times the quantile",
+            AdaptiveTimeoutRule::Held => "held, since it should be neither clearly more nor less",
+            AdaptiveTimeoutRule::CutOff => "held, since too many calls do not succeed",
+        };
+        write!(f, "{rule}: {} times ", config.factor)?;
+        match stats.quantile {
+            Some(time) => write!(f, "{time:.1?}")?,
+            None => f.write_str("an unknown time")?,
+        }
+        write!(
+            f,
+            ", the {} quantile of {} samples",
+            config.quantile, stats.samples
+        )
     }
 }

@@ -7,7 +7,10 @@ use std::time::Duration;
 
 use super::config::OperationOverrides;
 use super::kind::BulkheadKind;
-use super::overrides::{CircuitBreakerOverrides, DependencyOverrides, TimeoutSetting};
+use super::overrides::{
+    AdaptiveTimeoutSetting, CircuitBreakerOverrides, DependencyOverrides, TimeoutSetting,
+};
+use crate::adaptive::AdaptiveTimeoutConfig;
 use crate::circuit::CircuitBreakerConfig;
 use crate::config::BulkheadConfig;
 
@@ -95,7 +98,10 @@ pub(crate) struct Resolved {
     pub(crate) max_concurrent_calls: Decided<usize>,
     pub(crate) max_queue_size: Decided<usize>,
     pub(crate) timeout: Decided<TimeoutSetting>,
+    pub(crate) adaptive_timeout: Decided<AdaptiveTimeoutSetting>,
     pub(crate) queue_timeout: Decided<TimeoutSetting>,
+    pub(crate) stack_size: Decided<Option<usize>>,
+    pub(crate) max_nested_calls: Decided<usize>,
     pub(crate) has_circuit_breaker: Decided<bool>,
     pub(crate) circuit_breaker: CircuitBreakerConfig,
     pub(crate) rules: BTreeMap<&'static str, Decided<String>>,
@@ -157,11 +163,18 @@ impl Levels<'_> {
                 TimeoutSetting::After(BUILT_IN_TIMEOUT),
                 |o| o.timeout,
             ),
+            adaptive_timeout: self.decide_for_operation(
+                own.adaptive_timeout,
+                AdaptiveTimeoutSetting::Off,
+                |o| o.adaptive_timeout,
+            ),
             queue_timeout: self.decide_for_operation(
                 own.queue_timeout,
                 built_in.queue_timeout.into(),
                 |o| o.queue_timeout,
             ),
+            stack_size: self.decide(built_in.stack_size, |o| o.stack_size.map(Some)),
+            max_nested_calls: self.decide(built_in.max_nested_calls, |o| o.max_nested_calls),
             has_circuit_breaker: decide(has_circuit_breaker)
                 .unwrap_or(Decided::new(false, ConfigLevel::BuiltIn)),
             circuit_breaker,
@@ -182,7 +195,17 @@ impl Resolved {
             .has_circuit_breaker
             .value
             .then(|| self.circuit_breaker.clone());
+        config.stack_size = self.stack_size.value;
+        config.max_nested_calls = self.max_nested_calls.value;
         config
+    }
+
+    /// The numbers of the adaptive timeout, with its ceiling. `None`: there is none, or no timeout that could be the ceiling.
+    pub(crate) fn adaptive_config(&self) -> Option<AdaptiveTimeoutConfig> {
+        let mut config = self.adaptive_timeout.value.config()?;
+        let timeout = self.timeout.value.limit()?;
+        config.ceiling = Some(config.ceiling.map_or(timeout, |own| own.min(timeout)));
+        Some(config)
     }
 }
 

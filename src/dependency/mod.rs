@@ -6,6 +6,7 @@
 //! | `overrides`, `config` | what each level says: defaults, kinds, dependencies, operations |
 //! | `hierarchy` | which level decides a value: a pure function |
 //! | `explain` | the same for people |
+//! | `limits` | the limits in time of a dependency and of its operations, of which some follow how long calls take |
 //! | `dependencies`, `call` | dependencies by name, and their calls, over `registry.rs` |
 //! | `error`, `near` | errors, and the name that was probably meant |
 
@@ -16,6 +17,7 @@ mod error;
 mod explain;
 mod hierarchy;
 mod kind;
+mod limits;
 pub(crate) mod near;
 mod overrides;
 
@@ -27,7 +29,8 @@ pub use explain::Explanation;
 pub use hierarchy::{ConfigLevel, Decided};
 pub use kind::{BulkheadKind, DependencyKind, UnknownKind};
 pub use overrides::{
-    CircuitBreakerOverrides, DependencyDefaults, DependencyOverrides, TimeoutSetting,
+    AdaptiveTimeoutSetting, CircuitBreakerOverrides, DependencyDefaults, DependencyOverrides,
+    TimeoutSetting,
 };
 
 #[cfg(feature = "config")]

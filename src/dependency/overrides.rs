@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::hierarchy::{ConfigLevel, Decided, decide};
 use super::kind::{BulkheadKind, DependencyKind};
+use crate::adaptive::AdaptiveTimeoutConfig;
 use crate::circuit::{CircuitBreakerConfig, CircuitMode, CircuitWindow, IsolationBackoff};
 #[cfg(feature = "config")]
 use crate::error::BuildError;
@@ -40,9 +41,19 @@ pub struct DependencyOverrides {
     /// How long a caller waits in all, over queue and run.
     #[cfg_attr(feature = "config", serde(skip_serializing_if = "Option::is_none"))]
     pub timeout: Option<TimeoutSetting>,
+    /// Whether callers wait no longer than recent run times suggest, and at most for the timeout. Experimental.
+    #[cfg_attr(feature = "config", serde(skip_serializing_if = "Option::is_none"))]
+    pub adaptive_timeout: Option<AdaptiveTimeoutSetting>,
     /// How long a call may wait for a worker, or for a slot.
     #[cfg_attr(feature = "config", serde(skip_serializing_if = "Option::is_none"))]
     pub queue_timeout: Option<TimeoutSetting>,
+    /// The stack of each worker thread in bytes, see [`BulkheadConfig::stack_size`](crate::BulkheadConfig::stack_size).
+    #[cfg_attr(feature = "config", serde(skip_serializing_if = "Option::is_none"))]
+    pub stack_size: Option<usize>,
+    /// How many calls a worker runs on top of one another, see
+    /// [`BulkheadConfig::max_nested_calls`](crate::BulkheadConfig::max_nested_calls).
+    #[cfg_attr(feature = "config", serde(skip_serializing_if = "Option::is_none"))]
+    pub max_nested_calls: Option<usize>,
     /// The circuit breaker.
     #[cfg_attr(
         feature = "config",
@@ -94,6 +105,49 @@ impl DependencyOverrides {
         self
     }
 
+    /// Lets the timeout follow how long calls take: an [`AdaptiveTimeoutConfig`], or `true` for its defaults, or `false`.
+    /// Experimental.
+    ///
+    /// Callers then wait as long as an [`AdaptiveTimeout`](crate::AdaptiveTimeout) says, whose ceiling is the
+    /// [`timeout`](Self#method.timeout), or the configured ceiling if that is shorter. Where there is no timeout, it is
+    /// without effect. Each operation that the dependency's configuration names has a limit of its own, and all others share
+    /// one. Every task that succeeds counts, also after its caller has left. A call that sets its own limit has that.
+    /// [`Dependencies::explain`](crate::Dependencies::explain) shows what the limit is now, and why.
+    ///
+    /// ```
+    /// use bulkman::{AdaptiveTimeoutConfig, Dependencies, DependencyConfig, DependencyKind};
+    ///
+    /// let dependencies = Dependencies::new();
+    /// dependencies.register_with(
+    ///     "user_db",
+    ///     DependencyConfig::new(DependencyKind::Database)
+    ///         .adaptive_timeout(AdaptiveTimeoutConfig::new().factor(4.0)),
+    /// )?;
+    /// let explained = dependencies.explain("user_db", "get_user")?;
+    /// let now = explained.adaptive_timeout_stats.unwrap();
+    /// assert_eq!(Some(now.limit), explained.timeout.value.limit()); // without samples
+    /// # Ok::<(), bulkman::DependencyError>(())
+    /// ```
+    #[must_use]
+    pub fn adaptive_timeout(mut self, setting: impl Into<AdaptiveTimeoutSetting>) -> Self {
+        self.adaptive_timeout = Some(setting.into());
+        self
+    }
+
+    /// Sets the size of each worker thread's stack, in bytes. A semaphore takes no notice.
+    #[must_use]
+    pub fn stack_size(mut self, bytes: usize) -> Self {
+        self.stack_size = Some(bytes);
+        self
+    }
+
+    /// Sets how many calls a worker runs on top of one another. A semaphore takes no notice.
+    #[must_use]
+    pub fn max_nested_calls(mut self, calls: usize) -> Self {
+        self.max_nested_calls = Some(calls);
+        self
+    }
+
     /// Sets the circuit breaker: a whole [`CircuitBreakerConfig`], or [`CircuitBreakerOverrides`] for single rules.
     #[must_use]
     pub fn circuit_breaker(mut self, rules: impl Into<CircuitBreakerOverrides>) -> Self {
@@ -139,6 +193,45 @@ impl fmt::Display for TimeoutSetting {
         match self {
             Self::After(limit) => f.pad(&format!("{limit:?}")),
             Self::Never => f.pad("none"),
+        }
+    }
+}
+
+/// Whether a timeout follows how long calls take, and how.
+///
+/// In settings it is `true`, `false`, or a section with what differs from the defaults.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum AdaptiveTimeoutSetting {
+    /// It does, by these numbers.
+    On(AdaptiveTimeoutConfig),
+    /// It does not, whatever the next level says.
+    Off,
+}
+
+impl AdaptiveTimeoutSetting {
+    /// The numbers; `None` if it is off.
+    #[must_use]
+    pub fn config(self) -> Option<AdaptiveTimeoutConfig> {
+        match self {
+            Self::On(config) => Some(config),
+            Self::Off => None,
+        }
+    }
+}
+
+impl From<AdaptiveTimeoutConfig> for AdaptiveTimeoutSetting {
+    fn from(config: AdaptiveTimeoutConfig) -> Self {
+        Self::On(config)
+    }
+}
+
+/// `true` is the default numbers.
+impl From<bool> for AdaptiveTimeoutSetting {
+    fn from(is_on: bool) -> Self {
+        if is_on {
+            Self::On(AdaptiveTimeoutConfig::new())
+        } else {
+            Self::Off
         }
     }
 }
@@ -479,7 +572,8 @@ mod text {
     use serde::de::{Error, MapAccess, Visitor};
     use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-    use super::{CircuitBreakerOverrides, TimeoutSetting};
+    use super::{AdaptiveTimeoutSetting, CircuitBreakerOverrides, TimeoutSetting};
+    use crate::adaptive::AdaptiveTimeoutConfig;
     use crate::duration_text::{self, DurationVisitor};
 
     impl Serialize for CircuitBreakerOverrides {
@@ -513,6 +607,40 @@ mod text {
     impl<'de> Deserialize<'de> for CircuitBreakerOverrides {
         fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
             deserializer.deserialize_any(RulesVisitor)
+        }
+    }
+
+    impl Serialize for AdaptiveTimeoutSetting {
+        fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+            match self {
+                Self::On(config) => config.serialize(serializer),
+                Self::Off => serializer.serialize_bool(false),
+            }
+        }
+    }
+
+    struct AdaptiveVisitor;
+
+    impl<'de> Visitor<'de> for AdaptiveVisitor {
+        type Value = AdaptiveTimeoutSetting;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("true, false, or a section with the numbers of an adaptive timeout")
+        }
+
+        fn visit_bool<E: Error>(self, is_on: bool) -> Result<Self::Value, E> {
+            Ok(is_on.into())
+        }
+
+        fn visit_map<A: MapAccess<'de>>(self, numbers: A) -> Result<Self::Value, A::Error> {
+            AdaptiveTimeoutConfig::deserialize(MapAccessDeserializer::new(numbers))
+                .map(AdaptiveTimeoutSetting::On)
+        }
+    }
+
+    impl<'de> Deserialize<'de> for AdaptiveTimeoutSetting {
+        fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+            deserializer.deserialize_any(AdaptiveVisitor)
         }
     }
 

@@ -7,6 +7,7 @@
 //! | to wait for calls no longer than a limit, one or several at once | [`TimeoutManager`] |
 //! | an answer in place of an error | [`Fallback`], by [kind of error](FailureKind) |
 //! | so many calls in a time | [`RateLimit`], also by [key](KeyedRateLimit) |
+//! | a limit that follows how long calls take | [`AdaptiveTimeout`](crate::AdaptiveTimeout), which is experimental |
 //! | a second attempt beside a slow one | [`Hedge`] |
 //! | trouble on purpose, for a drill | [`Chaos`] |
 //! | several of these around each call of a dependency | [`Pipeline`] |

@@ -63,7 +63,7 @@ struct Wrong {
     expected: String,
     /// The key that is missing.
     missing: Option<&'static str>,
-    place: Option<(Origin, Vec<String>)>,
+    place: Option<Box<(Origin, Vec<String>)>>,
 }
 
 impl Wrong {
@@ -79,21 +79,21 @@ impl Wrong {
     /// The innermost place is the one that counts, and it comes first.
     fn at(mut self, origin: &Origin, path: &Path<'_>) -> Self {
         if self.place.is_none() {
-            self.place = Some((origin.clone(), path.keys()));
+            self.place = Some(Box::new((origin.clone(), path.keys())));
         }
         self
     }
 
     /// The path of keys to the place.
     fn keys(&self) -> Vec<String> {
-        let keys = self.place.as_ref().map(|(_, keys)| keys.clone());
+        let keys = self.place.as_ref().map(|place| place.1.clone());
         keys.unwrap_or_default()
     }
 
     fn into_problem(self, root: &Node) -> SettingsProblem {
         let (origin, keys) = self
             .place
-            .unwrap_or_else(|| (root.origin.clone(), Vec::new()));
+            .map_or_else(|| (root.origin.clone(), Vec::new()), |place| *place);
         SettingsProblem {
             origin,
             path: Path::shown(&keys),

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use super::error::{SettingsError, SettingsProblem};
 use super::node::{Entry, MAX_ENVIRONMENTS, MAX_VALUES_OF_ALL, Map, Node, Path, Value};
 use super::origin::Origin;
-use super::schema::{self, Content, MAX_PROBLEMS, SECTIONS};
+use super::schema::{self, Content, MAX_PROBLEMS, Origins, SECTIONS};
 use super::source::{self, Format};
 use super::variables::{self, Variables};
 use crate::dependency::near::nearest;
@@ -84,6 +84,18 @@ impl Settings {
     #[must_use]
     pub fn origin(&self, path: &str) -> Option<&Origin> {
         self.content.origins.get(path)
+    }
+
+    /// That come from no file.
+    pub(super) fn of_data(content: Content) -> Self {
+        let content = Content {
+            origins: Origins::default(),
+            ..content
+        };
+        Self {
+            content: Arc::new(content),
+            environment: None,
+        }
     }
 
     pub(super) fn content(&self) -> &Arc<Content> {
@@ -254,7 +266,7 @@ impl SettingsLoader {
 fn in_order(mut problems: Vec<SettingsProblem>) -> Vec<SettingsProblem> {
     let place = |problem: &SettingsProblem| match &problem.origin {
         Origin::File { line, column, .. } => (*line, *column),
-        Origin::Variable { .. } => (usize::MAX, 0),
+        Origin::Data | Origin::Variable { .. } => (usize::MAX, 0),
     };
     problems.sort_by(|a, b| {
         let rest = |problem: &SettingsProblem| (problem.path.clone(), problem.found.clone());

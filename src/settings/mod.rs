@@ -15,6 +15,9 @@
 //!       max_queue_size: 20
 //!       queue_timeout: 2s
 //!       bulkhead: thread_pool      # or semaphore
+//!       stack_size: 4194304        # of each worker, in bytes
+//!       max_nested_calls: 64
+//!       adaptive_timeout: false    # or true, or a section with the numbers of AdaptiveTimeoutConfig: experimental
 //!       circuit_breaker: true      # or false, or a section with rules
 //! external_dependencies:
 //!   user_db:
@@ -23,7 +26,7 @@
 //!     circuit_breaker:
 //!       failure_threshold: 3
 //!     operations:
-//!       export: {timeout: 2m, queue_timeout: 10s}
+//!       export: {timeout: 2m, queue_timeout: 10s, adaptive_timeout: false}
 //! production:                      # any other name is an environment's, with both sections over the ones above
 //!   external_dependencies:
 //!     user_db: {max_concurrent_calls: 40}
@@ -77,13 +80,15 @@
 //! With the feature `config` all configurations ([`BulkheadConfig`](crate::BulkheadConfig),
 //! [`CircuitBreakerConfig`](crate::CircuitBreakerConfig), [`DependencyConfig`](crate::DependencyConfig),
 //! [`DependencyDefaults`](crate::DependencyDefaults) and what is in them) are serde's `Serialize` and `Deserialize`, with the
-//! keys above; only `DependencyDefaults` has the keys `global` and `kinds` in place of `resilience`. Durations are written as text and read as seconds or text.
+//! keys above; only `DependencyDefaults` has the keys `global` and `kinds` in place of `resilience`. Durations are written as
+//! text and read as seconds or text. [`Settings`] are too: what holds in the chosen environment.
 
 // Imports run downward in this list.
 //
 // | file | job |
 // |---|---|
 // | `dependencies` | settings become dependencies |
+// | `serialize`, `from_data` | settings as serde's data |
 // | `loader` | the layers: file, environment's section, variables |
 // | `schema` | what may stand where |
 // | `deserialize` | serde's view of a tree |
@@ -96,11 +101,13 @@
 mod dependencies;
 mod deserialize;
 mod error;
+mod from_data;
 mod loader;
 mod node;
 mod origin;
 mod scalar;
 mod schema;
+mod serialize;
 mod source;
 mod toml;
 mod toml_path;

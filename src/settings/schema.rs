@@ -9,10 +9,11 @@ use super::deserialize::{one_of, read};
 use super::error::SettingsProblem;
 use super::node::{Map, Node, Path, Value};
 use super::origin::Origin;
+use crate::adaptive::AdaptiveTimeoutConfig;
 use crate::config::BulkheadConfig;
 use crate::dependency::{
-    ConfigLevel, DependencyConfig, DependencyDefaults, DependencyKind, DependencyOverrides, Place,
-    TimeoutSetting,
+    AdaptiveTimeoutSetting, ConfigLevel, DependencyConfig, DependencyDefaults, DependencyKind,
+    DependencyOverrides, Place, TimeoutSetting,
 };
 use crate::error::BuildError;
 
@@ -21,8 +22,8 @@ pub(super) const DEPENDENCIES: &str = "external_dependencies";
 const TIMEOUTS: &str = "timeouts";
 const CIRCUIT_BREAKER: &str = "circuit_breaker";
 const BULKHEADS: &str = "bulkheads";
-const DEFAULT: &str = "default";
-const DEFAULT_TIMEOUT: &str = "default_timeout";
+pub(super) const DEFAULT: &str = "default";
+pub(super) const DEFAULT_TIMEOUT: &str = "default_timeout";
 
 /// From here on nothing more is looked for.
 pub(super) const MAX_PROBLEMS: usize = 1_000;
@@ -98,7 +99,7 @@ fn as_map(node: &Node) -> Option<&Map> {
 }
 
 /// The key of the timeout that holds for a kind.
-fn timeout_key(kind: DependencyKind) -> String {
+pub(super) fn timeout_key(kind: DependencyKind) -> String {
     match kind {
         DependencyKind::ExternalApi => "api_call_timeout".to_owned(),
         _ => format!("{kind}_timeout"),
@@ -371,6 +372,7 @@ impl Reader {
                     ..place
                 };
                 ranges.check_limits(overrides.timeout, overrides.queue_timeout, place);
+                ranges.check_adaptive(overrides.adaptive_timeout, place);
             }
         }
     }
@@ -425,7 +427,12 @@ impl Ranges<'_> {
             let config = smallest().max_queue_size(calls);
             self.check_one(config.validate(), setting("max_queue_size"));
         }
+        if let Some(bytes) = overrides.stack_size {
+            let config = smallest().stack_size(bytes);
+            self.check_one(config.validate(), setting("stack_size"));
+        }
         self.check_limits(overrides.timeout, overrides.queue_timeout, place);
+        self.check_adaptive(overrides.adaptive_timeout, place);
         for (rule, error) in overrides.circuit_breaker.wrong_alone() {
             let place = Place {
                 rule: Some(rule),
@@ -446,6 +453,18 @@ impl Ranges<'_> {
                 let config = smallest().execution_timeout(limit);
                 self.check_one(config.validate(), Place { setting, ..place });
             }
+        }
+    }
+
+    fn check_adaptive(&mut self, adaptive: Option<AdaptiveTimeoutSetting>, place: Place<'_>) {
+        let config = adaptive.and_then(AdaptiveTimeoutSetting::config);
+        for (number, error) in config.iter().flat_map(AdaptiveTimeoutConfig::wrong) {
+            let place = Place {
+                setting: "adaptive_timeout",
+                rule: Some(number),
+                ..place
+            };
+            self.check_one(Err(error), place);
         }
     }
 

@@ -13,7 +13,7 @@ const SUB: u64 = 1 << SUB_BITS;
 const TOP_BITS: u32 = 42;
 const BUCKETS: usize = ((TOP_BITS - SUB_BITS + 1) as usize) << SUB_BITS;
 
-fn bucket_of(nanos: u64) -> usize {
+pub(crate) fn bucket_of(nanos: u64) -> usize {
     if nanos < SUB {
         return nanos as usize;
     }
@@ -24,7 +24,7 @@ fn bucket_of(nanos: u64) -> usize {
 }
 
 /// The largest value that falls into the bucket.
-fn top_of(bucket: usize) -> u64 {
+pub(crate) fn top_of(bucket: usize) -> u64 {
     let bucket = bucket as u64;
     if bucket < SUB {
         return bucket;

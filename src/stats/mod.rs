@@ -7,5 +7,6 @@ mod snapshot;
 pub use distribution::Distribution;
 pub use snapshot::{BulkheadState, BulkheadStats};
 
+pub(crate) use distribution::{bucket_of, top_of};
 pub(crate) use ledger::{Ledger, Reading, SlotCounters, Totals};
 pub(crate) use snapshot::Moment;

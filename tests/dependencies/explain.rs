@@ -124,3 +124,54 @@ fn a_limit_that_is_switched_off_is_shown_as_none() {
         "{text}"
     );
 }
+
+#[test]
+fn stacks_and_nested_calls_are_decided_as_all_else() {
+    let defaults = DependencyDefaults::new()
+        .for_all(DependencyOverrides::new().max_nested_calls(7))
+        .for_kind(
+            DependencyKind::Database,
+            DependencyOverrides::new().stack_size(1 << 20),
+        );
+    let dependencies = Dependencies::builder().defaults(defaults).build();
+    let config = DependencyConfig::new(DependencyKind::Database).max_nested_calls(3);
+    dependencies.register_with("user_db", config).unwrap();
+    dependencies.register_cache("sessions").unwrap();
+    for (name, stack_size, max_nested_calls) in [
+        (
+            "user_db",
+            (Some(1 << 20), ConfigLevel::Kind),
+            (3, ConfigLevel::Dependency),
+        ),
+        (
+            "sessions",
+            (None, ConfigLevel::BuiltIn),
+            (7, ConfigLevel::Global),
+        ),
+    ] {
+        let explained = dependencies.explain(name, "").unwrap();
+        let decided = &explained.stack_size;
+        assert_eq!((decided.value, decided.level), stack_size, "{name}");
+        let decided = &explained.max_nested_calls;
+        assert_eq!((decided.value, decided.level), max_nested_calls, "{name}");
+        let bulkhead = dependencies.bulkhead(name).unwrap();
+        assert_eq!(bulkhead.config().stack_size, stack_size.0);
+        assert_eq!(bulkhead.config().max_nested_calls, max_nested_calls.0);
+    }
+    let text = dependencies.explain("user_db", "").unwrap().to_string();
+    assert!(
+        text.contains("  stack size            1048576      kind\n"),
+        "{text}"
+    );
+    assert!(
+        text.contains("  nested calls          3            dependency\n"),
+        "{text}"
+    );
+    let error = dependencies
+        .register_with(
+            "odd",
+            DependencyConfig::new(DependencyKind::Cpu).stack_size(1),
+        )
+        .unwrap_err();
+    assert!(error.to_string().contains("odd"), "{error}");
+}

@@ -200,3 +200,54 @@ fn long_names_have_origins_of_their_own() {
     );
     assert_eq!(settings.origin(&cut), None, "it could be any of the three");
 }
+
+#[test]
+fn stacks_nested_calls_and_adaptive_timeouts_come_from_settings() {
+    let text = r#"
+        [resilience.bulkheads.default]
+        max_nested_calls = 7
+        [resilience.bulkheads.database]
+        stack_size = 1048576
+        adaptive_timeout = true
+        [external_dependencies.user_db]
+        kind = "database"
+        adaptive_timeout = {factor = 2, ceiling = "1s"}
+        [external_dependencies.user_db.operations.export]
+        timeout = "2m"
+        adaptive_timeout = false
+        [external_dependencies.orders_db]
+        kind = "database"
+    "#;
+    let dependencies = Dependencies::from_settings(&toml(text).unwrap()).unwrap();
+    let user_db = dependencies.bulkhead("user_db").unwrap();
+    let config = user_db.config();
+    assert_eq!(
+        (config.stack_size, config.max_nested_calls),
+        (Some(1 << 20), 7)
+    );
+    let explained = dependencies.explain("user_db", "get").unwrap();
+    let stats = explained.adaptive_timeout_stats.unwrap();
+    assert_eq!((stats.limit, stats.config.factor), (seconds(1), 2.0));
+    assert_eq!(
+        explained.to_string().lines().take(4).collect::<Vec<_>>(),
+        [
+            "dependency `user_db`, kind `database`, operation `get`",
+            "  timeout               10s          preset",
+            "  adaptive timeout      1.0s         dependency        text:9:9",
+            "    the ceiling, until there are enough samples: 2 times an unknown time, the 0.99 quantile of 0 samples",
+        ]
+    );
+    let explained = dependencies.explain("user_db", "export").unwrap();
+    assert_eq!(explained.adaptive_timeout_stats, None);
+    let origin = explained.adaptive_timeout.origin.unwrap();
+    assert_eq!(&*origin, "text:12:9");
+    let explained = dependencies.explain("orders_db", "get").unwrap();
+    let stats = explained.adaptive_timeout_stats.unwrap();
+    assert_eq!((stats.limit, stats.config.factor), (seconds(10), 3.0));
+    assert_eq!(explained.adaptive_timeout.level, ConfigLevel::Kind);
+    assert_eq!(explained.stack_size.origin.as_deref(), Some("text:5:9"));
+    assert_eq!(
+        explained.max_nested_calls.origin.as_deref(),
+        Some("text:3:9")
+    );
+}

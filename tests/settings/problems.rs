@@ -231,8 +231,49 @@ fn each_slip_is_told_with_its_place() {
             "external_dependencies",
             "db = {kind = \"cpu\", operations = {get = {max_queue_size = 1}}}",
             "`external_dependencies.db.operations.get.max_queue_size`: found a key that is unknown here, expected one of \
-             `timeout`, `queue_timeout`"
+             `timeout`, `adaptive_timeout`, `queue_timeout`"
                 .into(),
+        ),
+        (
+            "resilience.bulkheads.database",
+            "stack_size = 1000",
+            "`resilience.bulkheads.database.stack_size`: found 1000, expected from 65536 to 1073741824 bytes; leave it out \
+             for the default"
+                .into(),
+        ),
+        (
+            "resilience.bulkheads.default",
+            "max_nested_calls = -1",
+            "`resilience.bulkheads.default.max_nested_calls`: found `-1`, expected a whole number, not negative".into(),
+        ),
+        (
+            "resilience.bulkheads.database",
+            "adaptive_timeout = 3",
+            "`resilience.bulkheads.database.adaptive_timeout`: found `3`, expected true, false, or a section with the \
+             numbers of an adaptive timeout"
+                .into(),
+        ),
+        (
+            "resilience.bulkheads.default",
+            "adaptive_timeout = {factor = 0.5}",
+            "`resilience.bulkheads.default.adaptive_timeout.factor`: found 0.5, expected at least 1".into(),
+        ),
+        (
+            "resilience.bulkheads.cache",
+            "adaptive_timeout = {factr = 2}",
+            "`resilience.bulkheads.cache.adaptive_timeout.factr`: found a key that is unknown here, expected one of \
+             `quantile`, `factor`, `floor`, `ceiling`, `minimum_samples`, `window`; did you mean `factor`?"
+                .into(),
+        ),
+        (
+            "external_dependencies",
+            "db = {kind = \"cpu\", adaptive_timeout = {ceiling = \"1ms\"}}",
+            "`external_dependencies.db.adaptive_timeout.ceiling`: found 1ms, expected at least the floor".into(),
+        ),
+        (
+            "external_dependencies",
+            "db = {kind = \"cpu\", operations = {get = {adaptive_timeout = {window = 0}}}}",
+            "`external_dependencies.db.operations.get.adaptive_timeout.window`: found 0ns, expected at least 10 ms".into(),
         ),
     ] {
         let text = format!("[{section}]\n{line}\n");
@@ -557,4 +598,21 @@ fn environments_times_values_have_a_bound() {
             .contains("more than 500000 values in all environments"),
         "{error}"
     );
+}
+
+#[test]
+fn every_number_of_an_adaptive_timeout_is_checked() {
+    let numbers = "quantile = 1.0, factor = nan, floor = 0, minimum_samples = 0, window = \"9ms\"";
+    let text = format!("[resilience.bulkheads]\ndatabase = {{adaptive_timeout = {{{numbers}}}}}");
+    let problems = problems(toml(&text));
+    assert_eq!(problems.len(), 5, "{problems:#?}");
+    for (problem, field) in
+        problems
+            .iter()
+            .zip(["quantile", "factor", "floor", "minimum_samples", "window"])
+    {
+        let path = format!("`resilience.bulkheads.database.adaptive_timeout.{field}`: found ");
+        assert!(problem.starts_with("text:2:"), "{problem}");
+        assert!(problem.contains(&path), "{problem}");
+    }
 }

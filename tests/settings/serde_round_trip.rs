@@ -3,10 +3,11 @@
 use std::fmt::Debug;
 use std::time::Duration;
 
+use bulkman::settings::Settings;
 use bulkman::{
-    BulkheadConfig, BulkheadKind, CircuitBreakerConfig, CircuitBreakerOverrides, CircuitMode,
-    CircuitWindow, DependencyConfig, DependencyDefaults, DependencyKind, DependencyOverrides,
-    OperationOverrides, TimeoutSetting,
+    AdaptiveTimeoutConfig, AdaptiveTimeoutSetting, BulkheadConfig, BulkheadKind,
+    CircuitBreakerConfig, CircuitBreakerOverrides, CircuitMode, CircuitWindow, DependencyConfig,
+    DependencyDefaults, DependencyKind, DependencyOverrides, OperationOverrides, TimeoutSetting,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -120,17 +121,107 @@ fn overrides_say_only_what_they_set() {
 }
 
 #[test]
+fn an_adaptive_timeout_is_a_word_or_its_numbers() {
+    let numbers = AdaptiveTimeoutConfig::new()
+        .quantile(0.5)
+        .factor(1.5)
+        .floor(Duration::from_millis(1))
+        .ceiling(seconds(2))
+        .minimum_samples(3)
+        .window(seconds(60));
+    assert_eq!(
+        round_trip(&AdaptiveTimeoutSetting::from(numbers)),
+        r#"{"quantile":0.5,"factor":1.5,"floor":"1ms","ceiling":"2s","minimum_samples":3,"window":"60s"}"#
+    );
+    assert_eq!(round_trip(&AdaptiveTimeoutSetting::Off), "false");
+    round_trip(&AdaptiveTimeoutSetting::from(true));
+    round_trip(&AdaptiveTimeoutConfig::new());
+    let read = |text| serde_json::from_str::<AdaptiveTimeoutSetting>(text).unwrap();
+    let defaults = AdaptiveTimeoutSetting::On(AdaptiveTimeoutConfig::new());
+    assert_eq!((read("true"), read("{}")), (defaults, defaults));
+    assert_eq!(
+        read(r#"{"factor": 2}"#),
+        AdaptiveTimeoutConfig::new().factor(2.0).into()
+    );
+    round_trip(
+        &DependencyOverrides::new()
+            .adaptive_timeout(numbers)
+            .stack_size(1 << 20)
+            .max_nested_calls(0),
+    );
+    round_trip(&OperationOverrides::new().adaptive_timeout(false));
+}
+
+#[test]
 fn a_dependency_is_one_section() {
     let config = DependencyConfig::new(DependencyKind::ExternalApi)
         .timeout(Duration::from_millis(10))
+        .adaptive_timeout(false)
+        .stack_size(1 << 20)
+        .max_nested_calls(3)
         .operation("get", OperationOverrides::new().queue_timeout(seconds(1)));
     assert_eq!(
         round_trip(&config),
-        r#"{"kind":"external_api","timeout":"10ms","operations":{"get":{"queue_timeout":"1s"}}}"#
+        r#"{"kind":"external_api","timeout":"10ms","adaptive_timeout":false,"stack_size":1048576,"max_nested_calls":3,"operations":{"get":{"queue_timeout":"1s"}}}"#
     );
     for kind in DependencyKind::ALL {
         assert_eq!(round_trip(&kind), format!("{:?}", kind.name()));
         round_trip(&DependencyConfig::from(kind));
         round_trip(&kind.preset());
     }
+}
+
+#[test]
+fn whole_settings_are_read_as_they_are_written() {
+    let text = r#"{"resilience":{"timeouts":{"database_timeout":"2s 500ms","default_timeout":"none"},"circuit_breaker":{"failure_rate":0.5,"window":20},"bulkheads":{"cache":{"max_queue_size":7}}},"external_dependencies":{"user_db":{"kind":"database","operations":{"get":{"timeout":"1s"}}}}}"#;
+    let settings: Settings = serde_json::from_str(text).unwrap();
+    let cache = &settings.defaults().kinds[&DependencyKind::Cache];
+    assert_eq!(cache.max_queue_size, Some(7));
+    assert_eq!(serde_json::to_string(&settings).unwrap(), text);
+    let written = serde_json::to_value(&settings).unwrap();
+    let again: Settings = serde_json::from_value(written).unwrap();
+    assert_eq!(again.defaults(), settings.defaults());
+    assert_eq!(again.dependencies(), settings.dependencies());
+    assert_eq!(
+        (again.environment(), again.origin("resilience")),
+        (None, None)
+    );
+    let dependencies = bulkman::Dependencies::from_settings(&again).unwrap();
+    let explained = dependencies.explain("user_db", "get").unwrap();
+    assert_eq!(explained.timeout.value, TimeoutSetting::After(seconds(1)));
+    assert_eq!(explained.timeout.origin, None);
+    let empty: Settings = serde_json::from_str("{}").unwrap();
+    assert!(empty.dependencies().is_empty());
+}
+
+#[test]
+fn settings_that_are_data_are_checked_as_those_of_files() {
+    let error = |text: &str| {
+        let result = serde_json::from_str::<Settings>(text);
+        result.unwrap_err().to_string()
+    };
+    let wrong = r#"{"resilience": {"timeouts": {"cache_timeout": -1}}, "external_dependencies": {"db": {"kind": "cpu", "max_concurrent_calls": 0}}}"#;
+    let told = error(wrong);
+    assert!(told.starts_with("2 problems in the settings"), "{told}");
+    assert!(
+        told.contains("data: `resilience.timeouts.cache_timeout`: found `-1`"),
+        "{told}"
+    );
+    assert!(told.contains("found 0, expected at least 1"), "{told}");
+    for (text, expected) in [
+        ("[]", "found a list, expected a section"),
+        ("7", "found `7`, expected a section"),
+        (r#"{"production": {}}"#, "found a key that is unknown here"),
+        (
+            r#"{"resilience": {}, "resilience": {}}"#,
+            "the key \"resilience\" twice",
+        ),
+    ] {
+        let told = error(text);
+        assert!(told.contains(expected), "{text}: {told}");
+    }
+    let deep = format!("{}{}", "[".repeat(100), "]".repeat(100));
+    assert!(error(&deep).contains("more than 64 sections and lists inside each other"));
+    let wide = format!("[{}1]", "1,".repeat(100_000));
+    assert!(error(&wide).contains("more than 100000 values"));
 }

@@ -1,7 +1,10 @@
 //! YAML: the same settings, and what only YAML can do wrong.
 
 use bulkman::settings::{Format, Settings, SettingsError};
-use bulkman::{CircuitBreakerConfig, CircuitBreakerOverrides, DependencyKind, TimeoutSetting};
+use bulkman::{
+    AdaptiveTimeoutConfig, CircuitBreakerConfig, CircuitBreakerOverrides, DependencyKind,
+    TimeoutSetting,
+};
 use proptest::prelude::*;
 
 use super::helpers::{Folder, problem, toml};
@@ -368,7 +371,20 @@ fn the_sample_has_every_key() {
             .isolation_backoff(2.0, seconds(60));
     let rules = serde_json::to_value(rules).unwrap();
     let keys = rules.as_object().unwrap().keys().map(String::as_str);
-    for key in keys.chain(DependencyKind::NAMES) {
+    let numbers = AdaptiveTimeoutConfig::new().ceiling(seconds(1));
+    let numbers = serde_json::to_value(numbers).unwrap();
+    let numbers = numbers.as_object().unwrap().keys().map(String::as_str);
+    let others = [
+        "stack_size",
+        "max_nested_calls",
+        "adaptive_timeout",
+        "operations",
+    ];
+    for key in keys
+        .chain(DependencyKind::NAMES)
+        .chain(numbers)
+        .chain(others)
+    {
         assert!(text.contains(key), "{key}");
     }
 }
@@ -405,4 +421,47 @@ fn a_blank_section_of_an_environment_changes_nothing() {
         assert_eq!(with.defaults(), without.defaults(), "{section}");
         assert_eq!(with.dependencies().len(), 1);
     }
+}
+
+/// JSON is YAML.
+#[test]
+fn settings_are_written_as_they_are_read() {
+    let sample = include_str!("../../examples/settings.yaml");
+    let odd = "resilience: {bulkheads: {default: {queue_timeout: none}, cache: {circuit_breaker: {failure_threshold: 9}}}}\n\
+               external_dependencies: {\"user.db \\\"1\\\"\": {kind: cpu}, \"\\u00fc\": {kind: cache}}\n";
+    for (text, environment) in [
+        (sample, None),
+        (sample, Some("production")),
+        (sample, Some("development")),
+        (odd, None),
+        ("resilience:\n", None),
+        (
+            "resilience: {bulkheads: {payment: {}, default: {}}}\n",
+            None,
+        ),
+    ] {
+        let loader = Settings::from_text(text, Format::Yaml);
+        let loader = match environment {
+            Some(name) => loader.environment(name),
+            None => loader,
+        };
+        let variable = ("BULKMAN_RESILIENCE__TIMEOUTS__CPU_TIMEOUT", "90");
+        let settings = loader.variables([variable]).load().unwrap();
+        let written = serde_json::to_string(&settings).unwrap();
+        let again = yaml(&written).unwrap();
+        assert_eq!(again.dependencies(), settings.dependencies(), "{written}");
+        assert_eq!(again.defaults(), settings.defaults(), "{written}");
+        assert_eq!(again.environment(), None);
+        assert_eq!(serde_json::to_string(&again).unwrap(), written);
+    }
+}
+
+#[test]
+fn written_settings_have_only_what_is_set() {
+    let text = "resilience: {timeouts: {default_timeout: 3, database_timeout: none}, circuit_breaker: {failure_threshold: 2}}";
+    let written = serde_json::to_string(&yaml(text).unwrap()).unwrap();
+    assert_eq!(
+        written,
+        r#"{"resilience":{"timeouts":{"database_timeout":"none","default_timeout":"3s"},"circuit_breaker":{"failure_threshold":2},"bulkheads":{}},"external_dependencies":{}}"#
+    );
 }

@@ -10,6 +10,7 @@ use super::order::{Conflict, Inside, LayerKind, check};
 use super::result::{Listener, PipelineEvent};
 use super::run::{Inner, Pipeline, Place};
 use super::values::{AnyValue, Only, Values};
+use crate::adaptive::AdaptiveTimeout;
 use crate::circuit::CircuitBreaker;
 use crate::clock::Clock;
 use crate::core::{SemaphoreKind, ThreadPoolKind};
@@ -179,6 +180,7 @@ impl<E> Layer<E, AnyValue> {
         match self {
             Self::Fallback(never) => match never {},
             Self::Timeout(limit) => Layer::Timeout(limit),
+            Self::AdaptiveTimeout(timeout) => Layer::AdaptiveTimeout(timeout),
             Self::Retry(retry) => Layer::Retry(retry),
             Self::RateLimit(limit) => Layer::RateLimit(limit),
             Self::Circuit(breaker) => Layer::Circuit(breaker),
@@ -219,6 +221,34 @@ impl<E, V: Values<E>, K: Place> PipelineBuilder<E, V, K> {
     /// A second one inside of a retry limits each attempt.
     pub fn timeout(self, limit: Duration) -> Self {
         self.layer(LayerKind::Timeout, Layer::Timeout(limit))
+    }
+
+    /// Adds a limit that follows how long all that is inside of it takes, retries and pauses included: inside of a retry, how
+    /// long an attempt takes. A call that is refused counts as nothing. Other pipelines may share it; it keeps its own clock.
+    /// Experimental.
+    ///
+    /// ```
+    /// use bulkman::policy::{Pipeline, Retry};
+    /// use bulkman::{AdaptiveTimeout, AdaptiveTimeoutConfig, Bulkhead, BulkheadConfig};
+    /// use std::io;
+    /// use std::sync::Arc;
+    /// use std::time::Duration;
+    ///
+    /// let users = Arc::new(Bulkhead::new(BulkheadConfig::new("users"))?);
+    /// let timeout = AdaptiveTimeout::new(AdaptiveTimeoutConfig::new().ceiling(Duration::from_secs(1)))?;
+    /// let pipeline: Pipeline<io::Error> = Pipeline::builder("users")
+    ///     .timeout(Duration::from_secs(5))
+    ///     .retry(Retry::new(3).retry_timeouts())
+    ///     .adaptive_timeout(&timeout)
+    ///     .bulkhead(&users)
+    ///     .build()?;
+    /// assert_eq!(pipeline.execute(|| Ok("Ada")).value(), Some(&"Ada"));
+    /// assert_eq!(timeout.stats().samples, 1);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn adaptive_timeout(self, timeout: &AdaptiveTimeout) -> Self {
+        let layer = Layer::AdaptiveTimeout(timeout.clone());
+        self.layer(LayerKind::Timeout, layer)
     }
 
     /// Adds a retry.
@@ -325,7 +355,10 @@ impl<E, V: Values<E>, K: Place> PipelineBuilder<E, V, K> {
             match layer {
                 Layer::Retry(retry) => retry.adopt(&self.name, &clock),
                 Layer::Fallback(fallback) => V::set_clock(fallback, &clock),
-                Layer::Timeout(_) | Layer::RateLimit(_) | Layer::Circuit(_) => {}
+                Layer::Timeout(_)
+                | Layer::AdaptiveTimeout(_)
+                | Layer::RateLimit(_)
+                | Layer::Circuit(_) => {}
             }
         }
         let mut chaos = self.chaos;

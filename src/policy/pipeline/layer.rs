@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::error::PipelineError;
 use super::order::LayerKind;
 use super::values::{Gives, Values};
+use crate::adaptive::AdaptiveTimeout;
 use crate::circuit::{CircuitBreaker, CircuitBreakerConfig, CircuitPermit, Verdict};
 use crate::clock::Clock;
 use crate::core::current;
@@ -21,6 +22,7 @@ use crate::policy::retry_rule::RetryRule;
 pub(super) enum Layer<E, V: Values<E>> {
     Fallback(V::Fallback),
     Timeout(Duration),
+    AdaptiveTimeout(AdaptiveTimeout),
     Retry(Retry<AnyRule<E>>),
     RateLimit(RateLimit),
     Circuit(Arc<CircuitBreaker>),
@@ -110,11 +112,21 @@ pub(super) fn run<'p, T, E, V: Gives<T, E>>(
             let result = run(inner, trail, attempt);
             fall_back::<T, E, V>(fallback, trail, result)
         }
-        Layer::Timeout(limit) => {
-            let around = trail.limit.replace(*limit);
-            let deadline = Deadline::after_on(trail.clock.clone(), *limit);
-            let result = deadline.with(|| run(inner, trail, attempt));
-            trail.limit = around;
+        Layer::Timeout(limit) => run_within(*limit, inner, trail, attempt),
+        Layer::AdaptiveTimeout(timeout) => {
+            let (limit, began) = (timeout.limit(), trail.clock.now());
+            let result = run_within(limit, inner, trail, attempt);
+            let took = trail.clock.now().saturating_duration_since(began);
+            match &result {
+                // The fallback's answer, and not the dependency's.
+                Ok(_) if trail.decided_by == LayerKind::Fallback => {}
+                Ok(_) => timeout.record(took),
+                Err(PipelineError::Call(BulkheadError::Timeout { started: true, .. })) => {
+                    timeout.record_timeout(took);
+                }
+                Err(error) if error.never_started() => timeout.record_other(),
+                Err(_) => timeout.record_failure(took, Some(limit.saturating_sub(took))),
+            }
             result
         }
         Layer::Retry(retry) => {
@@ -154,6 +166,19 @@ pub(super) fn run<'p, T, E, V: Gives<T, E>>(
             Err(open) => trail.decide(LayerKind::Circuit, PipelineError::CircuitOpen(open)),
         },
     }
+}
+
+fn run_within<'p, T, E, V: Gives<T, E>>(
+    limit: Duration,
+    layers: &'p [Layer<E, V>],
+    trail: &mut Trail<'p, E>,
+    attempt: Attempt<'_, 'p, T, E>,
+) -> Result<T, PipelineError<E>> {
+    let around = trail.limit.replace(limit);
+    let deadline = Deadline::after_on(trail.clock.clone(), limit);
+    let result = deadline.with(|| run(layers, trail, attempt));
+    trail.limit = around;
+    result
 }
 
 fn fall_back<T, E, V: Gives<T, E>>(

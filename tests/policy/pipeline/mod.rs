@@ -1,5 +1,6 @@
 //! Several policies around a call, as one.
 
+mod adaptive;
 mod building;
 mod circuits;
 mod deadlines;
