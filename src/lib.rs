@@ -103,16 +103,22 @@
 //! each event. [`Bulkhead::state`] says how the bulkhead is doing, [`CircuitBreaker::stats`] how its circuit is.
 //! [`export::PrometheusText`] writes the numbers for Prometheus.
 //!
-//! The crate writes to [`log`](https://docs.rs/log), and never a line for a single call:
+//! The crate writes to [`log`](https://docs.rs/log). A single call has lines at the level trace only:
 //!
 //! | target | level | line |
 //! |---|---|---|
 //! | `bulkman` | error | a panic in user code that belongs to no call: a listener, a hook, a drop; the thread for limits of awaited calls could not start |
-//! | `bulkman` | debug | a bulkhead is shutting down |
+//! | `bulkman` | warn | a bulkhead is full and refuses calls; it has refused so many calls for this and that reason, at most every five seconds |
+//! | `bulkman` | info | a bulkhead that was full has room again |
+//! | `bulkman` | debug | a bulkhead is shutting down, cancels what is queued, is shut down |
+//! | `bulkman` | trace | a call is admitted, refused, started, finished, cancelled, and so on |
 //! | `bulkman::circuit` | warn | a circuit opens; its storage fails, or cannot hold it; the storage's clock is far from this host's |
 //! | `bulkman::circuit` | info | a circuit closes or goes half-open; its storage is back, or holds it again |
 //! | `bulkman::circuit` | error | a setting of the environment is ignored (feature `postgres`) |
 //! | `bulkman::circuit` | debug | a connection to PostgreSQL has ended (feature `postgres`) |
+//!
+//! A line has its facts as key-values too, for a logger that writes them: `bulkhead` or `circuit`, `execution_id`,
+//! `operation`, `rejected_full` and so on. A listener that panics has one line, not one for each of its panics.
 //!
 //! # What if I have many dependencies?
 //!
@@ -183,7 +189,9 @@ mod dependency;
 mod duration_text;
 mod error;
 mod event;
+mod event_log;
 pub mod export;
+mod listeners;
 #[cfg(any(bulkman_loom, bulkman_shuttle))]
 #[doc(hidden)]
 #[allow(

@@ -30,7 +30,7 @@ impl<K: Kind> BulkheadBuilder<K> {
 
     /// Adds a listener. They are told in the order in which they were added.
     pub fn listener(mut self, listener: impl BulkheadListener + 'static) -> Self {
-        self.parts.listeners.0.push(Box::new(listener));
+        self.parts.listeners.push(Box::new(listener));
         self
     }
 
@@ -80,7 +80,7 @@ impl<K: Kind> fmt::Debug for BulkheadBuilder<K> {
         f.debug_struct(K::BUILDER)
             .field("config", &self.parts.config)
             .field("clock", &self.parts.clock)
-            .field("listeners", &self.parts.listeners.0.len())
+            .field("listeners", &self.parts.listeners.len())
             .finish_non_exhaustive()
     }
 }

@@ -7,15 +7,19 @@ use std::time::Instant;
 use super::call_data::{BulkheadView, CallData, RunningCall};
 use super::failure::Classifiers;
 use super::permit::Permits;
+use super::rejection_log::{RejectedAs, RejectionLog};
 use super::running_slot::{RunningSlot, Shown};
-use super::this_thread::{ThisThread, next_serial, this_thread};
-use crate::circuit::{CircuitBreaker, CircuitState, CircuitStorage};
+use super::saturation::Saturation;
+use super::this_thread::{ThisThread, next_serial, this_thread, while_holding_permit};
+use crate::circuit::{CircuitBreaker, CircuitState, CircuitStorage, StorageNews};
 use crate::clock::Clock;
 use crate::config::BulkheadConfig;
 use crate::error::BuildError;
-use crate::event::{BulkheadEvent, Listeners};
+use crate::event::BulkheadEvent;
+use crate::listeners::Listeners;
+use crate::panic::note;
 use crate::stats::{BulkheadState, BulkheadStats, Ledger, Moment, Reading, Totals};
-use crate::sync::{AtomicBool, Latch, LazySlots, Ordering, fence};
+use crate::sync::{AtomicBool, Latch, LazySlots, Ordering, Padded, fence};
 
 pub(crate) struct Engine {
     /// Tells this bulkhead from every other.
@@ -28,6 +32,8 @@ pub(crate) struct Engine {
     pub(crate) breaker: Option<CircuitBreaker>,
     pub(crate) listeners: Arc<Listeners>,
     pub(crate) classifiers: Classifiers,
+    saturation: Arc<Saturation>,
+    rejections: Padded<RejectionLog>,
     /// At zero when the bulkhead has ended.
     pub(crate) latch: Arc<Latch>,
     slots: LazySlots<RunningSlot>,
@@ -36,6 +42,8 @@ pub(crate) struct Engine {
     epoch: Instant,
     /// Set by a shutdown that cancels what is queued.
     discard_queued: AtomicBool,
+    /// Set by the thread that tells of that.
+    discard_told: AtomicBool,
 }
 
 /// What an engine is built from.
@@ -86,10 +94,22 @@ impl EngineParts {
         };
         let listeners = Arc::clone(listeners);
         let name = self.config.name.clone();
+        let of_storage = (Arc::clone(&listeners), name.clone());
         let builder = CircuitBreaker::builder(name.clone(), rules.clone())
             .clock(self.clock.clone())
             .on_change(move |change| {
                 listeners.tell(&name, || BulkheadEvent::CircuitChanged { change });
+            })
+            .on_storage(move |news| {
+                let (listeners, bulkhead) = &of_storage;
+                listeners.tell(bulkhead, || match news {
+                    StorageNews::TroubleBegan { error } => {
+                        BulkheadEvent::StorageTroubleBegan { bulkhead, error }
+                    }
+                    StorageNews::TroubleEnded { lasted } => {
+                        BulkheadEvent::StorageTroubleEnded { bulkhead, lasted }
+                    }
+                });
             });
         let builder = if rules.refuse_queued_when_open {
             builder.on_change(move |change| {
@@ -129,19 +149,45 @@ impl Engine {
             ..
         } = parts;
         let slots = config.max_concurrent_calls;
+        let (serial, epoch) = (next_serial(), clock.now());
+        let name: Arc<str> = config.name.as_str().into();
+        let ledger = Ledger::new(slots);
+        let saturation = Arc::new(Saturation {
+            serial,
+            name: Arc::clone(&name),
+            clock: clock.clone(),
+            listeners: Arc::clone(&listeners),
+            counters: Arc::clone(&ledger.shared),
+            epoch,
+            times: Default::default(),
+        });
+        let relieved = {
+            let saturation = Arc::clone(&saturation);
+            move || saturation.end()
+        };
+        let drained = {
+            let (name, listeners) = (Arc::clone(&name), Arc::clone(&listeners));
+            move || {
+                tell_shut_down(serial, &name, &listeners);
+                drained();
+            }
+        };
         Ok(Self {
-            serial: next_serial(),
-            name: config.name.as_str().into(),
-            permits: Permits::new(slots + config.max_queue_size, drained),
-            ledger: Ledger::new(slots),
+            serial,
+            name,
+            permits: Permits::new(slots + config.max_queue_size, drained, relieved),
+            ledger,
+            saturation,
+            rejections: Padded::default(),
             breaker,
             listeners,
             classifiers,
             latch,
             slots: LazySlots::new(slots),
             oldest_queued,
-            epoch: clock.now(),
+            epoch,
             discard_queued: AtomicBool::new(false),
+            discard_told: AtomicBool::new(false),
             clock,
             config,
         })
@@ -161,6 +207,13 @@ impl Engine {
     /// The calls that run at this moment.
     pub(crate) fn running(&self) -> impl Iterator<Item = RunningCall> + '_ {
         self.slots.iter().flat_map(RunningSlot::running)
+    }
+
+    /// Whether this thread is to tell that what is queued is about to be cancelled: `true` once.
+    #[must_use]
+    pub(super) fn claim_discard(&self) -> bool {
+        // ORDERING: Relaxed. Nothing is handed over.
+        !self.discard_told.swap(true, Ordering::Relaxed)
     }
 
     /// Afterwards each call is shown in its slot already, or never starts: see [`show`](Self::show).
@@ -202,6 +255,47 @@ impl Engine {
     #[inline]
     pub(crate) fn tell<'a>(&self, event: impl FnOnce() -> BulkheadEvent<'a>) {
         self.listeners.tell(&self.name, event);
+    }
+
+    /// As [`tell`](Self::tell), where this thread holds up the end of the bulkhead, or holds a place: whatever a listener asks
+    /// for waits for neither.
+    pub(crate) fn tell_without_waits<'a>(&self, event: impl FnOnce() -> BulkheadEvent<'a>) {
+        if !self.listeners.is_silent() {
+            while_holding_permit(self.serial, || self.tell(event));
+        }
+    }
+
+    /// A call was refused for this reason, the one of this number. The caller holds no place.
+    #[inline(always)]
+    pub(super) fn rejected(&self, reason: RejectedAs, number: u64) {
+        if self.rejections.is_due(reason, number) {
+            self.look_at_rejections(reason, number);
+        }
+    }
+
+    #[cold]
+    fn look_at_rejections(&self, reason: RejectedAs, number: u64) {
+        let time = (&self.clock, self.epoch);
+        let counters = &self.ledger.shared;
+        self.rejections
+            .look(&self.name, time, counters, reason, number);
+    }
+
+    /// A call was refused since all places are taken, the one of this number. The caller holds no place.
+    #[inline(always)]
+    pub(super) fn rejected_as_full(&self, number: u64) {
+        if self.permits.begin_saturation() {
+            self.begin_saturation();
+        }
+        self.rejected(RejectedAs::Full, number);
+    }
+
+    #[cold]
+    fn begin_saturation(&self) {
+        self.rejections.look_soon();
+        self.saturation
+            .begin(self.config.max_concurrent_calls, self.config.max_queue_size);
+        self.permits.look_for_relief();
     }
 
     /// All counters since the start.
@@ -292,5 +386,17 @@ impl BulkheadView for Engine {
 
     fn innermost(&self, slot: usize) -> Option<RunningCall> {
         self.slot(slot).innermost()
+    }
+}
+
+/// No call is left after a shutdown.
+fn tell_shut_down(serial: u64, bulkhead: &str, listeners: &Listeners) {
+    note(|| {
+        log::debug!(target: "bulkman", bulkhead = bulkhead; "bulkhead `{bulkhead}` is shut down");
+    });
+    if !listeners.is_empty() {
+        while_holding_permit(serial, || {
+            listeners.tell(bulkhead, || BulkheadEvent::ShutDown { bulkhead });
+        });
     }
 }

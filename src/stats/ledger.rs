@@ -21,6 +21,7 @@
 //! So every number lies between its true values at the start and at the end of `stats()`, never goes back from one snapshot
 //! to the next, and is exact for everything that happened before the call.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::distribution::{Distribution, Recorder};
@@ -97,17 +98,18 @@ pub(crate) struct SharedCounters {
 
 // ORDERING of all of these: Release here and Acquire in `Ledger::read`, so that a reader that sees a call's end also sees
 // its admission.
-fn count(counter: &AtomicU64) {
-    counter.fetch_add(1, Ordering::Release);
+fn count(counter: &AtomicU64) -> u64 {
+    counter.fetch_add(1, Ordering::Release)
 }
 
 impl SharedCounters {
-    pub(crate) fn reject_full(&self) {
-        count(&self.rejected_full);
+    /// Gives the number before, as the others do that return one.
+    pub(crate) fn reject_full(&self) -> u64 {
+        count(&self.rejected_full)
     }
 
-    pub(crate) fn reject_circuit_open(&self) {
-        count(&self.rejected_circuit_open);
+    pub(crate) fn reject_circuit_open(&self) -> u64 {
+        count(&self.rejected_circuit_open)
     }
 
     pub(crate) fn reject_admitted(&self) {
@@ -118,8 +120,8 @@ impl SharedCounters {
         count(&self.rejected_without_slot);
     }
 
-    pub(crate) fn reject_shut_down(&self) {
-        count(&self.rejected_shut_down);
+    pub(crate) fn reject_shut_down(&self) -> u64 {
+        count(&self.rejected_shut_down)
     }
 
     pub(crate) fn cancel(&self, by_shutdown: bool) {
@@ -156,6 +158,16 @@ impl SharedCounters {
         count(&self.caller_timeouts[usize::from(started)]);
     }
 
+    /// Calls refused as full, by the circuit and as shut down, since the start.
+    pub(crate) fn rejected(&self) -> [u64; 3] {
+        let load = |counter: &AtomicU64| counter.load(Ordering::Acquire);
+        [
+            load(&self.rejected_full) + load(&self.rejected_without_slot),
+            load(&self.rejected_circuit_open) + load(&self.rejected_admitted),
+            load(&self.rejected_shut_down),
+        ]
+    }
+
     pub(crate) fn end_abandoned(&self) {
         self.abandoned.fetch_sub(1, Ordering::Release);
     }
@@ -163,7 +175,7 @@ impl SharedCounters {
 
 pub(crate) struct Ledger {
     slots: LazySlots<Padded<SlotCounters>>,
-    pub(crate) shared: Padded<SharedCounters>,
+    pub(crate) shared: Arc<Padded<SharedCounters>>,
     base: Mutex<Base>,
 }
 
@@ -280,7 +292,7 @@ impl Ledger {
     pub(crate) fn new(slots: usize) -> Self {
         Self {
             slots: LazySlots::new(slots),
-            shared: Padded::default(),
+            shared: Arc::default(),
             base: Mutex::default(),
         }
     }

@@ -7,5 +7,5 @@ mod snapshot;
 pub use distribution::Distribution;
 pub use snapshot::{BulkheadState, BulkheadStats};
 
-pub(crate) use ledger::{Ledger, Reading, SlotCounters, Totals};
+pub(crate) use ledger::{Ledger, Reading, SharedCounters, SlotCounters, Totals};
 pub(crate) use snapshot::Moment;

@@ -48,6 +48,7 @@ use crate::core::{
     Outcome, RETRY_SOON, Shown, ThisThread, caller_timed_out, drop_unstarted, execute,
     nested_calls_of_this_thread, release_unstarted, run_nested, run_task,
 };
+use crate::event::BulkheadEvent;
 use crate::panic::contain;
 use crate::result::ExecutionResult;
 use crate::sync::{AtomicU8, Mutex, Ordering, Thread, earlier, this_thread};
@@ -80,7 +81,15 @@ struct State<F, T, E> {
 impl<F, T, E> State<F, T, E> {
     /// Whether the ledger counts the task as running without a caller.
     fn is_abandoned(&self) -> bool {
-        matches!(self.stage, Stage::Running { .. }) && matches!(self.handle, Handle::Dropped)
+        self.abandoned_since().is_some()
+    }
+
+    /// If so, since when it has been running.
+    fn abandoned_since(&self) -> Option<Instant> {
+        match (&self.stage, &self.handle) {
+            (Stage::Running { since, .. }, Handle::Dropped) => Some(*since),
+            _ => None,
+        }
     }
 
     /// How the call ended, if its outcome is there.
@@ -323,16 +332,29 @@ impl<F, T, E> TaskCell<F, T, E> {
     /// The handle goes. Gives the outcome, if there is one by now.
     #[must_use]
     fn release_handle(&self) -> Option<Outcome<T, E>> {
-        let (handle, outcome) = {
+        let (handle, outcome, running_since) = {
             let mut state = self.state.lock();
             let handle = std::mem::replace(&mut state.handle, Handle::Dropped);
-            if state.is_abandoned() {
+            let running_since = state.abandoned_since();
+            if running_since.is_some() {
                 self.inner.engine.ledger.shared.abandon();
             }
-            (handle, self.collect(&mut state))
+            (handle, self.collect(&mut state), running_since)
         };
         self.forget_waiter(handle);
+        if let Some(since) = running_since {
+            self.tell_abandoned(since);
+        }
         outcome
+    }
+
+    /// The task has been running since then, and this thread is its caller's.
+    fn tell_abandoned(&self, since: Instant) {
+        let engine = &self.inner.engine;
+        engine.tell(|| BulkheadEvent::Abandoned {
+            call: self.data.info(&engine.name),
+            running_for: engine.clock.now().saturating_duration_since(since),
+        });
     }
 
     /// Drops a waker that is no longer needed, which is user code.

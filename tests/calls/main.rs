@@ -22,6 +22,7 @@ mod panic;
 mod queue_timeout;
 mod queued_time;
 mod refusal;
+mod saturation;
 mod thread_locals;
 mod timeout;
 mod waiting_for_a_place;
