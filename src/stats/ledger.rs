@@ -160,11 +160,11 @@ impl SharedCounters {
 
     /// Calls refused as full, by the circuit and as shut down, since the start.
     pub(crate) fn rejected(&self) -> [u64; 3] {
-        let load = |counter: &AtomicU64| counter.load(Ordering::Acquire);
+        let get = |counter: &AtomicU64| counter.load(Ordering::Acquire);
         [
-            load(&self.rejected_full) + load(&self.rejected_without_slot),
-            load(&self.rejected_circuit_open) + load(&self.rejected_admitted),
-            load(&self.rejected_shut_down),
+            get(&self.rejected_full) + get(&self.rejected_without_slot),
+            get(&self.rejected_circuit_open) + get(&self.rejected_admitted),
+            get(&self.rejected_shut_down),
         ]
     }
 
