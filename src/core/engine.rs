@@ -334,6 +334,11 @@ impl Engine {
                 reading.add_running(since);
             }
         }
+        if reading.totals.abandoned > 0 {
+            for since in self.slots.iter().filter_map(RunningSlot::abandoned_since) {
+                reading.add_abandoned(since);
+            }
+        }
         reading
     }
 

@@ -196,6 +196,8 @@ pub(crate) struct Reading {
     running_for: Duration,
     /// How long the one has been busy that has been so longest.
     longest_running: Option<Duration>,
+    /// The same of the abandoned ones.
+    longest_abandoned: Option<Duration>,
     at: Instant,
 }
 
@@ -205,6 +207,7 @@ impl Reading {
             totals,
             running_for: Duration::ZERO,
             longest_running: None,
+            longest_abandoned: None,
             at,
         }
     }
@@ -214,6 +217,12 @@ impl Reading {
         let running_for = self.at.saturating_duration_since(since);
         self.running_for = self.running_for.saturating_add(running_for);
         self.longest_running = self.longest_running.max(Some(running_for));
+    }
+
+    /// An abandoned call has been running in a slot since then.
+    pub(crate) fn add_abandoned(&mut self, since: Instant) {
+        let running_for = self.at.saturating_duration_since(since);
+        self.longest_abandoned = self.longest_abandoned.max(Some(running_for));
     }
 }
 
@@ -226,6 +235,7 @@ pub(crate) struct Numbers {
     /// How long all slots together were busy.
     pub(super) busy_time: Duration,
     pub(super) longest_running: Option<Duration>,
+    pub(super) longest_abandoned: Option<Duration>,
 }
 
 /// One reading of all counters.
@@ -376,6 +386,7 @@ impl Ledger {
             totals: mut now,
             running_for,
             longest_running,
+            longest_abandoned,
             ..
         } = read();
         let mut times = self.times();
@@ -408,6 +419,7 @@ impl Ledger {
             since: base.reset.as_ref().map(|(reset, _)| reset.at),
             busy_time: base.busy_time,
             longest_running,
+            longest_abandoned,
         }
     }
 

@@ -124,6 +124,8 @@ pub struct BulkheadStats {
     pub busy_time: Duration,
     /// How long the task that has been running longest has been running.
     pub longest_running: Option<Duration>,
+    /// How long the abandoned task that has been running longest has been running. `None` if there is none.
+    pub longest_abandoned: Option<Duration>,
     /// How long the call that has been waiting longest has been waiting for a worker, or for a free slot.
     pub longest_queued: Option<Duration>,
 }
@@ -223,6 +225,7 @@ impl BulkheadStats {
             times,
             busy_time,
             longest_running,
+            longest_abandoned,
             ..
         } = numbers;
         let [succeeded, failed, panicked] = totals.ended;
@@ -266,6 +269,7 @@ impl BulkheadStats {
             measured_for,
             busy_time,
             longest_running,
+            longest_abandoned,
             longest_queued,
         }
     }
