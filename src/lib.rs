@@ -101,6 +101,7 @@
 //!
 //! [`Bulkhead::stats`]: exact numbers that balance in every snapshot. A [`BulkheadListener`] is told of
 //! each event. [`Bulkhead::state`] says how the bulkhead is doing, [`CircuitBreaker::stats`] how its circuit is.
+//! [`Bulkhead::health`] answers a readiness probe, by [thresholds](HealthThresholds) that you set, with reasons in words.
 //! [`export::PrometheusText`] writes the numbers for Prometheus.
 //!
 //! The crate writes to [`log`](https://docs.rs/log). A single call has lines at the level trace only:
@@ -247,7 +248,9 @@ pub use panic::Panic;
 pub use registry::{AnyBulkhead, BulkheadRegistry, RegistryError, RegistryHealth, UnknownBulkhead};
 pub use result::ExecutionResult;
 pub use semaphore::{SemaphoreBulkhead, SemaphoreBulkheadBuilder, SemaphoreCall, SemaphoreGuard};
-pub use stats::{BulkheadState, BulkheadStats, Distribution};
+pub use stats::{
+    BulkheadHealth, BulkheadState, BulkheadStats, Distribution, HealthReason, HealthThresholds,
+};
 pub use summary::{CallOutcome, CallSummary};
 pub use thread_pool::{
     AsCompleted, Bulkhead, CancelHandle, CancelOnDrop, ExecuteMap, ExecutionHandle,

@@ -11,6 +11,7 @@ use crate::circuit::CircuitStorage;
 use crate::clock::Clock;
 use crate::config::BulkheadConfig;
 use crate::event::{BulkheadEvent, BulkheadListener};
+use crate::stats::HealthThresholds;
 
 /// Builds a bulkhead with collaborators. From [`Bulkhead::builder`](crate::Bulkhead::builder) or
 /// [`SemaphoreBulkhead::builder`](crate::SemaphoreBulkhead::builder); `K` is the kind that it builds.
@@ -57,6 +58,13 @@ impl<K: Kind> BulkheadBuilder<K> {
     /// Without a circuit breaker in the configuration it is an error.
     pub fn circuit_storage(mut self, storage: impl CircuitStorage + 'static) -> Self {
         self.parts.circuit_storage = Some(Arc::new(storage));
+        self
+    }
+
+    /// Sets from where on the bulkhead counts as unhealthy, for [`health`](crate::Bulkhead::health). They change nothing else.
+    /// `build` refuses those that make no sense, see [`HealthThresholds::validate`].
+    pub fn health_thresholds(mut self, thresholds: HealthThresholds) -> Self {
+        self.parts.health_thresholds = thresholds;
         self
     }
 

@@ -18,8 +18,11 @@ use crate::error::BuildError;
 use crate::event::BulkheadEvent;
 use crate::listeners::Listeners;
 use crate::panic::note;
-use crate::stats::{BulkheadState, BulkheadStats, Ledger, Moment, Reading, Totals};
-use crate::sync::{AtomicBool, Latch, LazySlots, Ordering, Padded, fence};
+use crate::stats::{
+    BulkheadHealth, BulkheadState, BulkheadStats, HealthFacts, HealthMemory, HealthReason,
+    HealthThresholds, Ledger, Moment, Reading, Totals,
+};
+use crate::sync::{AtomicBool, Latch, LazySlots, Mutex, Ordering, Padded, fence};
 
 pub(crate) struct Engine {
     /// Tells this bulkhead from every other.
@@ -32,6 +35,8 @@ pub(crate) struct Engine {
     pub(crate) breaker: Option<CircuitBreaker>,
     pub(crate) listeners: Arc<Listeners>,
     pub(crate) classifiers: Classifiers,
+    health_thresholds: HealthThresholds,
+    health_memory: Mutex<HealthMemory>,
     saturation: Arc<Saturation>,
     rejections: Padded<RejectionLog>,
     /// At zero when the bulkhead has ended.
@@ -53,6 +58,7 @@ pub(crate) struct EngineParts {
     pub(crate) listeners: Listeners,
     pub(crate) classifiers: Classifiers,
     pub(crate) circuit_storage: Option<Arc<dyn CircuitStorage>>,
+    pub(crate) health_thresholds: HealthThresholds,
 }
 
 /// What an engine asks of the queue or the wait list in front of it.
@@ -73,6 +79,7 @@ impl EngineParts {
             listeners: Listeners::default(),
             classifiers: Classifiers::default(),
             circuit_storage: None,
+            health_thresholds: HealthThresholds::default(),
         }
     }
 
@@ -140,12 +147,15 @@ impl Engine {
             refuse_queued,
             oldest_queued,
         } = hooks;
+        let valid = parts.health_thresholds.validate();
+        valid.map_err(|error| error.of(&parts.config.name))?;
         let listeners = Arc::new(std::mem::take(&mut parts.listeners));
         let breaker = parts.breaker(&listeners, refuse_queued)?;
         let EngineParts {
             config,
             clock,
             classifiers,
+            health_thresholds,
             ..
         } = parts;
         let slots = config.max_concurrent_calls;
@@ -177,6 +187,8 @@ impl Engine {
             name,
             permits: Permits::new(slots + config.max_queue_size, drained, relieved),
             ledger,
+            health_thresholds,
+            health_memory: Mutex::new(HealthMemory::new(epoch)),
             saturation,
             rejections: Padded::default(),
             breaker,
@@ -350,6 +362,61 @@ impl Engine {
             None | Some(CircuitState::Closed) => BulkheadState::Healthy,
             Some(CircuitState::HalfOpen) => BulkheadState::Degraded,
             Some(CircuitState::Open) => BulkheadState::Isolated,
+        }
+    }
+
+    pub(crate) fn health(&self) -> BulkheadHealth {
+        let thresholds = &self.health_thresholds;
+        let state = self.state();
+        let mut reasons = Vec::new();
+        match state {
+            BulkheadState::ShutDown => reasons.push(HealthReason::ShutDown),
+            BulkheadState::Isolated => reasons.push(HealthReason::CircuitOpen),
+            BulkheadState::Degraded if thresholds.closed_circuit => {
+                reasons.push(HealthReason::CircuitHalfOpen);
+            }
+            BulkheadState::Degraded | BulkheadState::Healthy => {}
+        }
+        if state != BulkheadState::ShutDown && thresholds.need_numbers() {
+            let mut memory = self.health_memory.lock();
+            // Under the lock, so that facts are judged in the order in which they were found.
+            let facts = self.health_facts();
+            memory.judge(thresholds, &facts, &mut reasons);
+        }
+        BulkheadHealth {
+            name: Arc::clone(&self.name),
+            state,
+            reasons,
+        }
+    }
+
+    fn health_facts(&self) -> HealthFacts {
+        let now = self.clock.now();
+        let lasting = |since| now.saturating_duration_since(since);
+        let totals = self.totals();
+        let workers = self.config.max_concurrent_calls;
+        let busy: Vec<_> = self
+            .slots
+            .iter()
+            .filter_map(RunningSlot::busy_since)
+            .collect();
+        let last = (busy.len() >= workers).then(|| busy.into_iter().max());
+        let oldest_queued = (totals.waiting() > 0).then(|| (self.oldest_queued)());
+        let oldest_abandoned = (totals.abandoned > 0).then(|| {
+            let abandoned = self.slots.iter().filter_map(RunningSlot::abandoned_since);
+            abandoned.min()
+        });
+        HealthFacts {
+            now,
+            max_concurrent_calls: workers as u64,
+            max_queue_size: self.config.max_queue_size as u64,
+            queued_tasks: totals.in_flight - totals.active,
+            longest_queued: oldest_queued.flatten().map(lasting),
+            saturated_since: self.saturation.since(),
+            all_busy_for: last.flatten().map(lasting),
+            abandoned_tasks: totals.abandoned,
+            longest_abandoned: oldest_abandoned.flatten().map(lasting),
+            calls: totals.calls(),
         }
     }
 

@@ -25,6 +25,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::distribution::{Distribution, Recorder};
+use super::health::Calls;
 use crate::event::FinishedOutcome;
 use crate::sync::{AtomicU64, LazySlots, Mutex, Ordering, Padded, nanos};
 
@@ -285,6 +286,16 @@ impl Totals {
     /// Tasks that ran to their end.
     pub(crate) fn finished(&self) -> u64 {
         self.ended.iter().sum()
+    }
+
+    /// The calls since the start, but for those that were refused as shut down.
+    pub(crate) fn calls(&self) -> Calls {
+        let rejected = self.rejected_full + self.rejected_circuit_open;
+        let left_the_queue = self.refused_in_queue + self.cancelled + self.timed_out;
+        Calls {
+            submitted: rejected + left_the_queue + self.finished() + self.in_flight,
+            rejected,
+        }
     }
 
     /// Whether a call has started and not ended.

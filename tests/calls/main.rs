@@ -10,6 +10,7 @@ mod config;
 mod context_propagators;
 mod context_vars;
 mod errors;
+mod health;
 mod helpers;
 mod inherited;
 mod listeners;
