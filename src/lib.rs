@@ -102,7 +102,7 @@
 //! [`Bulkhead::stats`]: exact numbers that balance in every snapshot. A [`BulkheadListener`] is told of
 //! each event. [`Bulkhead::state`] says how the bulkhead is doing, [`CircuitBreaker::stats`] how its circuit is.
 //! [`Bulkhead::health`] answers a readiness probe, by [thresholds](HealthThresholds) that you set, with reasons in words.
-//! [`export::PrometheusText`] writes the numbers for Prometheus.
+//! [`export::PrometheusText`] writes the numbers for Prometheus; with the feature `config` they serialise, durations in seconds.
 //!
 //! The crate writes to [`log`](https://docs.rs/log). A single call has lines at the level trace only:
 //!
@@ -209,6 +209,8 @@ pub mod recipes {}
 mod registry;
 mod result;
 mod semaphore;
+#[cfg(feature = "config")]
+mod serialized;
 #[cfg(feature = "config")]
 pub mod settings;
 mod stats;
