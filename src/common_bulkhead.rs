@@ -7,6 +7,7 @@ use std::time::Duration;
 use crate::circuit::CircuitBreaker;
 use crate::config::BulkheadConfig;
 use crate::core::ShutdownReport;
+use crate::error::BuildError;
 use crate::registry::AnyBulkhead;
 use crate::result::ExecutionResult;
 use crate::semaphore::SemaphoreBulkhead;
@@ -67,6 +68,19 @@ pub trait CommonBulkhead: Sealed + fmt::Debug + Send + Sync {
 
     /// The configuration that it was built from.
     fn config(&self) -> &BulkheadConfig;
+
+    /// As [`Bulkhead::max_concurrent_calls`].
+    fn max_concurrent_calls(&self) -> usize;
+
+    /// As [`Bulkhead::max_queue_size`].
+    fn max_queue_size(&self) -> usize;
+
+    /// As [`Bulkhead::resize`] or [`SemaphoreBulkhead::resize`].
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    fn resize(&self, max_concurrent_calls: usize, max_queue_size: usize) -> Result<(), BuildError>;
 
     /// As [`Bulkhead::state`].
     fn state(&self) -> BulkheadState;
@@ -131,6 +145,22 @@ macro_rules! common_bulkhead {
 
             fn config(&self) -> &BulkheadConfig {
                 <$inner>::config(self)
+            }
+
+            fn max_concurrent_calls(&self) -> usize {
+                <$inner>::max_concurrent_calls(self)
+            }
+
+            fn max_queue_size(&self) -> usize {
+                <$inner>::max_queue_size(self)
+            }
+
+            fn resize(
+                &self,
+                max_concurrent_calls: usize,
+                max_queue_size: usize,
+            ) -> Result<(), BuildError> {
+                <$inner>::resize(self, max_concurrent_calls, max_queue_size)
             }
 
             fn state(&self) -> BulkheadState {

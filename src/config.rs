@@ -68,6 +68,16 @@ pub struct BulkheadConfig {
         serde(default, skip_serializing_if = "Option::is_none")
     )]
     pub stack_size: Option<usize>,
+    /// How long a worker thread waits for work before it ends; `None`: all N are there from the start, for ever.
+    #[cfg_attr(
+        feature = "config",
+        serde(
+            with = "crate::duration_text::option",
+            default,
+            skip_serializing_if = "Option::is_none"
+        )
+    )]
+    pub idle_timeout: Option<Duration>,
     /// How many calls a worker runs on top of one another, each waited for by the one below it.
     #[cfg_attr(feature = "config", serde(default = "default_max_nested_calls"))]
     pub max_nested_calls: usize,
@@ -98,6 +108,7 @@ impl BulkheadConfig {
             execution_timeout: None,
             circuit_breaker: None,
             stack_size: None,
+            idle_timeout: None,
             max_nested_calls: 64,
         }
     }
@@ -156,6 +167,37 @@ impl BulkheadConfig {
         self
     }
 
+    /// Starts worker threads when there is work for them, and lets each end when it has had none for `limit`. Default: all N
+    /// threads start with the bulkhead and stay.
+    ///
+    /// For a service with hundreds of bulkheads, of which most have nothing to do most of the time. A call for which no
+    /// worker is free starts one, up to N; that costs its submitter some 20 to 60 µs. The worker that slept last is woken first,
+    /// so those that are not needed end. Zero is an error; a duration beyond what the clock can hold means for ever.
+    ///
+    /// A thread that the system refuses is no error here, as it is when all start with the bulkhead. Calls wait for the workers that
+    /// there are. If there are none, the calls in the queue end with [`NoThread`](crate::BulkheadError::NoThread).
+    ///
+    /// ```
+    /// use bulkman::{Bulkhead, BulkheadConfig};
+    /// use std::time::Duration;
+    ///
+    /// let config = BulkheadConfig::new("partner-17").idle_timeout(Duration::from_secs(30));
+    /// let bulkhead = Bulkhead::new(config)?;
+    /// assert_eq!(bulkhead.stats().worker_threads, 0);
+    /// bulkhead.run(|| "sent").wait().into_result()?;
+    /// assert_eq!(bulkhead.stats().worker_threads, 1);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// Values that a worker's thread keeps, set up by
+    /// [`on_worker_start`](crate::BulkheadBuilder::on_worker_start), are made anew with each thread. A
+    /// [`SemaphoreBulkhead`](crate::SemaphoreBulkhead) has no threads, and takes no notice.
+    #[must_use]
+    pub fn idle_timeout(mut self, limit: Duration) -> Self {
+        self.idle_timeout = Some(limit);
+        self
+    }
+
     /// Sets how many calls a worker runs on top of one another. Default 64; 0 is allowed.
     ///
     /// A task that waits for a call of its own bulkhead runs that call itself if no other worker has begun it, see
@@ -197,27 +239,36 @@ impl BulkheadConfig {
         self.validate_values().map_err(|error| error.of(&self.name))
     }
 
-    fn validate_values(&self) -> Result<(), BuildError> {
+    /// Checks N and Q.
+    pub(crate) fn check_limits(
+        max_concurrent_calls: usize,
+        max_queue_size: usize,
+    ) -> Result<(), BuildError> {
         BuildError::check(
-            self.max_concurrent_calls >= 1,
+            max_concurrent_calls >= 1,
             "max_concurrent_calls",
-            self.max_concurrent_calls,
+            max_concurrent_calls,
             "must be at least 1",
         )?;
         BuildError::check(
-            self.max_concurrent_calls <= Self::MAX_WORKERS,
+            max_concurrent_calls <= Self::MAX_WORKERS,
             "max_concurrent_calls",
-            self.max_concurrent_calls,
+            max_concurrent_calls,
             "must be at most 65536",
         )?;
         BuildError::check(
-            self.max_queue_size <= Self::MAX_CAPACITY - self.max_concurrent_calls,
+            max_queue_size <= Self::MAX_CAPACITY - max_concurrent_calls,
             "max_queue_size",
-            self.max_queue_size,
+            max_queue_size,
             "must be at most 16777216 together with max_concurrent_calls",
-        )?;
+        )
+    }
+
+    fn validate_values(&self) -> Result<(), BuildError> {
+        Self::check_limits(self.max_concurrent_calls, self.max_queue_size)?;
         check_timeout("queue_timeout", self.queue_timeout)?;
         check_timeout("execution_timeout", self.execution_timeout)?;
+        check_timeout("idle_timeout", self.idle_timeout)?;
         if let Some(bytes) = self.stack_size {
             BuildError::check(
                 (Self::MIN_STACK_SIZE..=Self::MAX_STACK_SIZE).contains(&bytes),
@@ -233,7 +284,11 @@ impl BulkheadConfig {
     }
 }
 
-fn check_timeout(field: &'static str, limit: Option<Duration>) -> Result<(), BuildError> {
+/// A limit of zero is an error.
+pub(crate) fn check_timeout(
+    field: &'static str,
+    limit: Option<Duration>,
+) -> Result<(), BuildError> {
     BuildError::check(
         limit != Some(Duration::ZERO),
         field,

@@ -55,6 +55,12 @@ pub enum BuildError {
         #[source]
         source: TryReserveError,
     },
+    /// The bulkhead is shut down: it takes no change any more.
+    #[error("bulkhead `{bulkhead}` is shut down and takes no change")]
+    ShutDown {
+        /// The bulkhead's name.
+        bulkhead: String,
+    },
     /// The circuit cannot be kept in its storage: the storage does not take the name, or the thread that was to serve
     /// it could not start. A storage that only fails to answer is no such error.
     #[error("circuit `{circuit}` cannot be kept in its storage")]
@@ -360,6 +366,17 @@ pub enum BulkheadError<E> {
         /// The limit.
         max_nested_calls: usize,
     },
+    /// The system refused a thread for this call, and there was no worker to wait for. The task never started. Only a bulkhead
+    /// that starts its workers on demand gives it, see [`idle_timeout`](crate::BulkheadConfig::idle_timeout).
+    #[error(
+        "bulkhead `{bulkhead}` has no worker thread for the call, and the system refuses it one: {kind}"
+    )]
+    NoThread {
+        /// The bulkhead's name.
+        bulkhead: Arc<str>,
+        /// What the system said. The whole message is in the log.
+        kind: io::ErrorKind,
+    },
     /// The caller's own limit passed. Unless `started` is false, which it always is from a
     /// [`SemaphoreBulkhead`](crate::SemaphoreBulkhead), the task may still be running; it keeps its worker until it ends,
     /// and can read that it is no longer wanted from
@@ -383,7 +400,7 @@ pub enum BulkheadError<E> {
 }
 
 impl<E> BulkheadError<E> {
-    /// Whether the call was refused: full, circuit open, shut down, or nested too deep.
+    /// Whether the call was refused: full, circuit open, shut down, nested too deep, or no thread to be had.
     #[must_use]
     pub fn is_rejected(&self) -> bool {
         matches!(
@@ -392,6 +409,7 @@ impl<E> BulkheadError<E> {
                 | Self::CircuitOpen { .. }
                 | Self::ShutDown { .. }
                 | Self::TooDeep { .. }
+                | Self::NoThread { .. }
         )
     }
 
@@ -426,6 +444,7 @@ impl<E> BulkheadError<E> {
             | Self::ShutDown { .. }
             | Self::QueueTimeout { .. }
             | Self::TooDeep { .. }
+            | Self::NoThread { .. }
             | Self::Cancelled { .. } => true,
             Self::Timeout { started, .. } => !started,
             Self::Panicked(_) | Self::Failed(_) => false,
@@ -462,6 +481,7 @@ impl<E> BulkheadError<E> {
             | Self::QueueTimeout { bulkhead, .. }
             | Self::Cancelled { bulkhead, .. }
             | Self::TooDeep { bulkhead, .. }
+            | Self::NoThread { bulkhead, .. }
             | Self::Timeout { bulkhead, .. } => Some(bulkhead),
             Self::Panicked(panic) => Some(panic.bulkhead_name()),
             Self::Failed(_) => None,
@@ -603,6 +623,7 @@ impl<E> BulkheadError<E> {
                 bulkhead,
                 max_nested_calls,
             },
+            Self::NoThread { bulkhead, kind } => BulkheadError::NoThread { bulkhead, kind },
             Self::Panicked(panic) => BulkheadError::Panicked(panic),
             Self::Failed(error) => BulkheadError::Failed(convert(error)),
         }

@@ -1,5 +1,6 @@
 //! What a listener is told of a bulkhead.
 
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -171,6 +172,17 @@ pub enum BulkheadEvent<'a> {
         /// The limit.
         max_nested_calls: usize,
     },
+    /// The system refused a thread for a call, and there was no worker to wait for
+    /// ([`idle_timeout`](crate::BulkheadConfig::idle_timeout)). It will never start.
+    #[non_exhaustive]
+    NoThread {
+        /// Which call, of which bulkhead.
+        call: CallInfo<'a>,
+        /// How long it had waited.
+        queued_time: Duration,
+        /// What the system said.
+        kind: io::ErrorKind,
+    },
     /// The circuit breaker changed its state.
     #[non_exhaustive]
     CircuitChanged {
@@ -207,7 +219,7 @@ pub enum BulkheadEvent<'a> {
         max_queue_size: usize,
     },
     /// The saturation is over: no more than half of the N + Q places are taken. Told in the thread that has given the place
-    /// back.
+    /// back, or has changed the limits.
     ///
     /// Half, so that a bulkhead that hovers around full does not begin and end a saturation with each call. One with a single
     /// place is full with each call all the same.
@@ -219,6 +231,20 @@ pub enum BulkheadEvent<'a> {
         lasted: Duration,
         /// How many calls were refused as full meanwhile.
         rejected: u64,
+    },
+    /// The limits have changed, see [`Bulkhead::resize`](crate::Bulkhead::resize).
+    #[non_exhaustive]
+    Resized {
+        /// The bulkhead's name.
+        bulkhead: &'a str,
+        /// N from here on.
+        max_concurrent_calls: usize,
+        /// Q from here on.
+        max_queue_size: usize,
+        /// N until now.
+        concurrent_calls_before: usize,
+        /// Q until now.
+        queue_size_before: usize,
     },
     /// A shutdown has begun: the bulkhead takes no new calls from here on.
     #[non_exhaustive]

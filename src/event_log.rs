@@ -57,6 +57,10 @@ pub(crate) fn write(event: &BulkheadEvent<'_>) {
             call,
             format_args!("refused beyond {max_nested_calls} nested calls"),
         ),
+        BulkheadEvent::NoThread { call, kind, .. } => of_call(
+            call,
+            format_args!("ended, since the system refused a thread: {kind}"),
+        ),
         BulkheadEvent::CallerTimedOut {
             call,
             limit,
@@ -79,6 +83,7 @@ pub(crate) fn write(event: &BulkheadEvent<'_>) {
         | BulkheadEvent::StorageTroubleEnded { .. }
         | BulkheadEvent::SaturationBegan { .. }
         | BulkheadEvent::SaturationEnded { .. }
+        | BulkheadEvent::Resized { .. }
         | BulkheadEvent::ShuttingDown { .. }
         | BulkheadEvent::CancellingQueue { .. }
         | BulkheadEvent::ShutDown { .. } => {}

@@ -109,8 +109,8 @@
 //! | target | level | line |
 //! |---|---|---|
 //! | `bulkman` | error | a panic in user code that belongs to no call: a listener, a hook, a drop; the thread for limits of awaited calls could not start |
-//! | `bulkman` | warn | a bulkhead is full and refuses calls; it has refused so many calls for this and that reason, at most every five seconds |
-//! | `bulkman` | info | a bulkhead that was full has room again |
+//! | `bulkman` | warn | a bulkhead is full and refuses calls; it has refused so many calls for this and that reason, at most every five seconds; the system refuses it a worker thread |
+//! | `bulkman` | info | a bulkhead that was full has room again; its limits have changed |
 //! | `bulkman` | debug | a bulkhead is shutting down, cancels what is queued, is shut down |
 //! | `bulkman` | trace | a call is admitted, refused, started, finished, cancelled, and so on |
 //! | `bulkman::circuit` | warn | a circuit opens; its storage fails, or cannot hold it; the storage's clock is far from this host's |

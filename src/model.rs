@@ -10,7 +10,7 @@ use crate::semaphore::SemaphoreBulkhead;
 use crate::semaphore::slots::{SlotPool, WaitOutcome};
 use crate::sync;
 use crate::thread_pool::alarm;
-use crate::thread_pool::sleep::{Sleeper, WorkerChannel};
+use crate::thread_pool::sleep::{Taken, Taker, WorkerChannel};
 
 /// Moves the virtual clock.
 pub fn advance(by: Duration) {
@@ -41,11 +41,56 @@ pub fn threads_awaiting_idle(bulkhead: &SemaphoreBulkhead) -> usize {
 pub struct ModelChannel(WorkerChannel<usize>);
 
 /// A thread that takes from a [`ModelChannel`].
-pub struct ModelWorker(Arc<Sleeper>);
+pub struct ModelWorker(Taker);
 
 impl ModelChannel {
+    /// For workers that the channel does not count.
     pub fn new(capacity: usize) -> Self {
-        Self(WorkerChannel::new(capacity, 0))
+        Self(WorkerChannel::new(capacity, 0, None, Arc::default()))
+    }
+
+    /// For workers that start when they are needed, and leave after `idle_timeout`; without one, that all start in
+    /// [`set_workers`](Self::set_workers).
+    pub fn with_workers(capacity: usize, workers: usize, idle_timeout: Option<Duration>) -> Self {
+        Self(WorkerChannel::new(
+            capacity,
+            workers,
+            idle_timeout,
+            Arc::default(),
+        ))
+    }
+
+    /// `start` starts a thread that works as [`ModelWorker::started`], or tells that it cannot.
+    pub fn start_by(&self, start: impl Fn() -> bool + Send + Sync + 'static) {
+        self.0.start_by(start);
+    }
+
+    pub fn set_workers(&self, workers: usize) {
+        self.0.set_workers(workers);
+        self.0.start_needed();
+    }
+
+    pub fn reserve(&self, capacity: usize) {
+        self.0.reserve(capacity);
+    }
+
+    /// As [`WorkerChannel::has_not_started`].
+    pub fn has_not_started(&self) -> bool {
+        self.0.has_not_started()
+    }
+
+    /// A worker that was told to leave has gone.
+    pub fn has_left(&self) {
+        self.0.has_left();
+    }
+
+    /// Nobody is started any more.
+    pub fn stop(&self) {
+        self.0.stop();
+    }
+
+    pub fn workers(&self) -> usize {
+        self.0.workers()
     }
 
     pub fn send(&self, entry: usize) {
@@ -72,14 +117,28 @@ impl ModelChannel {
         })
     }
 
-    pub fn take(&self, worker: &ModelWorker) -> usize {
-        self.0.take(&worker.0).0
+    pub fn take(&self, worker: &mut ModelWorker) -> usize {
+        self.take_or_leave(worker)
+            .expect("nobody says that there are too many")
+    }
+
+    /// `None`: the worker has to leave.
+    pub fn take_or_leave(&self, worker: &mut ModelWorker) -> Option<usize> {
+        match self.0.take(&mut worker.0) {
+            Taken::Entry { entry, .. } => Some(entry),
+            Taken::Leave => None,
+        }
     }
 }
 
 impl ModelWorker {
     pub fn this_thread() -> Self {
-        Self(Sleeper::this_thread())
+        Self(Taker::this_thread(false))
+    }
+
+    /// In a thread that the channel has counted.
+    pub fn started() -> Self {
+        Self(Taker::this_thread(true))
     }
 }
 
@@ -94,6 +153,11 @@ impl ModelSlots {
     /// Slots that a caller may take past those that wait.
     pub fn unfair(slots: usize) -> Self {
         Self(SlotPool::new(slots, false))
+    }
+
+    /// From here on there are so many slots.
+    pub fn resize(&self, slots: usize) {
+        self.0.resize(slots);
     }
 
     pub fn try_take(&self) -> Option<usize> {

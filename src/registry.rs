@@ -656,6 +656,61 @@ impl AnyBulkhead {
         &self.engine().config
     }
 
+    /// As [`Bulkhead::max_concurrent_calls`].
+    #[must_use]
+    pub fn max_concurrent_calls(&self) -> usize {
+        self.engine().limits().max_concurrent_calls
+    }
+
+    /// As [`Bulkhead::max_queue_size`].
+    #[must_use]
+    pub fn max_queue_size(&self) -> usize {
+        self.engine().limits().max_queue_size
+    }
+
+    /// As [`Bulkhead::resize`] or [`SemaphoreBulkhead::resize`].
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub fn resize(
+        &self,
+        max_concurrent_calls: usize,
+        max_queue_size: usize,
+    ) -> Result<(), BuildError> {
+        match self {
+            Self::ThreadPool(bulkhead) => bulkhead.resize(max_concurrent_calls, max_queue_size),
+            Self::Semaphore(bulkhead) => bulkhead.resize(max_concurrent_calls, max_queue_size),
+        }
+    }
+
+    /// As [`Bulkhead::set_queue_timeout`].
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub fn set_queue_timeout(&self, limit: impl Into<Option<Duration>>) -> Result<(), BuildError> {
+        match self {
+            Self::ThreadPool(bulkhead) => bulkhead.set_queue_timeout(limit),
+            Self::Semaphore(bulkhead) => bulkhead.set_queue_timeout(limit),
+        }
+    }
+
+    /// As [`Bulkhead::set_execution_timeout`].
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub fn set_execution_timeout(
+        &self,
+        limit: impl Into<Option<Duration>>,
+    ) -> Result<(), BuildError> {
+        match self {
+            Self::ThreadPool(bulkhead) => bulkhead.set_execution_timeout(limit),
+            Self::Semaphore(bulkhead) => bulkhead.set_execution_timeout(limit),
+        }
+    }
+
     /// As [`Bulkhead::state`].
     #[must_use]
     pub fn state(&self) -> BulkheadState {

@@ -101,6 +101,8 @@ pub enum CallOutcome {
     ShutDown,
     /// It was nested too deeply, see [`BulkheadError::TooDeep`]. The task never started.
     TooDeep,
+    /// There was no worker thread to be had, see [`BulkheadError::NoThread`]. The task never started.
+    NoThread,
 }
 
 impl CallOutcome {
@@ -145,6 +147,7 @@ impl CallOutcome {
             },
             Err(BulkheadError::ShutDown { .. }) => Self::ShutDown,
             Err(BulkheadError::TooDeep { .. }) => Self::TooDeep,
+            Err(BulkheadError::NoThread { .. }) => Self::NoThread,
         }
     }
 }
@@ -163,6 +166,7 @@ impl fmt::Display for CallOutcome {
             Self::CircuitOpen { .. } => "circuit open",
             Self::ShutDown => "shut down",
             Self::TooDeep => "too deep",
+            Self::NoThread => "no thread",
         })
     }
 }

@@ -28,8 +28,8 @@ fn removals_against_sends() {
         line.send(2);
         line.send(3);
         removing.join().unwrap();
-        let me = ModelWorker::this_thread();
-        let order = [1, 2, 3].map(|_| line.take(&me));
+        let mut me = ModelWorker::this_thread();
+        let order = [1, 2, 3].map(|_| line.take(&mut me));
         assert_eq!(order, [1, 2, 3], "one was overtaken");
         assert_eq!(line.try_take(), None);
     });
@@ -45,9 +45,9 @@ fn removals_against_a_worker() {
         let worker = {
             let (line, taken) = (Arc::clone(&line), Arc::clone(&taken));
             thread::spawn(move || {
-                let me = ModelWorker::this_thread();
+                let mut me = ModelWorker::this_thread();
                 for _ in 0..3 {
-                    let entry = line.take(&me);
+                    let entry = line.take(&mut me);
                     taken.lock().unwrap().push(entry);
                 }
             })
@@ -74,7 +74,7 @@ fn a_removal_against_two_workers() {
         let line = Arc::new(ModelChannel::new(8));
         let workers = [(), ()].map(|()| {
             let line = Arc::clone(&line);
-            thread::spawn(move || line.take(&ModelWorker::this_thread()))
+            thread::spawn(move || line.take(&mut ModelWorker::this_thread()))
         });
         let other = Arc::clone(&line);
         let removing = thread::spawn(move || other.remove(TOMBSTONE));
@@ -98,10 +98,10 @@ fn a_look_at_the_first_entry_against_a_worker_and_sends() {
         let worker = {
             let line = Arc::clone(&line);
             thread::spawn(move || {
-                let me = ModelWorker::this_thread();
+                let mut me = ModelWorker::this_thread();
                 let mut taken = Vec::new();
                 while taken.len() < 2 {
-                    taken.extend(Some(line.take(&me)).filter(|entry| *entry != TOMBSTONE));
+                    taken.extend(Some(line.take(&mut me)).filter(|entry| *entry != TOMBSTONE));
                 }
                 taken
             })

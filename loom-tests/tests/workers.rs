@@ -32,9 +32,9 @@ impl Hall {
     fn worker(self: &Arc<Self>, entries: usize) -> JoinHandle<()> {
         let hall = Arc::clone(self);
         thread::spawn(move || {
-            let me = ModelWorker::this_thread();
+            let mut me = ModelWorker::this_thread();
             for _ in 0..entries {
-                hall.line.take(&me);
+                hall.line.take(&mut me);
             }
             hall.meet();
         })
@@ -138,8 +138,8 @@ fn the_stop_token_against_two_workers() {
         let workers = [(), ()].map(|()| {
             let hall = Arc::clone(&hall);
             thread::spawn(move || {
-                let me = ModelWorker::this_thread();
-                while hall.line.take(&me) == MEET {
+                let mut me = ModelWorker::this_thread();
+                while hall.line.take(&mut me) == MEET {
                     hall.meet();
                 }
                 hall.line.send(STOP);

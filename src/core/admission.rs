@@ -191,17 +191,18 @@ fn tell_rejected(engine: &Engine, refusal: Refusal, options: &CallOptions) {
 #[inline(always)]
 fn reason(engine: &Engine, refusal: Refusal) -> RejectReason {
     let bulkhead = Arc::clone(&engine.name);
+    let limits = || engine.limits();
     match refusal {
         Refusal::Full { waited } => RejectReason::Full {
             bulkhead,
-            max_concurrent_calls: engine.config.max_concurrent_calls,
-            max_queue_size: engine.config.max_queue_size,
+            max_concurrent_calls: limits().max_concurrent_calls,
+            max_queue_size: limits().max_queue_size,
             waited,
         },
         // For this call there were no places to wait.
         Refusal::NoSlot => RejectReason::Full {
             bulkhead,
-            max_concurrent_calls: engine.config.max_concurrent_calls,
+            max_concurrent_calls: limits().max_concurrent_calls,
             max_queue_size: 0,
             waited: None,
         },

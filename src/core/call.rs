@@ -52,7 +52,7 @@ impl<'a, K: Kind> Call<'a, K> {
     pub(crate) fn new(inner: &'a Arc<K::Inner>) -> Self {
         Self {
             inner,
-            options: CallOptions::new(&K::engine(inner).config),
+            options: CallOptions::new(&K::engine(inner).default_timeouts),
             classifier: EveryError,
         }
     }

@@ -9,7 +9,7 @@ use super::current::current;
 use super::this_thread::inherited_from_this_thread;
 use crate::clock::Clock;
 use crate::config::BulkheadConfig;
-use crate::sync::{Limit, after, earlier};
+use crate::sync::{AtomicU64, Limit, Ordering, after, earlier};
 
 #[derive(Clone)]
 pub(crate) struct CallOptions {
@@ -21,13 +21,53 @@ pub(crate) struct CallOptions {
     pub(crate) detached: bool,
 }
 
-impl CallOptions {
+/// The limits in time of calls that set none of their own. They may change while the bulkhead works.
+pub(crate) struct DefaultTimeouts {
+    queue_timeout: AtomicU64,
+    execution_timeout: AtomicU64,
+}
+
+// ORDERING: Relaxed. A limit says nothing about other memory.
+impl DefaultTimeouts {
     pub(crate) fn new(config: &BulkheadConfig) -> Self {
+        let limit = |limit| AtomicU64::new(Limit::new(limit).in_nanos());
+        Self {
+            queue_timeout: limit(config.queue_timeout),
+            execution_timeout: limit(config.execution_timeout),
+        }
+    }
+
+    #[inline]
+    pub(crate) fn queue_timeout(&self) -> Option<Duration> {
+        Limit::of_nanos(self.queue_timeout.load(Ordering::Relaxed)).get()
+    }
+
+    #[inline]
+    pub(crate) fn execution_timeout(&self) -> Option<Duration> {
+        Limit::of_nanos(self.execution_timeout.load(Ordering::Relaxed)).get()
+    }
+
+    /// The limit has been checked.
+    pub(crate) fn set_queue_timeout(&self, limit: Option<Duration>) {
+        self.queue_timeout
+            .store(Limit::new(limit).in_nanos(), Ordering::Relaxed);
+    }
+
+    /// The limit has been checked.
+    pub(crate) fn set_execution_timeout(&self, limit: Option<Duration>) {
+        self.execution_timeout
+            .store(Limit::new(limit).in_nanos(), Ordering::Relaxed);
+    }
+}
+
+impl CallOptions {
+    #[inline]
+    pub(crate) fn new(defaults: &DefaultTimeouts) -> Self {
         Self {
             operation: None,
-            queue_timeout: config.queue_timeout,
+            queue_timeout: defaults.queue_timeout(),
             wait_for_capacity: None,
-            timeout: config.execution_timeout,
+            timeout: defaults.execution_timeout(),
             detached: false,
         }
     }

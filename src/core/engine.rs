@@ -5,8 +5,9 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::call_data::{BulkheadView, CallData, RunningCall};
+use super::call_options::DefaultTimeouts;
 use super::failure::Classifiers;
-use super::permit::Permits;
+use super::permit::{Limits, Permits};
 use super::rejection_log::{RejectedAs, RejectionLog};
 use super::running_slot::{RunningSlot, Shown};
 use super::saturation::Saturation;
@@ -29,6 +30,7 @@ pub(crate) struct Engine {
     pub(crate) serial: u64,
     pub(crate) name: Arc<str>,
     pub(crate) config: BulkheadConfig,
+    pub(crate) default_timeouts: DefaultTimeouts,
     pub(crate) clock: Clock,
     pub(crate) permits: Permits,
     pub(crate) ledger: Ledger,
@@ -43,12 +45,15 @@ pub(crate) struct Engine {
     pub(crate) latch: Arc<Latch>,
     slots: LazySlots<RunningSlot>,
     oldest_queued: Box<dyn Fn() -> Option<Instant> + Send + Sync>,
+    worker_threads: Box<dyn Fn() -> usize + Send + Sync>,
     /// No call starts before it.
     epoch: Instant,
     /// Set by a shutdown that cancels what is queued.
     discard_queued: AtomicBool,
     /// Set by the thread that tells of that.
     discard_told: AtomicBool,
+    /// Held while the limits change.
+    pub(crate) resizing: Mutex<()>,
 }
 
 /// What an engine is built from.
@@ -69,6 +74,8 @@ pub(crate) struct EngineHooks {
     pub(crate) refuse_queued: Box<dyn Fn() + Send + Sync>,
     /// When the call was admitted that has been waiting longest.
     pub(crate) oldest_queued: Box<dyn Fn() -> Option<Instant> + Send + Sync>,
+    /// How many worker threads there are.
+    pub(crate) worker_threads: Box<dyn Fn() -> usize + Send + Sync>,
 }
 
 impl EngineParts {
@@ -146,6 +153,7 @@ impl Engine {
             drained,
             refuse_queued,
             oldest_queued,
+            worker_threads,
         } = hooks;
         let valid = parts.health_thresholds.validate();
         valid.map_err(|error| error.of(&parts.config.name))?;
@@ -158,7 +166,8 @@ impl Engine {
             health_thresholds,
             ..
         } = parts;
-        let slots = config.max_concurrent_calls;
+        let limits = Limits::new(config.max_concurrent_calls, config.max_queue_size);
+        let slots = limits.max_concurrent_calls;
         let (serial, epoch) = (next_serial(), clock.now());
         let name: Arc<str> = config.name.as_str().into();
         let ledger = Ledger::new(slots);
@@ -185,7 +194,8 @@ impl Engine {
         Ok(Self {
             serial,
             name,
-            permits: Permits::new(slots + config.max_queue_size, drained, relieved),
+            default_timeouts: DefaultTimeouts::new(&config),
+            permits: Permits::new(limits, drained, relieved),
             ledger,
             health_thresholds,
             health_memory: Mutex::new(HealthMemory::new(epoch)),
@@ -197,12 +207,25 @@ impl Engine {
             latch,
             slots: LazySlots::new(slots),
             oldest_queued,
+            worker_threads,
             epoch,
             discard_queued: AtomicBool::new(false),
             discard_told: AtomicBool::new(false),
+            resizing: Mutex::default(),
             clock,
             config,
         })
+    }
+
+    /// N and Q at this moment.
+    pub(crate) fn limits(&self) -> Limits {
+        self.permits.limits()
+    }
+
+    /// Makes room for so many slots. One thread at a time calls this.
+    pub(crate) fn reserve_slots(&self, slots: usize) {
+        self.ledger.reserve(slots);
+        self.slots.reserve(slots);
     }
 
     /// What the calling thread is to this bulkhead.
@@ -305,15 +328,16 @@ impl Engine {
     #[cold]
     fn begin_saturation(&self) {
         self.rejections.look_soon();
+        let limits = self.limits();
         self.saturation
-            .begin(self.config.max_concurrent_calls, self.config.max_queue_size);
+            .begin(limits.max_concurrent_calls, limits.max_queue_size);
         self.permits.look_for_relief();
     }
 
     /// All counters since the start.
     pub(crate) fn totals(&self) -> Totals {
-        self.ledger
-            .read(|| self.permits.admitted(), self.permits.limit())
+        let most_taken = self.permits.most_taken();
+        self.ledger.read(|| self.permits.admitted(), *most_taken)
     }
 
     pub(crate) fn stats(&self) -> BulkheadStats {
@@ -323,12 +347,14 @@ impl Engine {
         let oldest = (numbers.waiting() > 0)
             .then(|| (self.oldest_queued)())
             .flatten();
+        let limits = self.limits();
         let moment = Moment {
             name: Arc::clone(&self.name),
             state: self.state(),
             circuit_state: self.breaker.as_ref().map(CircuitBreaker::state),
-            max_concurrent_calls: self.config.max_concurrent_calls,
-            max_queue_size: self.config.max_queue_size,
+            max_concurrent_calls: limits.max_concurrent_calls,
+            max_queue_size: limits.max_queue_size,
+            worker_threads: (self.worker_threads)(),
             measured_for: now.saturating_duration_since(numbers.since.unwrap_or(self.epoch)),
             longest_queued: oldest.map(|since| now.saturating_duration_since(since)),
         };
@@ -394,7 +420,8 @@ impl Engine {
         let now = self.clock.now();
         let lasting = |since| now.saturating_duration_since(since);
         let totals = self.totals();
-        let workers = self.config.max_concurrent_calls;
+        let limits = self.limits();
+        let workers = limits.max_concurrent_calls;
         let busy: Vec<_> = self
             .slots
             .iter()
@@ -409,7 +436,7 @@ impl Engine {
         HealthFacts {
             now,
             max_concurrent_calls: workers as u64,
-            max_queue_size: self.config.max_queue_size as u64,
+            max_queue_size: limits.max_queue_size as u64,
             queued_tasks: totals.in_flight - totals.active,
             longest_queued: oldest_queued.flatten().map(lasting),
             saturated_since: self.saturation.since(),
@@ -433,11 +460,12 @@ impl Engine {
     }
 
     pub(crate) fn fmt_as(&self, what: &str, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let limits = self.limits();
         f.debug_struct(what)
             .field("name", &self.name)
             .field("state", &self.state())
-            .field("max_concurrent_calls", &self.config.max_concurrent_calls)
-            .field("max_queue_size", &self.config.max_queue_size)
+            .field("max_concurrent_calls", &limits.max_concurrent_calls)
+            .field("max_queue_size", &limits.max_queue_size)
             .field("available_capacity", &self.available_capacity())
             .finish_non_exhaustive()
     }

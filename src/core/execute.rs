@@ -235,7 +235,7 @@ pub(crate) fn release_unstarted<E>(
     while_holding_permit(engine.serial, || engine.give_ticket_back(ticket));
     match reason {
         EndReason::Cancelled { by_shutdown } => engine.ledger.shared.cancel(*by_shutdown),
-        EndReason::CircuitOpen { .. } | EndReason::TooDeep { .. } => {
+        EndReason::CircuitOpen { .. } | EndReason::TooDeep { .. } | EndReason::NoThread { .. } => {
             engine.ledger.shared.refuse_in_queue();
         }
         _ => engine.ledger.shared.time_out(),
@@ -265,6 +265,11 @@ pub(crate) fn drop_unstarted<E>(
             call,
             queued_time,
             max_nested_calls: *max_nested_calls,
+        },
+        EndReason::NoThread { kind } => BulkheadEvent::NoThread {
+            call,
+            queued_time,
+            kind: *kind,
         },
         _ => BulkheadEvent::Expired { call, queued_time },
     });

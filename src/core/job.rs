@@ -1,5 +1,6 @@
 //! A call as the queue and the workers see it.
 
+use std::io;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -16,6 +17,8 @@ pub(crate) trait Job: Send + Sync {
     /// Ends the call, of which [`is_refused_by_circuit`](Self::is_refused_by_circuit) was true, if it is still queued. The
     /// caller has taken the entry out.
     fn refuse_for_circuit(&self);
+    /// Ends the call if it is still queued: there is no worker, and the system refuses one. The caller has taken the entry out.
+    fn refuse_without_thread(&self, kind: io::ErrorKind);
     /// Whether the task has left the queue, so that its entry there is empty.
     fn is_tombstone(&self) -> bool;
     /// When the call was admitted; `None` for a tombstone.

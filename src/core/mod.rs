@@ -12,6 +12,7 @@
 //! | `running_slot` | which call runs in which of the N slots, for reports |
 //! | `this_thread`, `current`, `job` | which call this thread runs, and what a task can ask about it |
 //! | `inherited` | the deadline and the cancel that a call has from the task that makes it |
+//! | `change` | how N, Q and the limits in time change while a bulkhead works |
 //! | `shutdown` | the end |
 //! | `kind`, `builder` | the two kinds of bulkhead, and how one is built |
 
@@ -20,6 +21,7 @@ mod builder;
 mod call;
 mod call_data;
 mod call_options;
+mod change;
 mod current;
 mod engine;
 mod execute;
@@ -49,6 +51,7 @@ pub(crate) use admission::{
 };
 pub(crate) use call_data::{BulkheadView, CallData, CallView, RunningCall, new_execution_id};
 pub(crate) use call_options::CallOptions;
+pub(crate) use change::{ResizeTarget, resize, set_execution_timeout, set_queue_timeout};
 pub(crate) use engine::{Engine, EngineHooks};
 pub(crate) use execute::{
     Execution, SlotData, caller_timed_out, drop_unstarted, execute, execute_with, judge,
@@ -58,7 +61,7 @@ pub(crate) use failure::JudgedResult;
 pub(crate) use job::Job;
 pub(crate) use kind::Kind;
 pub(crate) use outcome::{EndReason, Ending, Outcome};
-pub(crate) use permit::Permit;
+pub(crate) use permit::{Limits, Permit};
 pub(crate) use running_slot::Shown;
 pub(crate) use shutdown::{
     ShutdownTarget, WaitLimit, begin_shutdown, finish_shutdown, shut_down, wait_closed, wait_idle,

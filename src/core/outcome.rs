@@ -1,5 +1,6 @@
 //! How a call ended, in the few words that every call has room for.
 
+use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -30,6 +31,9 @@ pub(crate) enum EndReason<E> {
     },
     TooDeep {
         max_nested_calls: usize,
+    },
+    NoThread {
+        kind: io::ErrorKind,
     },
     /// `Limit::NONE`: until a reset.
     CircuitOpen {
@@ -106,6 +110,7 @@ impl<T, E> Outcome<T, E> {
                 by_shutdown: *by_shutdown,
             },
             Err(EndReason::TooDeep { .. }) => CallOutcome::TooDeep,
+            Err(EndReason::NoThread { .. }) => CallOutcome::NoThread,
             Err(EndReason::CircuitOpen { retry_after }) => CallOutcome::CircuitOpen {
                 retry_after: retry_after.longest(),
             },
@@ -147,6 +152,10 @@ impl<T, E> Outcome<T, E> {
                 EndReason::TooDeep { max_nested_calls } => BulkheadError::TooDeep {
                     bulkhead: bulkhead(),
                     max_nested_calls,
+                },
+                EndReason::NoThread { kind } => BulkheadError::NoThread {
+                    bulkhead: bulkhead(),
+                    kind,
                 },
                 EndReason::CircuitOpen { retry_after } => BulkheadError::CircuitOpen {
                     bulkhead: bulkhead(),

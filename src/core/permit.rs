@@ -4,7 +4,7 @@
 //!
 //! | word | upper bits | low bits | written by |
 //! |---|---|---|---|
-//! | `admitted` | calls ever admitted | 1: closed | submitters, and `close` once |
+//! | `admitted` | calls ever admitted | 1: closed; the next 7: how often the limits have changed | submitters, `set_limits`, and `close` once |
 //! | `returned` | places ever given back | 1: a caller waits for a place, 2: closing, 4: a thread waits until all are free, 8: saturated, 16: its end is looked for | the thread that ends a call |
 //!
 //! Places taken are `admitted - returned`. A submitter compares against the last `returned` that a submitter saw, which
@@ -13,6 +13,11 @@
 //!
 //! * **Exact.** One compare-and-swap of `admitted` admits a call, from a value under which there was a place. A call is
 //!   refused only if there was none, counted at the last admission that it sees, with every return that it could know of.
+//! * **Limits that change.** `set_limits` stores the new limits, and then changes the bits for it in `admitted`. So a
+//!   compare-and-swap that goes by the old limits either comes before that or fails: once `set_limits` has returned, nobody is
+//!   admitted by them. Calls that are in flight stay. If they are more than the new limit, nobody is admitted until there is
+//!   room. (For the bits to come round, the limits must change 128 times between one thread's look and its
+//!   compare-and-swap, and nobody be admitted.)
 //! * **Closed.** Closing sets a bit in that same word. So each call is either admitted before the close or refused, and
 //!   after the close the number of admitted calls is final.
 //! * **No lost wake-up.** The addition that gives a place back also tells whether somebody waits or a shutdown is under
@@ -32,10 +37,12 @@ use std::fmt;
 use std::time::Instant;
 
 use crate::clock::Clock;
-use crate::sync::{self, AtomicU64, Condvar, Mutex, Ordering, Padded};
+use crate::sync::{self, AtomicU64, Condvar, Mutex, MutexGuard, Ordering, Padded};
 
 const CLOSED: u64 = 1;
-const ONE_ADMITTED: u64 = 2;
+const ONE_CHANGE: u64 = 2;
+const CHANGES: u64 = 127 * ONE_CHANGE;
+const ONE_ADMITTED: u64 = 256;
 
 const WAITING: u64 = 1;
 const CLOSING: u64 = 2;
@@ -47,7 +54,6 @@ const AWAITING_RELIEF: u64 = 16;
 const ONE_RETURNED: u64 = 32;
 
 pub(crate) struct Permits {
-    limit: u64,
     submit_side: Padded<SubmitSide>,
     returned: Padded<AtomicU64>,
     /// How many callers wait for a place.
@@ -55,8 +61,48 @@ pub(crate) struct Permits {
     freed: Condvar,
     idle: Mutex<Idle>,
     became_idle: Condvar,
+    /// Held while the limits change, and while a snapshot is taken.
+    most_taken: Mutex<u64>,
     drained: Box<dyn Fn() + Send + Sync>,
     relieved: Box<dyn Fn() + Send + Sync>,
+}
+
+/// N and Q.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Limits {
+    pub(crate) max_concurrent_calls: usize,
+    pub(crate) max_queue_size: usize,
+}
+
+impl Limits {
+    pub(crate) fn new(max_concurrent_calls: usize, max_queue_size: usize) -> Self {
+        Self {
+            max_concurrent_calls,
+            max_queue_size,
+        }
+    }
+
+    /// N + Q.
+    pub(crate) fn places(self) -> usize {
+        self.max_concurrent_calls + self.max_queue_size
+    }
+
+    /// In one word, so that nobody sees an old N beside a new Q: N above, and below N + Q, which each submitter reads.
+    fn in_word(self) -> u64 {
+        (self.max_concurrent_calls as u64) << 32 | self.places() as u64
+    }
+
+    fn of_word(word: u64) -> Self {
+        let (concurrent, places) = (word >> 32, places(word));
+        Self {
+            max_concurrent_calls: concurrent as usize,
+            max_queue_size: (places - concurrent) as usize,
+        }
+    }
+}
+
+fn places(limits: u64) -> u64 {
+    limits & u64::from(u32::MAX)
 }
 
 /// Threads that wait until no place is taken.
@@ -71,6 +117,8 @@ struct Idle {
 #[derive(Default)]
 struct SubmitSide {
     admitted: AtomicU64,
+    /// As [`Limits::in_word`] has them.
+    limits: AtomicU64,
     /// A lower bound of the places given back.
     returned_seen: AtomicU64,
 }
@@ -108,18 +156,21 @@ impl Permits {
     /// `drained` is called once, after the close, when no place is taken any more; `relieved` at the end of each saturation.
     /// Both run under no lock, in the thread that has given a place back or that closes.
     pub(crate) fn new(
-        limit: usize,
+        limits: Limits,
         drained: impl Fn() + Send + Sync + 'static,
         relieved: impl Fn() + Send + Sync + 'static,
     ) -> Self {
         Self {
-            limit: limit as u64,
-            submit_side: Padded::default(),
+            submit_side: Padded(SubmitSide {
+                limits: AtomicU64::new(limits.in_word()),
+                ..SubmitSide::default()
+            }),
             returned: Padded::default(),
             waiting: Mutex::new(0),
             freed: Condvar::new(),
             idle: Mutex::default(),
             became_idle: Condvar::new(),
+            most_taken: Mutex::new(limits.places() as u64),
             drained: Box::new(drained),
             relieved: Box::new(relieved),
         }
@@ -143,15 +194,18 @@ impl Permits {
                 return Err(Denied::Closed);
             }
             let admitted = word / ONE_ADMITTED;
+            // ORDERING: Acquire, so that a submitter that goes by new limits also sees the room that was made for them. It
+            // sees at least those that belong to `word`, see `set_limits`.
+            let limit = places(self.submit_side.limits.load(Ordering::Acquire));
             // ORDERING: Acquire, as below: the new owner of a place sees what its last owner did before, such as taking
             // the entry out of the channel. Any earlier value is a valid lower bound. It can be ahead of `admitted`
             // when that is stale, which the compare-and-swap then finds out.
             let seen = self.submit_side.returned_seen.load(Ordering::Acquire);
-            if admitted.saturating_sub(seen) >= self.limit {
+            if admitted.saturating_sub(seen) >= limit {
                 // ORDERING: Acquire, so that a caller that gets the place of a finished call sees what that call did
                 // before it gave the place back.
                 let returned = self.returned.load(Ordering::Acquire) / ONE_RETURNED;
-                if admitted.saturating_sub(returned) >= self.limit {
+                if admitted.saturating_sub(returned) >= limit {
                     return Err(Denied::Full);
                 }
                 self.submit_side
@@ -261,6 +315,14 @@ impl Permits {
         self.end_saturation_if_relieved(before | AWAITING_RELIEF);
     }
 
+    /// The limits have changed, so that a saturation may be over. To be called under no lock.
+    pub(crate) fn look_for_relief_after_change(&self) {
+        let word = self.returned.load(Ordering::Acquire);
+        if word & AWAITING_RELIEF != 0 {
+            self.end_saturation_if_relieved(word);
+        }
+    }
+
     #[cold]
     fn end_saturation_if_relieved(&self, returned_word: u64) {
         if self.claim_relief(returned_word) {
@@ -274,7 +336,7 @@ impl Permits {
     /// word. If another place has come back since, the thread that gave it back decides.
     fn claim_relief(&self, returned_word: u64) -> bool {
         let returned = returned_word / ONE_RETURNED;
-        if self.admitted().saturating_sub(returned) > self.limit / 2 {
+        if self.admitted().saturating_sub(returned) > self.limits().places() as u64 / 2 {
             return false;
         }
         let mut word = returned_word;
@@ -356,8 +418,62 @@ impl Permits {
         self.submit_side.admitted.load(Ordering::Acquire) & CLOSED != 0
     }
 
-    pub(crate) fn limit(&self) -> u64 {
-        self.limit
+    pub(crate) fn limits(&self) -> Limits {
+        // ORDERING: Relaxed, it is for messages and snapshots.
+        Limits::of_word(self.submit_side.limits.load(Ordering::Relaxed))
+    }
+
+    /// Admits calls by these limits from here on. `false`: it is closed, and nothing has changed.
+    #[must_use]
+    pub(crate) fn set_limits(&self, limits: Limits) -> bool {
+        {
+            let mut most_taken = self.most_taken.lock();
+            let mut word = self.submit_side.admitted.load(Ordering::Acquire);
+            if word & CLOSED != 0 {
+                return false;
+            }
+            self.submit_side
+                .limits
+                .store(limits.in_word(), Ordering::Release);
+            // ORDERING: Acquire. See below, `returned` first.
+            let returned = self.returned.load(Ordering::Acquire) / ONE_RETURNED;
+            // ORDERING: AcqRel, so that who sees the changed bits sees the new limits too. Not `fetch_add`, which would
+            // carry into the count.
+            while let Err(now) = self.submit_side.admitted.compare_exchange_weak(
+                word,
+                word & !CHANGES | (word + ONE_CHANGE) & CHANGES,
+                Ordering::AcqRel,
+                Ordering::Acquire,
+            ) {
+                word = now;
+            }
+            let taken = (word / ONE_ADMITTED).saturating_sub(returned);
+            *most_taken = taken.max(limits.places() as u64);
+        }
+        // A caller that waits for a place may find one.
+        let _waiting = self.waiting.lock();
+        self.freed.notify_all();
+        true
+    }
+
+    /// How many places can be taken at most, as long as the guard is held: N + Q, or after a change to fewer what was taken
+    /// then.
+    pub(crate) fn most_taken(&self) -> MutexGuard<'_, u64> {
+        let mut most_taken = self.most_taken.lock();
+        let limit = self.limits().places() as u64;
+        if *most_taken > limit && self.taken() <= limit {
+            // From here on a call is admitted only below the limit.
+            *most_taken = limit;
+        }
+        most_taken
+    }
+
+    /// How many places are taken, or a few more.
+    fn taken(&self) -> u64 {
+        // ORDERING: Acquire. `returned` first: the other way round, calls that come and go in between would be taken off
+        // twice.
+        let returned = self.returned.load(Ordering::Acquire) / ONE_RETURNED;
+        self.admitted().saturating_sub(returned)
     }
 
     /// Calls ever admitted.
@@ -367,17 +483,15 @@ impl Permits {
 
     /// Places free at this moment.
     pub(crate) fn available(&self) -> usize {
-        // `returned` first: the other way round, calls that come and go in between would be taken off twice.
-        let returned = self.returned.load(Ordering::Acquire) / ONE_RETURNED;
-        let taken = self.admitted().saturating_sub(returned).min(self.limit);
-        usize::try_from(self.limit - taken).unwrap_or(usize::MAX)
+        let limit = self.limits().places();
+        usize::try_from(self.taken()).map_or(0, |taken| limit.saturating_sub(taken))
     }
 }
 
 impl fmt::Debug for Permits {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Permits")
-            .field("limit", &self.limit)
+            .field("limits", &self.limits())
             .field("admitted", &self.admitted())
             .field("closed", &self.is_closed())
             .finish_non_exhaustive()

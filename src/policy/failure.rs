@@ -19,6 +19,8 @@ pub enum FailureKind {
     ShutDown,
     /// The call was nested too deeply.
     TooDeep,
+    /// There was no worker thread to be had.
+    NoThread,
     /// The call waited too long for a worker or a slot.
     QueueTimeout,
     /// The call was cancelled in the queue.
@@ -32,14 +34,15 @@ pub enum FailureKind {
 }
 
 impl FailureKind {
-    /// The kinds of calls that were turned away: full, circuit open, rate limited, shut down, nested too deeply. Their tasks
+    /// The kinds of calls that were turned away: full, circuit open, rate limited, shut down, nested too deeply, no thread. Their tasks
     /// never started.
-    pub const REFUSED: [Self; 5] = [
+    pub const REFUSED: [Self; 6] = [
         Self::Full,
         Self::CircuitOpen,
         Self::RateLimited,
         Self::ShutDown,
         Self::TooDeep,
+        Self::NoThread,
     ];
     /// The kinds of calls that took too long.
     pub const TOO_LATE: [Self; 2] = [Self::QueueTimeout, Self::Timeout];
@@ -53,6 +56,7 @@ impl fmt::Display for FailureKind {
             Self::RateLimited => "rate limited",
             Self::ShutDown => "shut down",
             Self::TooDeep => "too deep",
+            Self::NoThread => "no thread",
             Self::QueueTimeout => "queue timeout",
             Self::Cancelled => "cancelled",
             Self::Timeout => "timeout",
@@ -75,6 +79,7 @@ impl<E> Failure for BulkheadError<E> {
             Self::CircuitOpen { .. } => FailureKind::CircuitOpen,
             Self::ShutDown { .. } => FailureKind::ShutDown,
             Self::TooDeep { .. } => FailureKind::TooDeep,
+            Self::NoThread { .. } => FailureKind::NoThread,
             Self::QueueTimeout { .. } => FailureKind::QueueTimeout,
             Self::Cancelled { .. } => FailureKind::Cancelled,
             Self::Timeout { .. } => FailureKind::Timeout,

@@ -91,6 +91,7 @@ impl<E> RetryableError for BulkheadError<E> {
             Self::Full { .. }
             | Self::CircuitOpen { .. }
             | Self::QueueTimeout { .. }
+            | Self::NoThread { .. }
             | Self::Failed(_) => true,
             Self::Timeout { started, .. } => !started,
             Self::ShutDown { .. }

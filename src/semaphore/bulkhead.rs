@@ -14,7 +14,8 @@ use crate::clock::Clock;
 use crate::config::BulkheadConfig;
 use crate::core::{
     BulkheadBuilder, Call, Engine, EngineHooks, EveryError, SemaphoreKind, ShutdownReport,
-    WaitLimit, begin_shutdown, shut_down, wait_closed, wait_idle,
+    WaitLimit, begin_shutdown, resize, set_execution_timeout, set_queue_timeout, shut_down,
+    wait_closed, wait_idle,
 };
 use crate::error::{BuildError, BulkheadError, Rejected};
 use crate::result::ExecutionResult;
@@ -268,10 +269,82 @@ impl SemaphoreBulkhead {
         &self.inner.engine.name
     }
 
-    /// The configuration that it was built from.
+    /// The configuration that it was built from. What has changed since, as by [`resize`](Self::resize), does not
+    /// show in it.
     #[must_use]
     pub fn config(&self) -> &BulkheadConfig {
         &self.inner.engine.config
+    }
+
+    /// N at this moment: how many calls run at the same time.
+    #[must_use]
+    pub fn max_concurrent_calls(&self) -> usize {
+        self.inner.engine.limits().max_concurrent_calls
+    }
+
+    /// Q at this moment: how many calls may wait beyond those that run.
+    #[must_use]
+    pub fn max_queue_size(&self) -> usize {
+        self.inner.engine.limits().max_queue_size
+    }
+
+    /// Gives the bulkhead other limits, N and Q, while it works, and returns at once. Calls that have been admitted stay
+    /// admitted.
+    ///
+    /// More: callers that wait get the new slots at once. Fewer: a slot that is taken goes when its call ends, and nobody
+    /// is admitted until fewer than N + Q are there. Otherwise as [`Bulkhead::resize`](crate::Bulkhead::resize).
+    ///
+    /// # Errors
+    ///
+    /// [`BuildError::InvalidValue`] for limits that are out of range, [`BuildError::ShutDown`] after a shutdown. Then nothing
+    /// has changed.
+    ///
+    /// ```
+    /// use bulkman::{BulkheadConfig, SemaphoreBulkhead};
+    ///
+    /// let bulkhead = SemaphoreBulkhead::new(BulkheadConfig::new("cache").max_concurrent_calls(50))?;
+    /// bulkhead.resize(20, 40)?;
+    /// assert_eq!((bulkhead.max_concurrent_calls(), bulkhead.max_queue_size()), (20, 40));
+    /// # Ok::<(), bulkman::BuildError>(())
+    /// ```
+    pub fn resize(
+        &self,
+        max_concurrent_calls: usize,
+        max_queue_size: usize,
+    ) -> Result<(), BuildError> {
+        resize(&*self.inner, max_concurrent_calls, max_queue_size)
+    }
+
+    /// Gives another queue timeout to calls that set none of their own and are submitted from here on; `None`: they may wait
+    /// for ever. Calls that are queued keep theirs.
+    ///
+    /// # Errors
+    ///
+    /// [`BuildError::InvalidValue`] for zero, [`BuildError::ShutDown`] after a shutdown. Then nothing has changed.
+    ///
+    /// ```
+    /// use bulkman::{BulkheadConfig, SemaphoreBulkhead};
+    /// use std::time::Duration;
+    ///
+    /// let bulkhead = SemaphoreBulkhead::new(BulkheadConfig::new("search"))?;
+    /// bulkhead.set_queue_timeout(Duration::from_millis(200))?;
+    /// bulkhead.set_queue_timeout(None)?;
+    /// # Ok::<(), bulkman::BuildError>(())
+    /// ```
+    pub fn set_queue_timeout(&self, limit: impl Into<Option<Duration>>) -> Result<(), BuildError> {
+        set_queue_timeout(&self.inner.engine, limit.into())
+    }
+
+    /// The same for the caller's own limit, [`execution_timeout`](BulkheadConfig::execution_timeout).
+    ///
+    /// # Errors
+    ///
+    /// As [`set_queue_timeout`](Self::set_queue_timeout).
+    pub fn set_execution_timeout(
+        &self,
+        limit: impl Into<Option<Duration>>,
+    ) -> Result<(), BuildError> {
+        set_execution_timeout(&self.inner.engine, limit.into())
     }
 
     /// As [`Bulkhead::state`](crate::Bulkhead::state).
@@ -449,6 +522,7 @@ impl SemaphoreBulkheadBuilder {
             drained: Box::new(drained),
             refuse_queued: Box::new(look_again),
             oldest_queued: Box::new(oldest),
+            worker_threads: Box::new(|| 0),
         };
         let engine = Engine::new(parts, latch, hooks)?;
         Ok(SemaphoreBulkhead {

@@ -19,11 +19,12 @@ use super::slots::{SlotPool, WaitOutcome};
 use crate::circuit::Ticket;
 use crate::clock::Clock;
 use crate::core::{
-    BulkheadView, CallData, EndReason, Engine, Execution, JudgedResult, Kind, OtherCalls, Outcome,
-    Permit, RETRY_SOON, RunningCall, SemaphoreKind, Shown, ShutdownTarget, caller_timed_out,
-    drop_unstarted, execute_with, other_calls, release_unstarted, run_for_caller, run_task,
-    slot_of_this_thread,
+    BulkheadView, CallData, EndReason, Engine, Execution, JudgedResult, Kind, Limits, OtherCalls,
+    Outcome, Permit, RETRY_SOON, ResizeTarget, RunningCall, SemaphoreKind, Shown, ShutdownTarget,
+    caller_timed_out, drop_unstarted, execute_with, other_calls, release_unstarted, run_for_caller,
+    run_task, slot_of_this_thread,
 };
+use crate::error::BuildError;
 
 /// An engine, and slots behind it.
 pub(crate) struct Inner {
@@ -322,6 +323,25 @@ impl ShutdownTarget for Inner {
     }
 
     fn join(&self) {}
+}
+
+impl ResizeTarget for Inner {
+    fn engine(&self) -> &Engine {
+        &self.engine
+    }
+
+    fn grow(&self, to: Limits) -> Result<(), BuildError> {
+        if to.max_concurrent_calls > self.engine.limits().max_concurrent_calls {
+            self.slots.resize(to.max_concurrent_calls);
+        }
+        Ok(())
+    }
+
+    fn shrink(&self, to: Limits) {
+        self.slots.resize(to.max_concurrent_calls);
+    }
+
+    fn settle(&self) {}
 }
 
 impl BulkheadView for Inner {

@@ -7,12 +7,13 @@
 //! | 0 to 16 | the topmost free slot, counted from 1; 0: none is free |
 //! | 17, `HANDS_OVER` | the next slot that comes back goes to the first waiter, and none is taken past it |
 //! | 18, `WAKES` | the first waiter is to be woken when a slot comes back; only if the slots are not fair |
-//! | 19 and more | the tag: how often a slot has been taken |
+//! | 19, `RETIRES` | the next slot that comes back is put away |
+//! | 20 and more | the tag: how often a slot has been taken |
 //!
 //! `below` holds the slot beneath each free one. The last owner writes it before it gives the slot back.
 //!
 //! * Taking and giving back are one compare-and-swap each. It fails if any slot was taken meanwhile, so what was read from
-//!   `below` still holds when it succeeds. (The tag comes round after 2^45 takings, which last weeks.)
+//!   `below` still holds when it succeeds. (The tag comes round after 2^44 takings, which last weeks.)
 //! * **Fair**: `HANDS_OVER` is set while a caller waits. No slot is taken past it and none is put on the stack: the thread
 //!   that gives one back sees the bit, in the same word, and hands the slot to the first in the wait list. So slots go in the
 //!   order in which callers came. And no caller waits in vain: the first one sets the bit, and then looks once more whether a
@@ -24,6 +25,9 @@
 //!   free. So when a slot is free and a caller waits, the first waiter is awake or is about to be woken.
 //! * **Bounded**: a waiter that was woken in vain [`WAKE_UPS_IN_VAIN`] times sets `HANDS_OVER`: it gets the next slot that
 //!   comes back. `HANDS_OVER` is only set under the lock, and stays set only if no slot is free.
+//! * **Fewer slots**: [`resize`](SlotPool::resize) puts free slots away, and sets `RETIRES` for those that are taken. It sets the
+//!   bit, and then looks once more whether a slot is free. A slot that comes back is put away before it is handed over. **More
+//!   slots**: slots that were put away, or new ones, come back as those do that were taken.
 //! * A caller leaves the wait list in one of four ways, each under its lock, and only once: it is given a slot, it takes one, it
 //!   gives up, at its deadline or because the circuit has opened, or a shutdown takes it out. Two parties never both believe
 //!   that they did it.
@@ -33,17 +37,20 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use crate::clock::Clock;
-use crate::sync::{AdaptiveSpin, AtomicU64, Condvar, Mutex, Ordering, Padded, WAKE_UPS_IN_VAIN};
+use crate::sync::{
+    AdaptiveSpin, AtomicU64, Condvar, Mutex, Ordering, Padded, Table, WAKE_UPS_IN_VAIN,
+};
 
 const SLOT: u64 = (1 << 17) - 1;
 const HANDS_OVER: u64 = 1 << 17;
 const WAKES: u64 = 1 << 18;
-const ONE_TAKEN: u64 = 1 << 19;
+const RETIRES: u64 = 1 << 19;
+const ONE_TAKEN: u64 = 1 << 20;
 
 /// `P` is what each waiting caller brings along, for the thread that ends its call.
 pub(crate) struct SlotPool<P> {
     top: Padded<AtomicU64>,
-    below: Box<[AtomicU64]>,
+    below: Table<AtomicU64>,
     list: Mutex<WaitList<P>>,
     is_fair: bool,
     /// Whether it pays to look again before sleeping.
@@ -60,16 +67,27 @@ struct WaitList<P> {
     starving: Option<u64>,
     /// A shutdown has cancelled all that waited, and cancels all that come.
     is_closed: bool,
+    /// How many slots there are to be.
+    slots: usize,
+    /// How many of those that are taken are to be put away.
+    excess: usize,
+    put_away: Vec<usize>,
+    /// How many have ever been made.
+    made: usize,
 }
 
-impl<P> Default for WaitList<P> {
-    fn default() -> Self {
+impl<P> WaitList<P> {
+    fn new(slots: usize) -> Self {
         Self {
             waiters: BTreeMap::new(),
             next_number: 0,
             woken: None,
             starving: None,
             is_closed: false,
+            slots,
+            excess: 0,
+            put_away: Vec::new(),
+            made: slots,
         }
     }
 }
@@ -108,10 +126,10 @@ impl<P> SlotPool<P> {
         Self {
             top: Padded(AtomicU64::new(1)),
             // The first is on top, and below the last is none.
-            below: (1..=slots as u64)
-                .map(|slot| AtomicU64::new((slot + 1) % (slots as u64 + 1)))
-                .collect(),
-            list: Mutex::default(),
+            below: Table::new(
+                (1..=slots as u64).map(|slot| AtomicU64::new((slot + 1) % (slots as u64 + 1))),
+            ),
+            list: Mutex::new(WaitList::new(slots)),
             is_fair,
             spin: Padded::default(),
         }
@@ -138,7 +156,7 @@ impl<P> SlotPool<P> {
         while word & SLOT != 0 && !gives_up(word) {
             let slot = (word & SLOT) as usize - 1;
             // ORDERING: Relaxed. If it is not what belongs to `word`, the compare-and-swap fails.
-            let below = self.below[slot].load(Ordering::Relaxed);
+            let below = self.below.get(slot).load(Ordering::Relaxed);
             let next = ((word & !SLOT) | below).wrapping_add(ONE_TAKEN);
             match self
                 .top
@@ -157,14 +175,14 @@ impl<P> SlotPool<P> {
         // ORDERING: Relaxed, nothing is read through it; Release below hands the slot over.
         let mut word = self.top.load(Ordering::Relaxed);
         loop {
-            if word & HANDS_OVER != 0 {
-                if self.hand_over(slot) {
+            if word & (HANDS_OVER | RETIRES) != 0 {
+                if self.put_away_or_hand_over(slot) {
                     return;
                 }
                 word = self.top.load(Ordering::Relaxed);
                 continue;
             }
-            self.below[slot].store(word & SLOT, Ordering::Relaxed);
+            self.below.get(slot).store(word & SLOT, Ordering::Relaxed);
             let next = (word & !SLOT & !WAKES) | (slot as u64 + 1);
             match self
                 .top
@@ -194,16 +212,71 @@ impl<P> SlotPool<P> {
         }
     }
 
-    /// Gives a slot to the first waiter; `false` if all have left the list meanwhile.
+    /// Puts a slot away, or gives it to the first waiter; `false` if neither is to be done any more.
     #[cold]
-    fn hand_over(&self, slot: usize) -> bool {
+    fn put_away_or_hand_over(&self, slot: usize) -> bool {
         let mut list = self.list.lock();
+        if list.excess > 0 {
+            self.put_away(&mut list, slot);
+            return true;
+        }
+        // ORDERING: Relaxed. Both bits change under the lock alone.
+        if self.top.load(Ordering::Relaxed) & HANDS_OVER == 0 {
+            return false;
+        }
         let Some((number, first)) = list.waiters.pop_first() else {
             return false;
         };
         self.has_left(&mut list, number);
         self.answer(&first, slot as u64 + 1);
         true
+    }
+
+    /// Under the lock, while there are too many slots.
+    fn put_away(&self, list: &mut WaitList<P>, slot: usize) {
+        list.put_away.push(slot);
+        list.excess -= 1;
+        if list.excess == 0 {
+            // ORDERING: Relaxed, as in `has_left`.
+            self.top.fetch_and(!RETIRES, Ordering::Relaxed);
+        }
+    }
+
+    /// From here on there are so many slots, at least 1 and at most 65,536. If that is fewer, a slot that is taken goes when it
+    /// comes back. Never waits for one.
+    pub(crate) fn resize(&self, slots: usize) {
+        let mut more = Vec::new();
+        {
+            let mut list = self.list.lock();
+            list.excess += list.slots.saturating_sub(slots);
+            let wanted = slots.saturating_sub(list.slots);
+            list.slots = slots;
+            let stay = wanted.min(list.excess);
+            list.excess -= stay;
+            for _ in stay..wanted {
+                let index = list.put_away.pop().unwrap_or_else(|| {
+                    let new = list.made;
+                    list.made += 1;
+                    self.below.reserve(list.made, |_| AtomicU64::new(0));
+                    new
+                });
+                more.push(index);
+            }
+            if list.excess == 0 {
+                self.top.fetch_and(!RETIRES, Ordering::Relaxed);
+            } else {
+                // ORDERING: Acquire, as in `try_take`.
+                let mut word = self.top.fetch_or(RETIRES, Ordering::Acquire) | RETIRES;
+                while list.excess > 0 {
+                    let Some(slot) = self.pop(word, |_| false) else {
+                        break;
+                    };
+                    self.put_away(&mut list, slot);
+                    word = self.top.load(Ordering::Acquire);
+                }
+            }
+        }
+        more.into_iter().for_each(|slot| self.give_back(slot));
     }
 
     /// Under the lock, after a caller has left the list.

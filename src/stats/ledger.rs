@@ -16,7 +16,7 @@
 //!    a call that ended in between as not yet ended. So each call is in exactly one column.
 //! 3. Between those readings many calls may pass through. A slot runs one call at a time, so `started` is cut to
 //!    `finished + 1`; at most N + Q calls are in flight, so `admitted` is cut to `finished + N + Q`. Neither cut goes below
-//!    the number that was true when the snapshot began.
+//!    the number that was true when the snapshot began. N and Q do not change meanwhile, see `Permits::most_taken`.
 //!
 //! So every number lies between its true values at the start and at the end of `stats()`, never goes back from one snapshot
 //! to the next, and is exact for everything that happened before the call.
@@ -318,6 +318,11 @@ impl Ledger {
         }
     }
 
+    /// Makes room for so many slots. One thread at a time calls this.
+    pub(crate) fn reserve(&self, slots: usize) {
+        self.slots.reserve(slots);
+    }
+
     pub(crate) fn slot(&self, index: usize) -> &SlotCounters {
         self.slots
             .get_or_init(index, || Padded(SlotCounters::new()))
@@ -337,6 +342,8 @@ impl Ledger {
             }
             active += load(&slot.started).saturating_sub(ended_here).min(1);
         }
+        // There are more slots than places if the limits were higher once.
+        let active = active.min(capacity);
         let shared = &self.shared;
         let mut nested_ended = 0;
         for (sum, counter) in ended.iter_mut().zip(&shared.nested_ended) {

@@ -115,6 +115,10 @@ pub struct BulkheadStats {
     /// Q.
     pub max_queue_size: u64,
 
+    /// Worker threads at this moment: those that work or wait for work, and those that are starting or ending. N, unless they
+    /// start [on demand](crate::BulkheadConfig::idle_timeout) or N has just changed. 0 for a semaphore bulkhead.
+    pub worker_threads: u64,
+
     /// Whether there is a circuit breaker.
     pub circuit_breaker_enabled: bool,
     /// The circuit's state, if there is a breaker.
@@ -164,6 +168,7 @@ pub(crate) struct Moment {
     pub(crate) circuit_state: Option<CircuitState>,
     pub(crate) max_concurrent_calls: usize,
     pub(crate) max_queue_size: usize,
+    pub(crate) worker_threads: usize,
     pub(crate) measured_for: Duration,
     pub(crate) longest_queued: Option<Duration>,
 }
@@ -244,6 +249,7 @@ impl BulkheadStats {
             circuit_state,
             max_concurrent_calls,
             max_queue_size,
+            worker_threads,
             measured_for,
             longest_queued,
         } = moment;
@@ -289,6 +295,7 @@ impl BulkheadStats {
             in_flight: totals.in_flight,
             max_concurrent_calls: max_concurrent_calls as u64,
             max_queue_size: max_queue_size as u64,
+            worker_threads: worker_threads as u64,
             circuit_breaker_enabled: circuit_state.is_some(),
             circuit_state,
             queue_wait: times.queue_wait,

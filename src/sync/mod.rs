@@ -24,7 +24,7 @@ use shuttle as checker;
 
 pub(crate) use imp::*;
 pub(crate) use latch::Latch;
-pub(crate) use lazy::LazySlots;
+pub(crate) use lazy::{LazySlots, Table};
 pub(crate) use time::{Limit, after, earlier, nanos};
 
 /// Keeps a value on cache lines of its own, so that threads which write different values do not slow each other

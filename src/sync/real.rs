@@ -48,6 +48,21 @@ impl LatePushes {
     }
 }
 
+/// Looks for a moment whether `condition` comes true.
+pub(crate) fn soon(condition: impl Fn() -> bool) -> bool {
+    const MOMENT: Duration = Duration::from_micros(5);
+    let until = now() + MOMENT;
+    while now() < until {
+        if condition() {
+            return true;
+        }
+        std::hint::spin_loop();
+    }
+    // For a core that both sides share.
+    std::thread::yield_now();
+    condition()
+}
+
 /// Reads the monotonic clock.
 pub(crate) fn now() -> Instant {
     Instant::now()

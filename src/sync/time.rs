@@ -26,6 +26,12 @@ impl Limit {
         Duration::from_nanos(self.0)
     }
 
+    /// As it was given to [`new`](Self::new), but for what is beyond 584 years.
+    #[inline]
+    pub(crate) fn get(self) -> Option<Duration> {
+        (self != Self::NONE).then(|| self.duration())
+    }
+
     /// The same, of which none is the longest.
     pub(crate) fn longest(self) -> Duration {
         if self == Self::NONE {

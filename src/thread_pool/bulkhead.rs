@@ -9,20 +9,21 @@ use std::time::Duration;
 use super::handle::ExecutionHandle;
 use super::inner::Inner;
 use super::queue::Queue;
-use super::thread_name::ThreadNames;
-use super::worker;
+use super::thread_name::{ThreadNames, names};
+use super::worker::{self, Threads};
 use crate::circuit::{CircuitBreaker, Verdict};
 use crate::clock::Clock;
 use crate::config::BulkheadConfig;
 use crate::context::ContextPropagator;
 use crate::core::{
     BulkheadBuilder, Call, Engine, EngineHooks, ShutdownReport, ThreadPoolKind, WaitLimit,
-    begin_shutdown, shut_down, wait_closed, wait_idle,
+    begin_shutdown, resize, set_execution_timeout, set_queue_timeout, shut_down, wait_closed,
+    wait_idle,
 };
 use crate::error::{BuildError, Rejected};
 use crate::result::ExecutionResult;
 use crate::stats::{BulkheadHealth, BulkheadState, BulkheadStats};
-use crate::sync::{Mutex, Padded};
+use crate::sync::{Latch, Mutex, Padded};
 
 /// A fixed pool of worker threads behind a bounded queue, for one dependency.
 ///
@@ -230,10 +231,112 @@ impl Bulkhead {
         &self.inner.engine.name
     }
 
-    /// The configuration that it was built from.
+    /// The configuration that it was built from. What has changed since, as by [`resize`](Self::resize), does not
+    /// show in it.
     #[must_use]
     pub fn config(&self) -> &BulkheadConfig {
         &self.inner.engine.config
+    }
+
+    /// N at this moment: how many calls run at the same time.
+    #[must_use]
+    pub fn max_concurrent_calls(&self) -> usize {
+        self.inner.engine.limits().max_concurrent_calls
+    }
+
+    /// Q at this moment: how many calls may wait beyond those that run.
+    #[must_use]
+    pub fn max_queue_size(&self) -> usize {
+        self.inner.engine.limits().max_queue_size
+    }
+
+    /// Gives the bulkhead other limits, N and Q, while it works, and returns at once. Calls that have been admitted stay
+    /// admitted; none is lost.
+    ///
+    /// * **More**: the new workers start, or with an [idle timeout](BulkheadConfig::idle_timeout) those of them that there
+    ///   is work for. The new places are free at once, also for callers that [wait for one](Call::wait_for_capacity).
+    /// * **Fewer workers**: those without work leave at once, and the others when their tasks have ended, until there are N. Until
+    ///   then more than N calls may run. A call that is submitted after this has returned starts only when fewer than N run.
+    /// * **Fewer places**: if more calls are there than N + Q, nobody is admitted until there is room.
+    ///
+    /// Several threads may call it; the last one holds. The queue keeps the memory that it once had. Listeners hear
+    /// [`Resized`](crate::BulkheadEvent::Resized).
+    ///
+    /// # Errors
+    ///
+    /// [`BuildError::InvalidValue`] for limits that are out of range, [`BuildError::QueueMemory`] and
+    /// [`BuildError::ThreadStart`] if the system refuses what more calls need, and [`BuildError::ShutDown`] after a shutdown.
+    /// Then the limits are the old ones, and all calls go on.
+    ///
+    /// ```
+    /// use bulkman::{Bulkhead, BulkheadConfig};
+    ///
+    /// let bulkhead = Bulkhead::new(BulkheadConfig::new("reports").max_concurrent_calls(2))?;
+    /// bulkhead.resize(8, 200)?;
+    /// assert_eq!(bulkhead.max_concurrent_calls(), 8);
+    /// assert_eq!(bulkhead.available_capacity(), 208);
+    /// assert!(bulkhead.resize(0, 200).is_err());
+    /// # Ok::<(), bulkman::BuildError>(())
+    /// ```
+    pub fn resize(
+        &self,
+        max_concurrent_calls: usize,
+        max_queue_size: usize,
+    ) -> Result<(), BuildError> {
+        BulkheadConfig::check_limits(max_concurrent_calls, max_queue_size)
+            .map_err(|error| error.of(self.name()))?;
+        self.name_workers(max_concurrent_calls)?;
+        resize(&*self.inner, max_concurrent_calls, max_queue_size)
+    }
+
+    /// Gives another queue timeout to calls that set none of their own and are submitted from here on; `None`: they may wait
+    /// for ever. Calls that are queued keep theirs.
+    ///
+    /// # Errors
+    ///
+    /// [`BuildError::InvalidValue`] for zero, [`BuildError::ShutDown`] after a shutdown. Then nothing has changed.
+    ///
+    /// ```
+    /// use bulkman::{Bulkhead, BulkheadConfig};
+    /// use std::time::Duration;
+    ///
+    /// let bulkhead = Bulkhead::new(BulkheadConfig::new("search"))?;
+    /// bulkhead.set_queue_timeout(Duration::from_millis(200))?;
+    /// bulkhead.set_queue_timeout(None)?;
+    /// # Ok::<(), bulkman::BuildError>(())
+    /// ```
+    pub fn set_queue_timeout(&self, limit: impl Into<Option<Duration>>) -> Result<(), BuildError> {
+        set_queue_timeout(&self.inner.engine, limit.into())
+    }
+
+    /// The same for the caller's own limit, [`execution_timeout`](BulkheadConfig::execution_timeout).
+    ///
+    /// # Errors
+    ///
+    /// As [`set_queue_timeout`](Self::set_queue_timeout).
+    pub fn set_execution_timeout(
+        &self,
+        limit: impl Into<Option<Duration>>,
+    ) -> Result<(), BuildError> {
+        set_execution_timeout(&self.inner.engine, limit.into())
+    }
+
+    /// Sees to the names of so many workers. It may ask the function that chooses them, and so it holds no lock meanwhile.
+    fn name_workers(&self, workers: usize) -> Result<(), BuildError> {
+        let first = self.inner.threads.lock().names().len();
+        if workers <= first {
+            return Ok(());
+        }
+        let more = match &self.inner.collaborators.worker_name {
+            Some(choose) => names(self.name(), first..workers, choose)?,
+            None => Vec::new(),
+        };
+        self.inner
+            .threads
+            .lock()
+            .names()
+            .extend(workers, first, more);
+        Ok(())
     }
 
     /// How it is doing, by its circuit breaker and whether it is shut down. Being full is no state: see
@@ -516,34 +619,38 @@ impl BulkheadBuilder {
     pub fn build(self) -> Result<Bulkhead, BuildError> {
         let Self {
             parts,
-            mut collaborators,
+            collaborators,
         } = self;
         parts.config.validate()?;
         let workers = parts.config.max_concurrent_calls;
-        let choose = collaborators.worker_name.take();
+        let choose = collaborators.worker_name.as_ref();
         let names = ThreadNames::new(&parts.config.name, workers, choose)?;
-        let queue = queue(&parts.config)?;
+        let latch = Arc::default();
+        let queue = queue(&parts.config, Arc::clone(&latch))?;
         let hooks = EngineHooks {
             drained: Box::new(queue.stopper()),
             refuse_queued: Box::new(queue.refuser()),
             oldest_queued: Box::new(queue.oldest()),
+            worker_threads: Box::new(queue.worker_count()),
         };
-        let engine = Engine::new(parts, Arc::default(), hooks)?;
+        let engine = Engine::new(parts, latch, hooks)?;
         let inner = Arc::new(Inner {
             engine,
             queue,
             collaborators,
             spin: Padded::default(),
-            threads: Mutex::default(),
+            threads: Mutex::new(Threads::new(names)),
         });
-        worker::start(&inner, &names)?;
+        worker::prepare(&inner);
+        worker::start_all(&inner)?;
         Ok(Bulkhead { inner })
     }
 }
 
-fn queue(config: &BulkheadConfig) -> Result<Queue, BuildError> {
+fn queue(config: &BulkheadConfig, latch: Arc<Latch>) -> Result<Queue, BuildError> {
     let (workers, waiting) = (config.max_concurrent_calls, config.max_queue_size);
-    Queue::new(workers + waiting, workers).map_err(|source| BuildError::QueueMemory {
+    let queue = Queue::new(workers + waiting, workers, config.idle_timeout, latch);
+    queue.map_err(|source| BuildError::QueueMemory {
         bulkhead: config.name.clone(),
         max_queue_size: waiting,
         source,

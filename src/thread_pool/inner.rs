@@ -2,9 +2,11 @@
 
 use super::queue::Queue;
 use super::thread_name::NameFn;
+use super::worker::{Threads, set_workers};
 use crate::context::ContextPropagator;
-use crate::core::{Engine, Kind, ShutdownTarget, ThreadPoolKind};
-use crate::sync::{AdaptiveSpin, JoinHandle, Mutex, Padded};
+use crate::core::{Engine, Kind, Limits, ResizeTarget, ShutdownTarget, ThreadPoolKind};
+use crate::error::BuildError;
+use crate::sync::{AdaptiveSpin, Mutex, Padded};
 
 /// An engine, and workers behind it.
 pub(crate) struct Inner {
@@ -14,7 +16,7 @@ pub(crate) struct Inner {
     /// Whether it pays for a caller to look again before it sleeps.
     pub(super) spin: Padded<AdaptiveSpin>,
     /// Held while joining, so that every thread that shuts down returns after the workers are gone.
-    pub(super) threads: Mutex<Vec<JoinHandle<()>>>,
+    pub(super) threads: Mutex<Threads>,
 }
 
 /// What a bulkhead with threads can be built with.
@@ -23,7 +25,6 @@ pub(crate) struct Collaborators {
     pub(super) propagators: Vec<Box<dyn ContextPropagator>>,
     pub(super) on_worker_start: Vec<WorkerHook>,
     pub(super) on_worker_stop: Vec<WorkerHook>,
-    /// Taken out when the bulkhead is built.
     pub(super) worker_name: Option<NameFn>,
 }
 
@@ -59,10 +60,39 @@ impl ShutdownTarget for Inner {
     }
 
     fn join(&self) {
-        let mut threads = self.threads.lock();
-        for handle in threads.drain(..) {
-            // A worker contains every panic of user code, so there is nothing to hear from it.
-            let _ = handle.join();
+        self.threads.lock().join();
+    }
+}
+
+impl ResizeTarget for Inner {
+    fn engine(&self) -> &Engine {
+        &self.engine
+    }
+
+    fn grow(&self, to: Limits) -> Result<(), BuildError> {
+        let from = self.engine.limits();
+        self.queue
+            .reserve(to.places())
+            .map_err(|source| BuildError::QueueMemory {
+                bulkhead: self.engine.name.to_string(),
+                max_queue_size: to.max_queue_size,
+                source,
+            })?;
+        if to.max_concurrent_calls <= from.max_concurrent_calls {
+            return Ok(());
         }
+        let grown = set_workers(self, to.max_concurrent_calls);
+        // Those that have started are too many.
+        grown.inspect_err(|_| {
+            let _stays = set_workers(self, from.max_concurrent_calls);
+        })
+    }
+
+    fn shrink(&self, to: Limits) {
+        let _nobody_starts = set_workers(self, to.max_concurrent_calls);
+    }
+
+    fn settle(&self) {
+        self.queue.workers().start_needed();
     }
 }

@@ -14,51 +14,98 @@
 //!
 //! The stop token is sent once, when the last call has ended after the close; each worker passes it on to the next and
 //! ends. Nothing but the token is left then: tombstones are in front of it, and a thread that compacts still has a place.
+//!
+//! When there are to be more calls, the channel gets room for them first, see `fifo.rs`. When there are to be fewer, the room
+//! stays.
 
 use std::collections::TryReserveError;
 use std::hint::black_box;
 use std::ops::ControlFlow;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use super::sleep::{Sleeper, WorkerChannel};
+use super::sleep::{Taken, Taker, WorkerChannel};
 use crate::core::Job;
-use crate::sync::{AtomicUsize, Ordering, Padded, fence};
+use crate::sync::{AtomicUsize, Latch, Ordering, Padded, fence};
 
 /// A call, or the stop token.
-type Entry = Option<Arc<dyn Job>>;
+pub(super) type Entry = Option<Arc<dyn Job>>;
 
 pub(super) struct Queue {
     entries: Arc<Entries>,
     /// How many tombstones may be in the channel.
-    allowance: usize,
+    allowance: AtomicUsize,
+}
+
+/// What a worker finds.
+pub(super) enum Next {
+    Job {
+        job: Arc<dyn Job>,
+        /// Whether it had to be waited for.
+        waited: bool,
+    },
+    /// The worker leaves a bulkhead that goes on.
+    Leave,
+    /// There will be no more calls.
+    Stop,
 }
 
 struct Entries {
     channel: WorkerChannel<Entry>,
+    latch: Arc<Latch>,
     /// Tombstones in the channel, or about to be.
     tombstones: Padded<AtomicUsize>,
 }
 
 impl Queue {
-    /// Takes all its memory, or is refused it.
-    pub(super) fn new(calls: usize, workers: usize) -> Result<Self, TryReserveError> {
-        let allowance = calls;
-        let capacity = calls + allowance + 1;
+    /// Takes all its memory, or is refused it. `latch` counts the workers, and one more until the end.
+    pub(super) fn new(
+        calls: usize,
+        workers: usize,
+        idle_timeout: Option<Duration>,
+        latch: Arc<Latch>,
+    ) -> Result<Self, TryReserveError> {
+        let capacity = capacity_for(calls);
         check_memory(capacity)?;
+        latch.count_up();
+        let workers_latch = Arc::clone(&latch);
         Ok(Self {
             entries: Arc::new(Entries {
-                channel: WorkerChannel::new(capacity, workers),
+                channel: WorkerChannel::new(capacity, workers, idle_timeout, workers_latch),
+                latch,
                 tombstones: Padded::default(),
             }),
-            allowance,
+            allowance: AtomicUsize::new(calls),
         })
+    }
+
+    /// Takes the memory for so many calls, or is refused it. One thread at a time calls this.
+    pub(super) fn reserve(&self, calls: usize) -> Result<(), TryReserveError> {
+        let capacity = capacity_for(calls);
+        if capacity > self.entries.channel.capacity() {
+            check_memory(capacity)?;
+            self.entries.channel.reserve(capacity);
+        }
+        // ORDERING: Relaxed. With the old number a thread compacts sooner.
+        let allowance = self.allowance.load(Ordering::Relaxed);
+        self.allowance
+            .store(allowance.max(calls), Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// The workers at the channel: how many there are, and are to be.
+    pub(super) fn workers(&self) -> &WorkerChannel<Entry> {
+        &self.entries.channel
     }
 
     /// Sends the stop token, once.
     pub(super) fn stopper(&self) -> impl Fn() + Send + Sync + 'static {
         let entries = Arc::clone(&self.entries);
-        move || entries.channel.send(None)
+        move || {
+            entries.channel.stop();
+            entries.channel.send(None);
+            entries.latch.count_down();
+        }
     }
 
     /// Ends the queued calls that the open circuit refuses.
@@ -80,6 +127,12 @@ impl Queue {
                 entry.into_iter().for_each(|job| job.refuse_for_circuit());
             }
         }
+    }
+
+    /// How many workers there are.
+    pub(super) fn worker_count(&self) -> impl Fn() -> usize + Send + Sync + 'static {
+        let entries = Arc::clone(&self.entries);
+        move || entries.channel.workers()
     }
 
     /// When the call was admitted that has been in the queue longest.
@@ -105,13 +158,21 @@ impl Queue {
         self.entries.channel.send(Some(job));
     }
 
-    /// Waits for the next call, and tells whether it had to wait; `None` when there will be none.
-    pub(super) fn next(&self, worker: &Arc<Sleeper>) -> Option<(Arc<dyn Job>, bool)> {
-        let (entry, waited) = self.entries.channel.take(worker);
-        if entry.is_none() {
-            self.entries.channel.send(None);
+    /// Waits for the next call.
+    pub(super) fn next(&self, worker: &mut Taker) -> Next {
+        let channel = &self.entries.channel;
+        match channel.take(worker) {
+            Taken::Entry {
+                entry: Some(job),
+                waited,
+            } => Next::Job { job, waited },
+            Taken::Entry { entry: None, .. } => {
+                channel.send(None);
+                channel.leave();
+                Next::Stop
+            }
+            Taken::Leave => Next::Leave,
         }
-        entry.map(|job| (job, waited))
     }
 
     /// Counts a tombstone before there is one.
@@ -120,7 +181,7 @@ impl Queue {
         let before = self.entries.tombstones.fetch_add(1, Ordering::AcqRel);
         ReservedTombstone {
             queue: self,
-            is_over: before >= self.allowance,
+            is_over: before >= self.allowance.load(Ordering::Relaxed),
         }
     }
 
@@ -161,6 +222,12 @@ impl Entries {
             !is_tombstone
         });
     }
+}
+
+/// The room that so many calls need.
+fn capacity_for(calls: usize) -> usize {
+    let tombstones = calls;
+    calls + tombstones + 1
 }
 
 /// Asks for the memory of a channel, and gives it back: the channel itself would abort the process if it got none.

@@ -1,95 +1,197 @@
-//! How workers sleep at the bounded channel.
+//! How workers sleep at the bounded channel, and how many of them there are.
 //!
 //! No worker blocks on crossbeam's channel, since that keeps all blocked threads in a list and wakes the one that has waited
 //! longest, whose stack and caches are the coldest. Here the worker that fell asleep last is woken first, at the same cost
 //! for any number of workers, and none is woken while a worker that is awake will take the entry.
 //!
 //! A worker without work *searches* for a while, where that pays, and then *sleeps* until it is *woken*. A worker that has
-//! been woken counts as searching. The invariant: while a worker sleeps, there are no more entries than workers that
-//! search, or the thread that made it so is about to wake one. Four events could break it. A fence follows each, and
-//! after the fence a look at what the event has left behind:
+//! been woken counts as searching, and so does one that is about to start. A worker *leaves* when there are too many, or when
+//! it has slept for the idle timeout. A worker is *missing* when there are fewer than there are to be; such a one is *started*
+//! when it is needed. The invariant: while a worker sleeps or is missing, there are no more entries than workers that
+//! search, or the thread that made it so is about to wake or start one. Six events could break it. A fence follows each,
+//! and after the fence a look at what the event has left behind:
 //!
 //! | event | after the fence |
 //! |---|---|
-//! | an entry is sent | if a worker sleeps and there are more entries than workers that search, wake one |
+//! | an entry is sent | if there are more entries than workers that search, wake one that sleeps, or start one that is missing |
 //! | entries have moved into the front of the channel, see `fifo.rs` | the same, until nothing is left to do |
-//! | a worker leaves with an entry in hand, and no longer searches or sleeps | the same |
-//! | a worker falls asleep, and no longer searches | it looks for an entry once more, and leaves if it finds one |
+//! | a worker no longer searches: it has an entry in hand, or leaves since there are too many | the same, once |
+//! | a worker falls asleep, and no longer searches | it looks for an entry once more, and goes on if it finds one |
+//! | a worker no longer sleeps, since its idle timeout is over | it goes on if there are more entries than workers that search |
+//! | a worker is missing, since one has left or more are wanted | the same as after a send, until nothing is left to do |
 //!
 //! The last of these fences comes after everything that happened before the others. So the thread that passes it finds
 //! what is missing; later events, taking an entry or beginning to search, only make it less.
+//!
+//! A worker that leaves runs its stop hooks first and counts as missing only then. So there are never two workers of one
+//! index. If the system refuses a thread, the worker is missing again, and nobody tries anew until the next event. If no worker is
+//! left at all, the thread that has tried ends the queued calls.
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use super::fifo::Fifo;
 use crate::sync::{
-    AdaptiveSpin, AtomicBool, AtomicU64, Mutex, Ordering, Padded, Thread, fence, park_until,
-    this_thread,
+    AdaptiveSpin, AtomicBool, AtomicU64, Latch, Mutex, OnceLock, Ordering, Padded, Thread, after,
+    fence, now, park_until, soon, this_thread,
 };
 
 pub(crate) struct WorkerChannel<T> {
     entries: Fifo<T>,
-    /// Lower half: how many workers sleep. Upper half: how many search, or have been woken.
+    /// How many workers sleep, are missing, and search, in 21 bits each.
     idle: Padded<AtomicU64>,
-    /// The worker that fell asleep last is the last in here.
-    sleepers: Mutex<Vec<Arc<Sleeper>>>,
+    crew: Mutex<Crew>,
+    /// There are too many workers. Changes under the lock of the crew.
+    is_overstaffed: AtomicBool,
     /// Whether it pays for a worker to search before it sleeps.
     spin: Padded<AdaptiveSpin>,
+    /// Counts the workers, for shutdowns.
+    latch: Arc<Latch>,
+    /// How long a worker sleeps before it leaves; `None`: for ever, and then all workers are there from the start.
+    idle_timeout: Option<Duration>,
+    /// Starts a worker that [`begin_start`](Self::begin_start) has counted.
+    start: OnceLock<Box<dyn Fn() -> bool + Send + Sync>>,
+}
+
+struct Crew {
+    /// The worker that fell asleep last is the last in here.
+    sleepers: Vec<Arc<Sleeper>>,
+    /// How many workers there are to be.
+    wanted: usize,
+    /// How many there are, with those that leave and those that are about to start.
+    here: usize,
+    /// How many of them leave.
+    leaving: usize,
+    /// How many `idle` counts as missing.
+    missing: usize,
+    /// As the flag for all says.
+    is_overstaffed: bool,
+    /// Nobody is started any more.
+    is_stopped: bool,
 }
 
 const ONE_ASLEEP: u64 = 1;
-const ONE_SEARCHING: u64 = 1 << 32;
+const ONE_MISSING: u64 = 1 << 21;
+const ONE_SEARCHING: u64 = 1 << 42;
 
-fn asleep(idle: u64) -> u64 {
-    idle % ONE_SEARCHING
+/// Whether a worker sleeps or is missing.
+fn can_have_more(idle: u64) -> bool {
+    idle % ONE_SEARCHING != 0
 }
 
 fn searching(idle: u64) -> u64 {
     idle / ONE_SEARCHING
 }
 
-/// A worker that has nothing to do.
-pub(crate) struct Sleeper {
+/// What a worker finds at the channel.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Taken<T> {
+    Entry {
+        entry: T,
+        /// Whether it had to be waited for.
+        waited: bool,
+    },
+    /// The worker is to leave.
+    Leave,
+}
+
+/// A worker at the channel, for itself.
+pub(crate) struct Taker {
+    sleeper: Arc<Sleeper>,
+    /// Whether `idle` counts it among those that search.
+    is_searching: bool,
+}
+
+/// A worker that has nothing to do, for others.
+struct Sleeper {
     thread: Thread,
     /// Whether another thread has taken it out of `sleepers`. Changes under the lock of that list.
     woken: AtomicBool,
 }
 
-impl Sleeper {
-    /// For the calling thread.
-    pub(crate) fn this_thread() -> Arc<Self> {
-        Arc::new(Self {
-            thread: this_thread(),
-            woken: AtomicBool::new(false),
-        })
-    }
-
-    /// Sleeps until woken.
-    fn sleep(&self) {
-        // Parking may end without a reason, such as a token that a task has left behind.
-        while !self.woken.load(Ordering::Acquire) {
-            park_until(None);
+impl Taker {
+    /// For the calling thread. `is_counted`: the channel has counted it before it started.
+    pub(crate) fn this_thread(is_counted: bool) -> Self {
+        Self {
+            sleeper: Arc::new(Sleeper {
+                thread: this_thread(),
+                woken: AtomicBool::new(false),
+            }),
+            is_searching: is_counted,
         }
     }
 }
 
+impl Sleeper {
+    /// Sleeps until woken, at the longest until `deadline`. Tells whether it was woken.
+    fn sleep(&self, deadline: Option<Instant>) -> bool {
+        // Parking may end without a reason, such as a token that a task has left behind.
+        while !self.woken.load(Ordering::Acquire) {
+            if deadline.is_some_and(|deadline| now() >= deadline) {
+                return false;
+            }
+            park_until(deadline);
+        }
+        true
+    }
+}
+
+impl Crew {
+    /// How many are too many.
+    fn excess(&self) -> usize {
+        (self.here - self.leaving).saturating_sub(self.wanted)
+    }
+}
+
 impl<T> WorkerChannel<T> {
-    pub(crate) fn new(capacity: usize, workers: usize) -> Self {
+    /// For `workers` workers, none of which is there yet.
+    pub(crate) fn new(
+        capacity: usize,
+        workers: usize,
+        idle_timeout: Option<Duration>,
+        latch: Arc<Latch>,
+    ) -> Self {
         Self {
             entries: Fifo::new(capacity),
-            idle: Padded::default(),
-            sleepers: Mutex::new(Vec::with_capacity(workers)),
+            idle: Padded(AtomicU64::new(workers as u64 * ONE_MISSING)),
+            crew: Mutex::new(Crew {
+                sleepers: Vec::new(),
+                wanted: workers,
+                here: 0,
+                leaving: 0,
+                missing: workers,
+                is_overstaffed: false,
+                is_stopped: false,
+            }),
+            is_overstaffed: AtomicBool::new(false),
             spin: Padded::default(),
+            latch,
+            idle_timeout,
+            start: OnceLock::new(),
         }
+    }
+
+    /// Says how a worker is started, before the first is. `start` tells whether it was, and
+    /// calls [`has_not_started`](Self::has_not_started) if not.
+    pub(crate) fn start_by(&self, start: impl Fn() -> bool + Send + Sync + 'static) {
+        self.start.get_or_init(|| Box::new(start));
     }
 
     /// Appends an entry, for which there has to be room.
     pub(crate) fn send(&self, entry: T) {
         self.entries.send(entry);
-        // ORDERING: SeqCst, as the other fences: of two events at the same time at least one sees the other.
-        fence(Ordering::SeqCst);
-        self.wake_one_if_needed(self.idle.load(Ordering::Relaxed));
+        self.look_after_event();
+    }
+
+    /// As [`Fifo::reserve`].
+    pub(crate) fn reserve(&self, capacity: usize) {
+        self.entries.reserve(capacity);
+    }
+
+    /// For how many entries there is room.
+    pub(crate) fn capacity(&self) -> usize {
+        self.entries.capacity()
     }
 
     /// Takes the next entry, if there is one.
@@ -97,12 +199,22 @@ impl<T> WorkerChannel<T> {
         self.entries.try_take()
     }
 
-    /// Takes the next entry, waiting for one, and tells whether it had to wait.
-    pub(crate) fn take(&self, me: &Arc<Sleeper>) -> (T, bool) {
-        match self.try_take() {
-            Some(entry) => (entry, false),
-            None => (self.wait(me), true),
+    /// Takes the next entry, waiting for one.
+    pub(crate) fn take(&self, me: &mut Taker) -> Taken<T> {
+        if !me.is_searching {
+            if let Some(entry) = self.try_take() {
+                // ORDERING: Relaxed, here and below. An entry that was sent after the number of workers has changed brings
+                // the flag along.
+                if !self.is_overstaffed.load(Ordering::Relaxed) {
+                    return Taken::Entry {
+                        entry,
+                        waited: false,
+                    };
+                }
+                self.put_back(entry);
+            }
         }
+        self.wait(me)
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -112,7 +224,7 @@ impl<T> WorkerChannel<T> {
     /// Removes the first entry that is `wanted`. The others keep their order.
     pub(crate) fn take_first(&self, wanted: impl Fn(&T) -> bool) -> Option<T> {
         let first = self.entries.take_first(wanted);
-        self.wake_all_needed();
+        self.look_after_move();
         first
     }
 
@@ -120,97 +232,333 @@ impl<T> WorkerChannel<T> {
     /// order.
     pub(crate) fn look_at_first<R>(&self, look: impl Fn(&T) -> ControlFlow<R>) -> Option<R> {
         let found = self.entries.look_at_first(look);
-        self.wake_all_needed();
+        self.look_after_move();
         found
     }
 
     /// Drops all entries that are not to be kept. The others keep their order.
     pub(crate) fn retain(&self, keep: impl FnMut(&T) -> bool) {
         self.entries.retain(keep);
-        self.wake_all_needed();
+        self.look_after_move();
     }
 
-    /// After entries have moved: a worker that fell asleep meanwhile may have missed them.
-    fn wake_all_needed(&self) {
-        // ORDERING: SeqCst, see `send`.
+    fn put_back(&self, entry: T) {
+        self.entries.put_back(entry);
+        self.look_after_move();
+    }
+
+    // ---- events
+
+    /// After one entry more, or one worker less that searches.
+    fn look_after_event(&self) {
+        // ORDERING: SeqCst, as the other fences: of two events at the same time at least one sees the other.
         fence(Ordering::SeqCst);
-        while self.wake_one_if_needed(self.idle.load(Ordering::Relaxed)) {}
+        self.get_one_if_needed(self.idle.load(Ordering::Relaxed));
     }
 
-    fn wait(&self, me: &Arc<Sleeper>) -> T {
-        self.idle.fetch_add(ONE_SEARCHING, Ordering::Relaxed);
-        let take = || self.try_take();
-        if let Some(entry) = self.spin.until(|| None, take, || self.len()) {
-            self.leave(ONE_SEARCHING);
-            return entry;
-        }
-        self.fall_asleep(me);
-        loop {
-            // ORDERING: SeqCst, see `send`.
-            fence(Ordering::SeqCst);
-            if let Some(entry) = self.try_take() {
-                self.get_up(me);
-                return entry;
-            }
-            me.sleep();
-            if let Some(entry) = self.try_take() {
-                self.leave(ONE_SEARCHING);
-                return entry;
-            }
-            self.fall_asleep(me);
-        }
+    /// After entries have moved, or workers are missing: until nothing is left to do.
+    fn look_after_move(&self) {
+        // ORDERING: SeqCst, see `look_after_event`.
+        fence(Ordering::SeqCst);
+        while self.get_one_if_needed(self.idle.load(Ordering::Relaxed)) {}
     }
 
-    /// The worker counts as asleep, and no longer as searching.
-    fn fall_asleep(&self, me: &Arc<Sleeper>) {
-        let mut sleepers = self.sleepers.lock();
-        me.woken.store(false, Ordering::Relaxed);
-        sleepers.push(Arc::clone(me));
-        self.idle
-            .fetch_add(ONE_ASLEEP.wrapping_sub(ONE_SEARCHING), Ordering::Relaxed);
-    }
-
-    /// The worker does not sleep after all, but has an entry in hand.
-    fn get_up(&self, me: &Arc<Sleeper>) {
-        let place = {
-            let mut sleepers = self.sleepers.lock();
-            let place = sleepers.iter().rposition(|other| Arc::ptr_eq(other, me));
-            place.map(|place| sleepers.remove(place))
-        };
-        // If it is not in the list, another thread has just woken it.
-        let was = place.map_or(ONE_SEARCHING, |_| ONE_ASLEEP);
-        self.leave(was);
-    }
-
-    /// The worker has an entry in hand, and no longer counts as it did.
-    fn leave(&self, was: u64) {
-        let idle = self.idle.fetch_sub(was, Ordering::Relaxed) - was;
-        if asleep(idle) > 0 {
-            // ORDERING: SeqCst, see `send`.
-            fence(Ordering::SeqCst);
-            self.wake_one_if_needed(idle);
-        }
-    }
-
-    /// Tells whether it has woken one.
-    fn wake_one_if_needed(&self, idle: u64) -> bool {
-        asleep(idle) > 0 && self.len() as u64 > searching(idle) && self.wake_one()
+    /// Wakes or starts a worker, if need be. Tells whether it has.
+    #[inline]
+    fn get_one_if_needed(&self, idle: u64) -> bool {
+        can_have_more(idle) && self.len() as u64 > searching(idle) && self.get_one()
     }
 
     #[cold]
+    fn get_one(&self) -> bool {
+        if self.wake_one() {
+            return true;
+        }
+        // A worker that has just published an outcome is back in a moment: that is quicker than a new thread. Others may have
+        // started one meanwhile.
+        let has_searcher = || self.len() as u64 <= searching(self.idle.load(Ordering::Relaxed));
+        !soon(has_searcher) && self.start_missing()
+    }
+
+    /// Wakes the worker that fell asleep last, if one sleeps.
     fn wake_one(&self) -> bool {
-        let woken = {
-            let mut sleepers = self.sleepers.lock();
-            let Some(last) = sleepers.pop() else {
-                return false;
-            };
+        let woken = self.wake_last(&mut self.crew.lock());
+        if let Some(woken) = &woken {
+            woken.thread.unpark();
+        }
+        woken.is_some()
+    }
+
+    /// Takes the worker out of the list that fell asleep last, to be unparked.
+    #[must_use]
+    fn wake_last(&self, crew: &mut Crew) -> Option<Arc<Sleeper>> {
+        let last = crew.sleepers.pop()?;
+        self.idle
+            .fetch_add(ONE_SEARCHING - ONE_ASLEEP, Ordering::Relaxed);
+        // ORDERING: Release, so that it counts as searching before it can stop.
+        last.woken.store(true, Ordering::Release);
+        Some(last)
+    }
+
+    // ---- how many workers there are
+
+    /// Counts a worker that is about to start, if one is missing.
+    #[must_use]
+    fn begin_start(&self, crew: &mut Crew) -> bool {
+        if crew.missing == 0 {
+            return false;
+        }
+        crew.here += 1;
+        self.latch.count_up();
+        self.idle.fetch_add(ONE_SEARCHING, Ordering::Relaxed);
+        self.note(crew);
+        true
+    }
+
+    /// Starts a worker, if one is missing, whether or not there is an entry for it. `false`: none was missing, or the system
+    /// has refused the thread.
+    #[must_use]
+    fn start_missing(&self) -> bool {
+        let is_missing = self.begin_start(&mut self.crew.lock());
+        is_missing && self.start()
+    }
+
+    /// Starts a worker that is counted. `false`: the system has refused the thread.
+    #[must_use]
+    fn start(&self) -> bool {
+        let start = self
+            .start
+            .get()
+            .expect("it is set before there is an entry");
+        start()
+    }
+
+    /// The system has refused the thread of a worker that was counted. `true`: there is no other.
+    #[must_use]
+    pub(crate) fn has_not_started(&self) -> bool {
+        let is_last = {
+            let mut crew = self.crew.lock();
+            self.idle.fetch_sub(ONE_SEARCHING, Ordering::Relaxed);
+            crew.here -= 1;
+            self.note(&mut crew);
+            crew.here == 0
+        };
+        // That one more could be started is no news: it was just refused.
+        while self.wake_one_if_needed() {}
+        is_last
+    }
+
+    /// Wakes a worker, if need be and if one sleeps. Tells whether it has.
+    fn wake_one_if_needed(&self) -> bool {
+        // ORDERING: SeqCst, see `look_after_event`.
+        fence(Ordering::SeqCst);
+        if self.len() as u64 <= searching(self.idle.load(Ordering::Relaxed)) {
+            return false;
+        }
+        self.wake_one()
+    }
+
+    /// A worker ends, after its stop hooks.
+    pub(crate) fn has_left(&self) {
+        {
+            let mut crew = self.crew.lock();
+            crew.here -= 1;
+            crew.leaving -= 1;
+            self.note(&mut crew);
+        }
+        if self.idle_timeout.is_none() {
+            while self.start_missing() {}
+        }
+        self.look_after_move();
+    }
+
+    /// From here on there are to be so many workers. If all are to be there from the start, starts those that are missing;
+    /// otherwise [`start_needed`](Self::start_needed) has to be called.
+    pub(crate) fn set_workers(&self, workers: usize) {
+        let woken: Vec<_> = {
+            let mut crew = self.crew.lock();
+            crew.wanted = workers;
+            self.note(&mut crew);
+            // Those that sleep leave first. Whoever is awake sees the flag.
+            let stay = crew.sleepers.len().saturating_sub(crew.excess());
+            (stay..crew.sleepers.len())
+                .filter_map(|_| self.wake_last(&mut crew))
+                .collect()
+        };
+        woken.iter().for_each(|sleeper| sleeper.thread.unpark());
+        if self.idle_timeout.is_none() {
+            while self.start_missing() {}
+        }
+    }
+
+    /// Starts the workers that are missing and needed.
+    pub(crate) fn start_needed(&self) {
+        if self.idle_timeout.is_some() {
+            self.look_after_move();
+        }
+    }
+
+    /// Nobody is started from here on.
+    pub(crate) fn stop(&self) {
+        let mut crew = self.crew.lock();
+        crew.is_stopped = true;
+        self.note(&mut crew);
+    }
+
+    /// How many workers there are, with those that are about to start and those that run their stop hooks.
+    pub(crate) fn workers(&self) -> usize {
+        self.crew.lock().here
+    }
+
+    /// Under the lock, after a change of the numbers.
+    fn note(&self, crew: &mut Crew) {
+        let missing = if crew.is_stopped {
+            0
+        } else {
+            crew.wanted.saturating_sub(crew.here)
+        };
+        if missing != crew.missing {
+            let more = (missing as u64).wrapping_sub(crew.missing as u64);
+            crew.missing = missing;
+            self.idle
+                .fetch_add(more.wrapping_mul(ONE_MISSING), Ordering::Relaxed);
+        }
+        if (crew.excess() > 0) != crew.is_overstaffed {
+            crew.is_overstaffed = !crew.is_overstaffed;
+            self.is_overstaffed
+                .store(crew.is_overstaffed, Ordering::Relaxed);
+        }
+    }
+
+    // ---- a worker without work
+
+    fn wait(&self, me: &mut Taker) -> Taken<T> {
+        if !me.is_searching {
+            me.is_searching = true;
+            self.idle.fetch_add(ONE_SEARCHING, Ordering::Relaxed);
+        }
+        let take = || self.try_take();
+        let mut found = self.spin.until(|| None, take, || self.len());
+        loop {
+            if self.is_overstaffed.load(Ordering::Relaxed) {
+                found.into_iter().for_each(|entry| self.put_back(entry));
+                if self.leave_if_overstaffed(me) {
+                    return Taken::Leave;
+                }
+            } else if let Some(entry) = found {
+                self.stop_searching(me);
+                return Taken::Entry {
+                    entry,
+                    waited: true,
+                };
+            } else if self.fall_asleep(me) {
+                // ORDERING: SeqCst, see `look_after_event`.
+                fence(Ordering::SeqCst);
+                if let Some(entry) = self.try_take() {
+                    self.get_up(me);
+                    found = Some(entry);
+                    continue;
+                }
+                let deadline = self.idle_timeout.and_then(|limit| after(now(), limit));
+                if me.sleeper.sleep(deadline) {
+                    me.is_searching = true;
+                } else if self.leave_if_idle(me) {
+                    return Taken::Leave;
+                }
+            }
+            found = self.try_take();
+        }
+    }
+
+    /// The worker counts as asleep, and no longer as searching. `false`: there are too many, and it is awake.
+    fn fall_asleep(&self, me: &mut Taker) -> bool {
+        let mut crew = self.crew.lock();
+        if crew.is_overstaffed {
+            return false;
+        }
+        me.is_searching = false;
+        me.sleeper.woken.store(false, Ordering::Relaxed);
+        crew.sleepers.push(Arc::clone(&me.sleeper));
+        self.idle
+            .fetch_add(ONE_ASLEEP.wrapping_sub(ONE_SEARCHING), Ordering::Relaxed);
+        true
+    }
+
+    /// The worker does not sleep after all, and counts as searching.
+    fn get_up(&self, me: &mut Taker) {
+        self.get_up_in(&mut self.crew.lock(), me);
+    }
+
+    /// If it is not in the list, another thread has just woken it.
+    fn get_up_in(&self, crew: &mut Crew, me: &mut Taker) {
+        me.is_searching = true;
+        let mut all = crew.sleepers.iter();
+        let place = all.rposition(|other| Arc::ptr_eq(other, &me.sleeper));
+        if let Some(place) = place {
+            crew.sleepers.remove(place);
             self.idle
                 .fetch_add(ONE_SEARCHING - ONE_ASLEEP, Ordering::Relaxed);
-            // ORDERING: Release, so that it counts as searching before it can stop.
-            last.woken.store(true, Ordering::Release);
-            last
+        }
+    }
+
+    /// The worker has an entry in hand, and no longer counts as searching.
+    fn stop_searching(&self, me: &mut Taker) {
+        me.is_searching = false;
+        let idle = self.idle.fetch_sub(ONE_SEARCHING, Ordering::Relaxed) - ONE_SEARCHING;
+        if can_have_more(idle) {
+            self.look_after_event();
+        }
+    }
+
+    /// The worker, which searches, leaves if there are too many.
+    #[must_use]
+    fn leave_if_overstaffed(&self, me: &mut Taker) -> bool {
+        let leaves = {
+            let mut crew = self.crew.lock();
+            let leaves = crew.excess() > 0;
+            if leaves {
+                crew.leaving += 1;
+                self.note(&mut crew);
+            }
+            leaves
         };
-        woken.thread.unpark();
-        true
+        if leaves {
+            self.stop_searching(me);
+        }
+        leaves
+    }
+
+    /// The worker, which slept, leaves if nothing is left to do. Otherwise it counts as searching.
+    #[must_use]
+    fn leave_if_idle(&self, me: &mut Taker) -> bool {
+        {
+            let mut crew = self.crew.lock();
+            self.get_up_in(&mut crew, me);
+            if me.sleeper.woken.load(Ordering::Relaxed) {
+                return false;
+            }
+            crew.leaving += 1;
+            self.note(&mut crew);
+            me.is_searching = false;
+            self.idle.fetch_sub(ONE_SEARCHING, Ordering::Relaxed);
+        }
+        // ORDERING: SeqCst, see `look_after_event`.
+        fence(Ordering::SeqCst);
+        if self.len() as u64 <= searching(self.idle.load(Ordering::Relaxed)) {
+            return true;
+        }
+        let mut crew = self.crew.lock();
+        crew.leaving -= 1;
+        self.note(&mut crew);
+        me.is_searching = true;
+        self.idle.fetch_add(ONE_SEARCHING, Ordering::Relaxed);
+        false
+    }
+
+    /// The worker, which has taken an entry that ends it, leaves.
+    pub(crate) fn leave(&self) {
+        let mut crew = self.crew.lock();
+        crew.leaving += 1;
+        self.note(&mut crew);
     }
 }

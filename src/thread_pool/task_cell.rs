@@ -35,6 +35,7 @@
 //! `core/shutdown.rs`. A thread that takes a task while its entry is still in the channel counts a tombstone first, see
 //! `queue.rs`.
 
+use std::io;
 use std::sync::Arc;
 use std::task::Waker;
 use std::time::{Duration, Instant};
@@ -622,6 +623,11 @@ where
         let engine = &self.inner.engine;
         let retry_after = engine.refusal_in_queue(self.ticket).unwrap_or(RETRY_SOON);
         self.leave_entry(EndReason::circuit_open(retry_after), engine.clock.now());
+    }
+
+    fn refuse_without_thread(&self, kind: io::ErrorKind) {
+        let now = self.inner.engine.clock.now();
+        self.leave_entry(EndReason::NoThread { kind }, now);
     }
 
     fn is_tombstone(&self) -> bool {

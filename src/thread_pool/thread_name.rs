@@ -9,6 +9,8 @@
 //! | has room without the prefix | `NAME-INDEX` |
 //! | has no room | `HEAD~TAIL-INDEX`, with both ends of the name |
 
+use std::ops::Range;
+
 use crate::error::BuildError;
 use crate::panic::{catch, discard, message};
 use crate::text::OneLine;
@@ -32,18 +34,35 @@ impl ThreadNames {
     pub(super) fn new(
         bulkhead: &str,
         workers: usize,
-        choose: Option<NameFn>,
+        choose: Option<&NameFn>,
     ) -> Result<Self, BuildError> {
         match choose {
             None => Ok(Self::Default {
                 bulkhead: bulkhead.to_owned(),
                 workers,
             }),
-            Some(choose) => (0..workers)
-                .map(|index| chosen(&*choose, index))
-                .collect::<Result<_, _>>()
-                .map(Self::Chosen)
-                .map_err(|error: BuildError| error.of(bulkhead)),
+            Some(choose) => names(bulkhead, 0..workers, choose).map(Self::Chosen),
+        }
+    }
+
+    /// How many names there are.
+    pub(super) fn len(&self) -> usize {
+        match self {
+            Self::Default { workers, .. } => *workers,
+            Self::Chosen(names) => names.len(),
+        }
+    }
+
+    /// Adds the names of workers beyond those that there are; `more` begins with the name of the worker `first`.
+    pub(super) fn extend(&mut self, workers: usize, first: usize, more: Vec<String>) {
+        match self {
+            Self::Default {
+                workers: before, ..
+            } => *before = workers.max(*before),
+            Self::Chosen(names) => {
+                let known = names.len() - first;
+                names.extend(more.into_iter().skip(known));
+            }
         }
     }
 
@@ -53,6 +72,17 @@ impl ThreadNames {
             Self::Chosen(names) => names[index].clone(),
         }
     }
+}
+
+/// Asks `choose` for the names of workers.
+pub(super) fn names(
+    bulkhead: &str,
+    workers: Range<usize>,
+    choose: &NameFn,
+) -> Result<Vec<String>, BuildError> {
+    let names = workers.map(|index| chosen(&**choose, index));
+    let names: Result<_, BuildError> = names.collect();
+    names.map_err(|error| error.of(bulkhead))
 }
 
 fn chosen(choose: &dyn Fn(usize) -> String, index: usize) -> Result<String, BuildError> {

@@ -1,57 +1,157 @@
 //! The worker threads: how they start, work and end.
 //!
+//! How many there are, and when one starts or leaves, is decided in `sleep.rs`. Here is what a thread takes: its name, its index,
+//! and the hooks. An index is free again when the thread has run its stop hooks.
+//!
 //! When the last admitted call has given its place back after the close, the stop token is sent, and the workers end one
 //! after the other. Until then each of them keeps taking calls, so no admitted call is lost, however late its submitter
 //! pushes it. Once a shutdown cancels what is queued, a worker cancels each call that it takes, and so does a submitter
 //! that pushes after that.
 
-use std::sync::Arc;
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::sync::{Arc, Weak};
 
 use super::inner::{Inner, WorkerHook};
-use super::sleep::Sleeper;
+use super::queue::Next;
+use super::sleep::Taker;
 use super::thread_name::ThreadNames;
 use crate::core::{WaitLimit, become_worker, run_job, shut_down};
 use crate::error::BuildError;
-use crate::panic::contain;
-use crate::sync;
+use crate::panic::{contain, note};
+use crate::sync::{self, JoinHandle};
 
-/// Starts all workers, or none.
-pub(super) fn start(inner: &Arc<Inner>, names: &ThreadNames) -> Result<(), BuildError> {
-    let engine = &inner.engine;
-    let workers = engine.config.max_concurrent_calls;
-    for index in 0..workers {
-        let inner_of_worker = Arc::clone(inner);
-        // Counted before it can end.
-        engine.latch.count_up();
-        let body = move || work(inner_of_worker, index);
-        match sync::spawn(names.get(index), engine.config.stack_size, body) {
-            Ok(handle) => inner.threads.lock().push(handle),
-            Err(source) => {
-                engine.latch.count_down();
-                let _nothing_ran = shut_down(&**inner, WaitLimit::UNLIMITED);
-                return Err(BuildError::ThreadStart {
-                    bulkhead: engine.name.to_string(),
-                    worker: index,
-                    workers,
-                    source,
-                });
-            }
+/// What the threads of a bulkhead have.
+pub(super) struct Threads {
+    names: ThreadNames,
+    /// By index. Those that have left a bulkhead that goes on are not in here.
+    handles: BTreeMap<usize, JoinHandle<()>>,
+    /// Below the number of indices that have been used.
+    free: BTreeSet<usize>,
+    /// What the system said when it last refused a thread.
+    refused: Option<io::Error>,
+}
+
+impl Threads {
+    pub(super) fn new(names: ThreadNames) -> Self {
+        Self {
+            names,
+            handles: BTreeMap::new(),
+            free: BTreeSet::new(),
+            refused: None,
         }
     }
-    Ok(())
+
+    pub(super) fn names(&mut self) -> &mut ThreadNames {
+        &mut self.names
+    }
+
+    /// Waits until the threads are gone. All have ended, or are about to.
+    pub(super) fn join(&mut self) {
+        while let Some((_, handle)) = self.handles.pop_first() {
+            // A worker contains every panic of user code, so there is nothing to hear from it.
+            let _ = handle.join();
+        }
+    }
+
+    /// The lowest index that no worker has.
+    fn take_index(&mut self) -> usize {
+        self.free.pop_first().unwrap_or(self.handles.len())
+    }
+}
+
+/// Says how workers are started.
+pub(super) fn prepare(inner: &Arc<Inner>) {
+    let inner_of_workers = Arc::downgrade(inner);
+    inner
+        .queue
+        .workers()
+        .start_by(move || Weak::upgrade(&inner_of_workers).is_some_and(|inner| start(&inner)));
+}
+
+/// Starts all workers, or none; with an idle timeout none is needed yet.
+pub(super) fn start_all(inner: &Arc<Inner>) -> Result<(), BuildError> {
+    set_workers(inner, inner.engine.limits().max_concurrent_calls).inspect_err(|_| {
+        let _nothing_ran = shut_down(&**inner, WaitLimit::UNLIMITED);
+    })
+}
+
+/// From here on there are to be so many workers. Those that have to be there from the start are started.
+pub(super) fn set_workers(inner: &Inner, workers: usize) -> Result<(), BuildError> {
+    let channel = inner.queue.workers();
+    inner.threads.lock().refused = None;
+    channel.set_workers(workers);
+    match inner.threads.lock().refused.take() {
+        None => Ok(()),
+        Some(source) => Err(BuildError::ThreadStart {
+            bulkhead: inner.engine.name.to_string(),
+            worker: channel.workers(),
+            workers,
+            source,
+        }),
+    }
+}
+
+/// Starts a worker that the channel counts. `false`: the system has refused the thread.
+fn start(inner: &Arc<Inner>) -> bool {
+    // Held until the handle is in there, so that a worker that leaves finds it.
+    let mut threads = inner.threads.lock();
+    let index = threads.take_index();
+    let inner_of_worker = Arc::clone(inner);
+    let body = move || work(inner_of_worker, index);
+    let name = threads.names.get(index);
+    match sync::spawn(name, inner.engine.config.stack_size, body) {
+        Ok(handle) => {
+            threads.handles.insert(index, handle);
+            true
+        }
+        Err(refused) => {
+            threads.free.insert(index);
+            let (kind, reason) = (refused.kind(), refused.to_string());
+            threads.refused = Some(refused);
+            drop(threads);
+            not_started(inner, kind, &reason);
+            false
+        }
+    }
+}
+
+/// The system has refused a thread. If there is no other, nobody else would end the queued calls.
+fn not_started(inner: &Inner, kind: io::ErrorKind, reason: &str) {
+    let bulkhead = &*inner.engine.name;
+    note(|| {
+        log::warn!(target: "bulkman", "bulkhead `{bulkhead}` could not start a worker thread: {reason}");
+    });
+    if inner.queue.workers().has_not_started() {
+        inner.queue.drain(|job| job.refuse_without_thread(kind));
+    }
+    inner.engine.latch.count_down();
 }
 
 /// A worker's life.
 fn work(inner: Arc<Inner>, index: usize) {
     become_worker(inner.engine.serial, index);
     call_hooks(&inner, &inner.collaborators.on_worker_start, index);
-    let sleeper = Sleeper::this_thread();
+    let mut taker = Taker::this_thread(true);
     // When the last task ended, if no user code has run since: the next task can start then.
     let mut just_now = None;
-    while let Some((job, waited)) = inner.queue.next(&sleeper) {
-        just_now = run_job(job, index, just_now.filter(|_| !waited));
-    }
+    let leaves = loop {
+        match inner.queue.next(&mut taker) {
+            Next::Job { job, waited } => {
+                just_now = run_job(job, index, just_now.filter(|_| !waited));
+            }
+            Next::Leave => break true,
+            Next::Stop => break false,
+        }
+    };
     call_hooks(&inner, &inner.collaborators.on_worker_stop, index);
+    if leaves {
+        let mut threads = inner.threads.lock();
+        // Nobody waits for this thread any more.
+        threads.handles.remove(&index);
+        threads.free.insert(index);
+    }
+    inner.queue.workers().has_left();
     inner.engine.latch.count_down();
 }
 

@@ -100,6 +100,19 @@ fn a_call_that_waited_for_a_place_in_vain_begins_one_and_one_that_is_refused_oth
     assert_eq!(told.lock().unwrap().len(), 2, "shut down is not full");
 }
 
+#[test]
+fn more_places_end_it() {
+    let (bulkhead, told, _clock) = watched(1, 1);
+    let busy = occupy(&bulkhead, 1);
+    let _queued = fill(&bulkhead, 1);
+    assert!(bulkhead.try_run(|| ()).is_err());
+    bulkhead.resize(1, 2).unwrap();
+    assert_eq!(told.lock().unwrap().len(), 1, "two of three are taken");
+    bulkhead.resize(1, 3).unwrap();
+    assert_eq!(told.lock().unwrap().len(), 2);
+    busy.finish();
+}
+
 /// Beginnings and ends come in turn, whatever threads tell them, and the last one is an end.
 #[test]
 fn beginnings_and_ends_alternate_under_load() {

@@ -26,11 +26,22 @@ fn eventually_no_worker() {
 
 /// Runs one test of this file in a child process under the limit, `role` telling it what to do.
 fn in_child(test: &str, role: usize, stack_bytes: usize, kib: usize) -> (ExitStatus, String) {
+    in_child_of(module_path!(), test, role, stack_bytes, kib)
+}
+
+/// The same for a test of the module `path`.
+pub fn in_child_of(
+    path: &str,
+    test: &str,
+    role: usize,
+    stack_bytes: usize,
+    kib: usize,
+) -> (ExitStatus, String) {
     let output = Command::new("sh")
         .args(["-c", "ulimit -v \"$1\" && shift && exec \"$@\"", "sh"])
         .arg(kib.to_string())
         .arg(env::current_exe().expect("this binary"))
-        .arg(test_path(module_path!(), test))
+        .arg(test_path(path, test))
         .args(["--exact", "--nocapture", "--test-threads=1"])
         .env(CHILD, role.to_string())
         .env("RUST_MIN_STACK", stack_bytes.to_string())

@@ -9,5 +9,6 @@ mod support;
 mod build_failure;
 mod end_of_main;
 mod helpers;
+mod refused_threads;
 mod stack_overflow;
 mod suspension;

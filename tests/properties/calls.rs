@@ -9,7 +9,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use bulkman::{Bulkhead, BulkheadError, BulkheadStats, ExecutionHandle, ShutdownReport};
+use bulkman::{
+    BuildError, Bulkhead, BulkheadConfig, BulkheadError, BulkheadStats, ExecutionHandle,
+    ShutdownReport,
+};
 
 use crate::script::{End, Kind, QUICK, Shutdown, Task, Way};
 use crate::support::Gate;
@@ -148,6 +151,15 @@ impl Call {
 
 type Body = Box<dyn FnOnce() -> Result<Token, Fault> + Send>;
 
+/// The same with workers that start on demand, and leave almost at once.
+pub fn workers(config: BulkheadConfig, on_demand: bool) -> BulkheadConfig {
+    if on_demand {
+        config.idle_timeout(Duration::from_micros(100))
+    } else {
+        config
+    }
+}
+
 /// A bulkhead, and the traces of its tasks. Clones are the same site.
 #[derive(Clone)]
 pub struct Site {
@@ -158,12 +170,15 @@ pub struct Site {
     pub values: Arc<AtomicUsize>,
     /// Tasks that are under way and do not wait for a call of their own.
     pub busy: Arc<AtomicUsize>,
+    /// The largest N that there has been.
+    most_workers: Arc<AtomicUsize>,
     inner: Arc<Mutex<Vec<Call>>>,
 }
 
 impl Site {
     pub fn new(bulkhead: Bulkhead, unit: Duration) -> Self {
         Self {
+            most_workers: Arc::new(AtomicUsize::new(bulkhead.max_concurrent_calls())),
             bulkhead: Arc::new(bulkhead),
             unit,
             closures: Arc::default(),
@@ -178,9 +193,14 @@ impl Site {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    pub fn resize(&self, n: usize, q: usize) -> Result<(), BuildError> {
+        self.most_workers.fetch_max(n, SeqCst);
+        self.bulkhead.resize(n, q)
+    }
+
     fn enter(&self) {
         let busy = self.busy.fetch_add(1, SeqCst) + 1;
-        let n = self.bulkhead.config().max_concurrent_calls;
+        let n = self.most_workers.load(SeqCst);
         assert!(busy <= n, "{busy} tasks at the same time");
     }
 

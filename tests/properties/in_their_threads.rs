@@ -11,7 +11,7 @@ use proptest::prelude::*;
 
 use crate::calls::counts;
 use crate::script::End;
-use crate::support::{assert_balanced, config};
+use crate::support::{assert_adds_up, assert_balanced, config};
 
 const UNIT: Duration = Duration::from_secs(1);
 
@@ -34,6 +34,8 @@ pub enum Step {
     Call(Visit),
     Advance(u32),
     Watch,
+    /// Another N and another Q.
+    Resize(usize, usize),
     /// At the limit, or at once.
     ShutDown(bool),
 }
@@ -65,6 +67,7 @@ pub fn script(longest: usize) -> impl Strategy<Value = Vec<Step>> {
         20 => visit.prop_map(Step::Call),
         4 => (1_u32..=2).prop_map(Step::Advance),
         4 => Just(Step::Watch),
+        2 => (1_usize..=4, 0_usize..=5).prop_map(|(n, q)| Step::Resize(n, q)),
         1 => any::<bool>().prop_map(Step::ShutDown),
     ];
     prop::collection::vec(step, 1..=longest)
@@ -89,6 +92,8 @@ struct Site {
     /// Tasks that run, and of which none waits for one inside it; and how many there ever were.
     running: AtomicUsize,
     most: AtomicUsize,
+    /// The largest N that there has been.
+    most_slots: AtomicUsize,
     told: Told,
 }
 
@@ -177,10 +182,16 @@ impl Site {
             Step::Advance(units) => self.clock.advance(*units * UNIT),
             Step::Watch => {
                 let stats = self.bulkhead.stats();
-                assert_balanced(&stats);
+                assert_adds_up(&stats);
                 assert!(stats.submitted_executions >= before.submitted_executions);
                 assert!(stats.total_executions >= before.total_executions);
                 *before = stats;
+            }
+            Step::Resize(n, q) => {
+                self.most_slots.fetch_max(*n, SeqCst);
+                if let Err(error) = self.bulkhead.resize(*n, *q) {
+                    assert_eq!(self.bulkhead.state(), BulkheadState::ShutDown, "{error}");
+                }
             }
             Step::ShutDown(at_once) => {
                 let report = if *at_once {
@@ -188,7 +199,7 @@ impl Site {
                 } else {
                     self.bulkhead.shutdown_timeout(Duration::ZERO)
                 };
-                let n = self.bulkhead.config().max_concurrent_calls;
+                let n = self.most_slots.load(SeqCst);
                 // In a seat, a call and those inside it, which may be four.
                 assert!(report.still_running.len() <= 5 * n, "{report:?}");
             }
@@ -204,6 +215,7 @@ pub fn play(n: usize, q: usize, scripts: &[Vec<Step>]) {
         clock,
         running: AtomicUsize::new(0),
         most: AtomicUsize::new(0),
+        most_slots: AtomicUsize::new(n),
         told: Told::default(),
     };
     thread::scope(|scope| {
@@ -235,7 +247,12 @@ pub fn play(n: usize, q: usize, scripts: &[Vec<Step>]) {
     assert_eq!(counts(&stats), told, "{stats}");
     assert_eq!(stats.total_executions, bodies.load(SeqCst), "{stats}");
     assert_eq!(stats.run_time.count(), stats.total_executions);
-    assert!(site.most.load(SeqCst) <= n, "more than {n} at a time");
+    let most = site.most_slots.load(SeqCst);
+    assert!(site.most.load(SeqCst) <= most, "more than {most} at a time");
+    let (n, q) = (
+        site.bulkhead.max_concurrent_calls(),
+        site.bulkhead.max_queue_size(),
+    );
     let shut_down = stats.state == BulkheadState::ShutDown;
     if !shut_down {
         assert_eq!(site.bulkhead.available_capacity(), n + q);

@@ -33,8 +33,13 @@ proptest! {
     })]
 
     #[test]
-    fn one_caller_sees_what_the_model_says(n in 1_usize..=3, q in 0_usize..=4, steps in script(40)) {
-        watched(move || one_caller::play(n, q, &steps));
+    fn one_caller_sees_what_the_model_says(
+        n in 1_usize..=3,
+        q in 0_usize..=4,
+        on_demand in any::<bool>(),
+        steps in script(40),
+    ) {
+        watched(move || one_caller::play(n, q, on_demand, &steps));
     }
 
     #[test]
@@ -43,9 +48,10 @@ proptest! {
         q in 0_usize..=4,
         manual in any::<bool>(),
         resets in prop::bool::weighted(0.2),
+        on_demand in any::<bool>(),
         scripts in prop::collection::vec(script(25), 1..=3),
     ) {
-        let mode = several_callers::Mode { manual, resets };
+        let mode = several_callers::Mode { manual, resets, on_demand };
         watched(move || several_callers::play(n, q, mode, &scripts));
     }
 

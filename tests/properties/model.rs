@@ -71,7 +71,14 @@ pub struct Model {
 
 impl Model {
     pub fn free(&self) -> usize {
-        self.n + self.q - self.queue.len() - self.running.len() - self.nested
+        let taken = self.queue.len() + self.running.len() + self.nested;
+        (self.n + self.q).saturating_sub(taken)
+    }
+
+    /// Calls that are there stay. A call that runs keeps its worker beyond the new N.
+    pub fn resize(&mut self, n: usize, q: usize) {
+        (self.n, self.q) = (n, q);
+        self.work();
     }
 
     pub fn count(&mut self, fate: Fate) {

@@ -8,10 +8,10 @@ use std::time::Duration;
 
 use bulkman::{Bulkhead, BulkheadState, ExecutionHandle, ManualClock};
 
-use crate::calls::{Call, Counts, Site, UNIT, counts, ran};
+use crate::calls::{Call, Counts, Site, UNIT, counts, ran, workers};
 use crate::model::{Model, Stage, View};
-use crate::script::{End, QUICK, Shutdown, Step, Task, Way};
-use crate::support::{assert_balanced, config};
+use crate::script::{End, Kind, QUICK, Shutdown, Step, Task, Way};
+use crate::support::{assert_adds_up, config};
 use crate::waiting::settle_at;
 
 /// The bulkhead under test beside its model.
@@ -38,7 +38,7 @@ impl Drop for System {
 impl System {
     fn view(&self) -> View {
         let stats = self.site.bulkhead.stats();
-        assert_balanced(&stats);
+        assert_adds_up(&stats);
         let look = |call: &Call| {
             let finished = call.handle.as_ref().map(ExecutionHandle::is_finished);
             (
@@ -138,7 +138,7 @@ impl System {
         let mut gives_way = self.model.held();
         gives_way.retain(|index| self.model.calls[*index].stage == Stage::Queued);
         // With an empty queue the order of events is known in this case too.
-        let may_open = must_wait && self.model.q == 0;
+        let may_open = must_wait && self.model.q == 0 && self.model.running.len() == self.model.n;
         if must_wait && gives_way.is_empty() && !may_open {
             return;
         }
@@ -152,6 +152,19 @@ impl System {
         }
         let call = caller.join().expect("submitting does not panic");
         self.enter(Way::Execute, call);
+    }
+
+    fn resize(&mut self, n: usize, q: usize) {
+        // A new worker may run such a call before the new places are there, or after.
+        let makes_calls =
+            |index: &usize| matches!(self.model.calls[*index].task.0, Kind::Nested(1..));
+        if self.model.queue.iter().any(makes_calls) {
+            return;
+        }
+        match self.site.resize(n, q) {
+            Ok(()) => self.model.resize(n, q),
+            Err(error) => assert!(self.model.closed, "{error}"),
+        }
     }
 
     fn shut_down(&mut self, how: Shutdown) {
@@ -231,6 +244,7 @@ impl System {
                 self.clock.advance(units * UNIT);
                 self.model.now += units;
             }
+            Step::Resize(n, q) => self.resize(n, q),
             Step::ResetStats => {
                 self.site.bulkhead.reset_stats();
                 self.model.counts = Counts::default();
@@ -239,7 +253,7 @@ impl System {
         }
         if !matches!(
             step,
-            Step::Submit(..) | Step::Open(_) | Step::WaitForCapacity(..)
+            Step::Submit(..) | Step::Open(_) | Step::WaitForCapacity(..) | Step::Resize(..)
         ) {
             self.assert_exact(step);
         }
@@ -247,9 +261,9 @@ impl System {
     }
 }
 
-pub fn play(n: usize, q: usize, steps: &[Step]) {
+pub fn play(n: usize, q: usize, on_demand: bool, steps: &[Step]) {
     let clock = ManualClock::new();
-    let bulkhead = Bulkhead::builder(config(n, q)).clock(clock.clone());
+    let bulkhead = Bulkhead::builder(workers(config(n, q), on_demand)).clock(clock.clone());
     let mut system = System {
         calls: Vec::new(),
         clock,

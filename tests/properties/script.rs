@@ -59,6 +59,8 @@ pub enum Step {
     /// Drops a handle that was made one that cancels on drop.
     DropGuard(usize),
     Advance(u32),
+    /// Gives the bulkhead another N and another Q.
+    Resize(usize, usize),
     ResetStats,
     ShutDown(Shutdown),
 }
@@ -92,6 +94,7 @@ pub fn script(longest: usize) -> impl Strategy<Value = Vec<Step>> {
         4 => which().prop_map(Step::Drop),
         4 => which().prop_map(Step::DropGuard),
         6 => (1_u32..=4).prop_map(Step::Advance),
+        3 => (1_usize..=4, 0_usize..=5).prop_map(|(n, q)| Step::Resize(n, q)),
         2 => Just(Step::ResetStats),
         2 => select(vec![Now, AtItsLimit, WithinItsLimit, Unlimited]).prop_map(Step::ShutDown),
     ];

@@ -8,9 +8,9 @@ use std::time::Duration;
 
 use bulkman::{Bulkhead, BulkheadState, BulkheadStats, ManualClock};
 
-use crate::calls::{Call, Counts, Fate, Site, UNIT, counts, ran};
+use crate::calls::{Call, Counts, Fate, Site, UNIT, counts, ran, workers};
 use crate::script::{End, Kind, QUICK, Shutdown, Step, Task, Way};
-use crate::support::{assert_balanced, config};
+use crate::support::{assert_adds_up, assert_balanced, config};
 use crate::waiting::settle_at;
 
 #[derive(Clone, Copy)]
@@ -19,6 +19,8 @@ pub struct Mode {
     pub manual: bool,
     /// Steps that reset the numbers do so.
     pub resets: bool,
+    /// Workers start on demand.
+    pub on_demand: bool,
 }
 
 /// One caller. Before it does what may take another's help it opens all its gates, so that nobody waits in a circle.
@@ -105,6 +107,11 @@ impl Caller {
                 );
             }
             Step::Advance(units) => self.clock.advance(units * site.unit),
+            Step::Resize(n, q) => {
+                if let Err(error) = site.resize(n, q) {
+                    assert_eq!(site.bulkhead.state(), BulkheadState::ShutDown, "{error}");
+                }
+            }
             Step::ResetStats if self.mode.resets => site.bulkhead.reset_stats(),
             Step::ResetStats => {}
             Step::ShutDown(how) => {
@@ -120,7 +127,7 @@ impl Caller {
     /// A snapshot balances, and without resets no number is less than it was.
     fn look(&mut self) {
         let stats = self.site.bulkhead.stats();
-        assert_balanced(&stats);
+        assert_adds_up(&stats);
         if !self.mode.resets {
             assert!(self.before.submitted_executions <= stats.submitted_executions);
             assert!(self.before.total_executions <= stats.total_executions);
@@ -145,7 +152,7 @@ impl Caller {
 
 pub fn play(n: usize, q: usize, mode: Mode, scripts: &[Vec<Step>]) {
     let clock = ManualClock::new();
-    let mut builder = Bulkhead::builder(config(n, q));
+    let mut builder = Bulkhead::builder(workers(config(n, q), mode.on_demand));
     let mut unit = Duration::from_micros(100);
     if mode.manual {
         unit = UNIT;
@@ -166,7 +173,7 @@ pub fn play(n: usize, q: usize, mode: Mode, scripts: &[Vec<Step>]) {
         };
         let callers: Vec<_> = scripts.iter().map(|script| start(script)).collect();
         while !callers.iter().all(|caller| caller.is_finished()) {
-            assert_balanced(&site.bulkhead.stats());
+            assert_adds_up(&site.bulkhead.stats());
             thread::yield_now();
         }
         for caller in callers {
@@ -178,7 +185,7 @@ pub fn play(n: usize, q: usize, mode: Mode, scripts: &[Vec<Step>]) {
         }
     });
     if site.bulkhead.state() != BulkheadState::ShutDown {
-        calls.extend(exactly_n_plus_q_fit(&site, n, q));
+        calls.extend(exactly_n_plus_q_fit(&site));
     }
     // With the workers gone, nothing can come later.
     let report = site.bulkhead.shutdown();
@@ -191,7 +198,9 @@ pub fn play(n: usize, q: usize, mode: Mode, scripts: &[Vec<Step>]) {
 }
 
 /// After any script N + Q calls fit, N of them run, and one more is refused.
-fn exactly_n_plus_q_fit(site: &Site, n: usize, q: usize) -> Vec<Call> {
+fn exactly_n_plus_q_fit(site: &Site) -> Vec<Call> {
+    let n = site.bulkhead.max_concurrent_calls();
+    let q = site.bulkhead.max_queue_size();
     // Calls that nobody has waited for may be under way.
     settle_at(&(n + q), "the last call", || {
         site.bulkhead.available_capacity()

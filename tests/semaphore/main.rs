@@ -16,6 +16,7 @@ mod ledger;
 mod limits;
 mod listeners;
 mod nested;
+mod resize;
 mod shutdown;
 mod unfair;
 mod wrap;

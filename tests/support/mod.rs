@@ -32,7 +32,7 @@ pub use bulkheads::{bulkhead, config, named, rules};
 pub use busy::{Busy, at_a_gate, occupy};
 pub use clock::{HOUR, SECOND, seconds, with_clock};
 pub use gate::{Gate, OpenOnDrop, SlowDrop};
-pub use ledger::assert_balanced;
+pub use ledger::{assert_adds_up, assert_balanced};
 pub use process::{assert_passes, child_test, resident, test_path, threads_named};
 pub use trace::Trace;
 pub use waits::{Over, PATIENCE, eventually, in_time, wait};

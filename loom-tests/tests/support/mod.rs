@@ -13,7 +13,7 @@ mod bulkheads;
 mod ledger;
 
 pub use bulkheads::{bulkhead, config, rules};
-pub use ledger::assert_balanced;
+pub use ledger::{assert_adds_up, assert_balanced};
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};

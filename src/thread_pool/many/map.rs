@@ -71,7 +71,7 @@ impl<C> Call<'_, ThreadPoolKind, C> {
         C: FailureClassifier<E> + Send + Sync + 'static,
     {
         let inner = Arc::clone(self.inner);
-        let max_concurrent_calls = inner.engine.config.max_concurrent_calls;
+        let max_concurrent_calls = inner.engine.limits().max_concurrent_calls;
         let options = self.options;
         let shared = Arc::new((self.classifier, f));
         let submit = move |item: I::Item, how: Submit| {
