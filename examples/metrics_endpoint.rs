@@ -13,7 +13,10 @@ use std::thread;
 use std::time::Duration;
 
 use bulkman::export::PrometheusText;
-use bulkman::{BulkheadConfig, BulkheadRegistry, BulkheadState, CircuitBreakerConfig};
+use bulkman::{
+    Bulkhead, BulkheadConfig, BulkheadRegistry, CircuitBreakerConfig, HealthReason,
+    HealthThresholds, RegistryHealth,
+};
 use tiny_http::{Header, Request, Response, Server};
 
 fn main() -> Result<(), Box<dyn Error>> {
@@ -22,7 +25,12 @@ fn main() -> Result<(), Box<dyn Error>> {
         .is_some_and(|argument| argument == "serve");
     let registry = Arc::new(BulkheadRegistry::new());
     let breaker = CircuitBreakerConfig::default().failure_threshold(3);
-    registry.create(BulkheadConfig::new("database").max_concurrent_calls(4))?;
+    let thresholds = HealthThresholds::default()
+        .saturated_for(Duration::from_secs(10))
+        .all_busy_for(Duration::from_secs(30))
+        .rejection_rate(0.2, Duration::from_secs(60));
+    let database = BulkheadConfig::new("database").max_concurrent_calls(4);
+    registry.create(Bulkhead::builder(database).health_thresholds(thresholds))?;
     registry.create(BulkheadConfig::new("tax-api").circuit_breaker(breaker))?;
 
     let port = if stays { 9464 } else { 0 };
@@ -73,21 +81,32 @@ fn answer(request: Request, registry: &BulkheadRegistry, pages: &PrometheusText)
             let text = Response::from_string(pages.render(&registry.stats()));
             request.respond(text.with_header(kind.expect("a valid header")))
         }
-        // An open circuit is no reason to restart a process or to take traffic from it: its other dependencies are well.
+        // An open circuit is no reason to restart a process: its other dependencies are well.
         "/health" => request.respond(Response::from_string(format!("{}\n", registry.health()))),
-        // A process that shuts down is not ready for more.
         "/ready" => {
-            let ends = |state: &BulkheadState| *state == BulkheadState::ShutDown;
-            let is_ready = !registry.health().states.values().any(ends);
-            let (status, text) = if is_ready {
-                (200, "ready\n")
+            let health = registry.health();
+            let (status, text) = if is_ready(&health) {
+                (200, "ready\n".to_owned())
             } else {
-                (503, "shutting down\n")
+                (503, format!("not ready: {health}\n"))
             };
             request.respond(Response::from_string(text).with_status_code(status))
         }
         _ => request.respond(Response::from_string("no such page\n").with_status_code(404)),
     }
+}
+
+/// Whether the load balancer should send more requests. It should not while the process shuts down, nor while the database
+/// has reached a threshold, since every request needs it. An open circuit takes no traffic away: a dependency that is down is
+/// down for the other instances too.
+fn is_ready(health: &RegistryHealth) -> bool {
+    let ends = |reasons: &Vec<HealthReason>| reasons.contains(&HealthReason::ShutDown);
+    let is_overloaded = health.reasons.get("database").is_some_and(|reasons| {
+        reasons
+            .iter()
+            .any(|reason| *reason != HealthReason::CircuitOpen)
+    });
+    !is_overloaded && !health.reasons.values().any(ends)
 }
 
 /// Some calls to two dependencies, of which one is down.

@@ -11,7 +11,7 @@ use crate::error::BuildError;
 use crate::registry::AnyBulkhead;
 use crate::result::ExecutionResult;
 use crate::semaphore::SemaphoreBulkhead;
-use crate::stats::{BulkheadState, BulkheadStats};
+use crate::stats::{BulkheadHealth, BulkheadState, BulkheadStats};
 use crate::thread_pool::Bulkhead;
 
 mod sealed {
@@ -87,6 +87,9 @@ pub trait CommonBulkhead: Sealed + fmt::Debug + Send + Sync {
 
     /// As [`Bulkhead::is_healthy`].
     fn is_healthy(&self) -> bool;
+    /// As [`Bulkhead::health`].
+    #[must_use]
+    fn health(&self) -> BulkheadHealth;
 
     /// As [`Bulkhead::available_capacity`].
     fn available_capacity(&self) -> usize;
@@ -166,6 +169,10 @@ macro_rules! common_bulkhead {
 
             fn is_healthy(&self) -> bool {
                 <$inner>::is_healthy(self)
+            }
+
+            fn health(&self) -> BulkheadHealth {
+                <$inner>::health(self)
             }
 
             fn available_capacity(&self) -> usize {

@@ -8,7 +8,6 @@ use uuid::Uuid;
 
 use crate::circuit::CircuitChange;
 use crate::error::RejectReason;
-use crate::panic::contain;
 
 /// Is told what happens in a bulkhead: for metrics, logs and alerts.
 ///
@@ -23,7 +22,16 @@ use crate::panic::contain;
 /// shuts down.
 ///
 /// It is called in the thread in which the thing happens, under no lock, and before the outcome of the call can be seen; so
-/// it should be quick. A panic in it is contained and logged.
+/// it should be quick. A panic in it is contained, and the first one of each listener is logged. It may use the bulkhead, and
+/// shut it down; where that would wait for the very thread that is telling, it returns at once.
+///
+/// # What a pager needs
+///
+/// [`SaturationBegan`](BulkheadEvent::SaturationBegan) and [`SaturationEnded`](BulkheadEvent::SaturationEnded) of one
+/// bulkhead come in turn, never at the same time, so an alert that one of them raises is taken back by the next. The same
+/// holds for [`StorageTroubleBegan`](BulkheadEvent::StorageTroubleBegan) and
+/// [`StorageTroubleEnded`](BulkheadEvent::StorageTroubleEnded). Changes of the circuit that follow closely on each other may
+/// be told by several threads at once: [`CircuitChange::sequence`] tells the order.
 ///
 /// ```
 /// use bulkman::{Bulkhead, BulkheadConfig, BulkheadEvent};
@@ -67,6 +75,13 @@ impl<L: BulkheadListener + ?Sized> BulkheadListener for Arc<L> {
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum BulkheadEvent<'a> {
+    /// A call has its place, and will be queued or run. Told in its caller's thread. Listeners that are slow make the call
+    /// wait: that counts as time in the queue.
+    #[non_exhaustive]
+    Admitted {
+        /// Which call, of which bulkhead.
+        call: CallInfo<'a>,
+    },
     /// A call was refused.
     #[non_exhaustive]
     Rejected {
@@ -134,6 +149,18 @@ pub enum BulkheadEvent<'a> {
         /// Whether the task had started. It runs on alone, until it ends.
         started: bool,
     },
+    /// The caller of a running task has left: it has dropped the handle, or left at its limit. The task runs on for nobody.
+    /// Told in the thread of that caller, and before its [`CallerTimedOut`](Self::CallerTimedOut).
+    ///
+    /// A call whose handle was dropped while it was queued counts in
+    /// [`abandoned_tasks`](crate::BulkheadStats::abandoned_tasks) while it runs, and is not told of here.
+    #[non_exhaustive]
+    Abandoned {
+        /// Which call, of which bulkhead.
+        call: CallInfo<'a>,
+        /// How long it had been running.
+        running_for: Duration,
+    },
     /// A task waited for a call of its own bulkhead, so many calls deep that the call was not run on top of them
     /// ([`max_nested_calls`](crate::BulkheadConfig::max_nested_calls)). It will never start.
     #[non_exhaustive]
@@ -159,8 +186,51 @@ pub enum BulkheadEvent<'a> {
     /// The circuit breaker changed its state.
     #[non_exhaustive]
     CircuitChanged {
-        /// From what to what.
+        /// From what to what, and why.
         change: &'a CircuitChange,
+    },
+    /// The storage of the circuit fails, or cannot hold this circuit, which goes on with what this process knows. Told in the
+    /// thread of the storage.
+    #[non_exhaustive]
+    StorageTroubleBegan {
+        /// The bulkhead's name.
+        bulkhead: &'a str,
+        /// What the storage says.
+        error: &'a str,
+    },
+    /// The circuit is in step with its storage again. Told in the thread of the storage.
+    #[non_exhaustive]
+    StorageTroubleEnded {
+        /// The bulkhead's name.
+        bulkhead: &'a str,
+        /// How long the trouble had lasted.
+        lasted: Duration,
+    },
+    /// The bulkhead is saturated: a call was refused because all N + Q places are taken, for the first time since it was built
+    /// or since the last saturation ended. Told in the thread of that caller, before its
+    /// [`Rejected`](Self::Rejected).
+    #[non_exhaustive]
+    SaturationBegan {
+        /// The bulkhead's name.
+        bulkhead: &'a str,
+        /// N.
+        max_concurrent_calls: usize,
+        /// Q.
+        max_queue_size: usize,
+    },
+    /// The saturation is over: no more than half of the N + Q places are taken. Told in the thread that has given the place
+    /// back, or has changed the limits.
+    ///
+    /// Half, so that a bulkhead that hovers around full does not begin and end a saturation with each call. One with a single
+    /// place is full with each call all the same.
+    #[non_exhaustive]
+    SaturationEnded {
+        /// The bulkhead's name.
+        bulkhead: &'a str,
+        /// How long it had lasted.
+        lasted: Duration,
+        /// How many calls were refused as full meanwhile.
+        rejected: u64,
     },
     /// The limits have changed, see [`Bulkhead::resize`](crate::Bulkhead::resize).
     #[non_exhaustive]
@@ -176,9 +246,25 @@ pub enum BulkheadEvent<'a> {
         /// Q until now.
         queue_size_before: usize,
     },
-    /// The bulkhead takes no new calls from here on.
+    /// A shutdown has begun: the bulkhead takes no new calls from here on.
     #[non_exhaustive]
     ShuttingDown {
+        /// The bulkhead's name.
+        bulkhead: &'a str,
+    },
+    /// A shutdown cancels what is queued, from here on: its limit is over, or it had none to begin with. Each of the calls is
+    /// told of as [`Cancelled`](Self::Cancelled).
+    #[non_exhaustive]
+    CancellingQueue {
+        /// The bulkhead's name.
+        bulkhead: &'a str,
+        /// How many calls wait at this moment.
+        queued: u64,
+    },
+    /// The shutdown has come to its end: no call is left. Told in the thread that has ended the last one, before
+    /// [`shutdown`](crate::Bulkhead::shutdown) returns.
+    #[non_exhaustive]
+    ShutDown {
         /// The bulkhead's name.
         bulkhead: &'a str,
     },
@@ -206,27 +292,4 @@ pub enum FinishedOutcome {
     Failed,
     /// It panicked.
     Panicked,
-}
-
-/// All listeners of a bulkhead.
-#[derive(Default)]
-pub(crate) struct Listeners(pub(crate) Vec<Box<dyn BulkheadListener>>);
-
-impl Listeners {
-    #[inline]
-    pub(crate) fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-
-    /// Without listeners, `event` is not even built.
-    #[inline]
-    pub(crate) fn tell<'a>(&self, bulkhead: &str, event: impl FnOnce() -> BulkheadEvent<'a>) {
-        if self.is_empty() {
-            return;
-        }
-        let event = event();
-        for listener in &self.0 {
-            contain(bulkhead, "a listener", || listener.on_event(&event));
-        }
-    }
 }

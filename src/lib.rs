@@ -101,18 +101,25 @@
 //!
 //! [`Bulkhead::stats`]: exact numbers that balance in every snapshot. A [`BulkheadListener`] is told of
 //! each event. [`Bulkhead::state`] says how the bulkhead is doing, [`CircuitBreaker::stats`] how its circuit is.
-//! [`export::PrometheusText`] writes the numbers for Prometheus.
+//! [`Bulkhead::health`] answers a readiness probe, by [thresholds](HealthThresholds) that you set, with reasons in words.
+//! [`export::PrometheusText`] writes the numbers for Prometheus; with the feature `config` they serialise, durations in seconds.
 //!
-//! The crate writes to [`log`](https://docs.rs/log), and never a line for a single call:
+//! The crate writes to [`log`](https://docs.rs/log). A single call has lines at the level trace only:
 //!
 //! | target | level | line |
 //! |---|---|---|
 //! | `bulkman` | error | a panic in user code that belongs to no call: a listener, a hook, a drop; the thread for limits of awaited calls could not start |
-//! | `bulkman` | debug | a bulkhead is shutting down |
+//! | `bulkman` | warn | a bulkhead is full and refuses calls; it has refused so many calls for this and that reason, at most every five seconds; the system refuses it a worker thread |
+//! | `bulkman` | info | a bulkhead that was full has room again; its limits have changed |
+//! | `bulkman` | debug | a bulkhead is shutting down, cancels what is queued, is shut down |
+//! | `bulkman` | trace | a call is admitted, refused, started, finished, cancelled, and so on |
 //! | `bulkman::circuit` | warn | a circuit opens; its storage fails, or cannot hold it; the storage's clock is far from this host's |
 //! | `bulkman::circuit` | info | a circuit closes or goes half-open; its storage is back, or holds it again |
 //! | `bulkman::circuit` | error | a setting of the environment is ignored (feature `postgres`) |
 //! | `bulkman::circuit` | debug | a connection to PostgreSQL has ended (feature `postgres`) |
+//!
+//! A line has its facts as key-values too, for a logger that writes them: `bulkhead` or `circuit`, `execution_id`,
+//! `operation`, `rejected_full` and so on. A listener that panics has one line, not one for each of its panics.
 //!
 //! # What if I have many dependencies?
 //!
@@ -195,7 +202,9 @@ mod dependency;
 mod duration_text;
 mod error;
 mod event;
+mod event_log;
 pub mod export;
+mod listeners;
 #[cfg(any(bulkman_loom, bulkman_shuttle))]
 #[doc(hidden)]
 #[allow(
@@ -212,6 +221,8 @@ pub mod recipes {}
 mod registry;
 mod result;
 mod semaphore;
+#[cfg(feature = "config")]
+mod serialized;
 #[cfg(feature = "config")]
 pub mod settings;
 mod stats;
@@ -255,7 +266,9 @@ pub use panic::Panic;
 pub use registry::{AnyBulkhead, BulkheadRegistry, RegistryError, RegistryHealth, UnknownBulkhead};
 pub use result::ExecutionResult;
 pub use semaphore::{SemaphoreBulkhead, SemaphoreBulkheadBuilder, SemaphoreCall, SemaphoreGuard};
-pub use stats::{BulkheadState, BulkheadStats, Distribution};
+pub use stats::{
+    BulkheadHealth, BulkheadState, BulkheadStats, Distribution, HealthReason, HealthThresholds,
+};
 pub use summary::{CallOutcome, CallSummary};
 pub use thread_pool::{
     AsCompleted, Bulkhead, CancelHandle, CancelOnDrop, ExecuteMap, ExecutionHandle,

@@ -5,7 +5,7 @@ use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
 
-use crate::sync::Mutex;
+use crate::sync::{AtomicBool, Mutex, Ordering};
 
 /// What a task panicked with.
 ///
@@ -121,6 +121,28 @@ pub(crate) fn contain_in<R>(
             discard(payload);
             None
         }
+    }
+}
+
+/// As [`contain`], for a piece of user code that runs again and again. Only its first panic is logged: `has_panicked` keeps
+/// that in mind.
+pub(crate) fn contain_repeated(
+    has_panicked: &AtomicBool,
+    bulkhead: &str,
+    what: &str,
+    body: impl FnOnce(),
+) {
+    if let Err(payload) = catch(body) {
+        // ORDERING: Relaxed. The flag hands nothing over.
+        if !has_panicked.swap(true, Ordering::Relaxed) {
+            note(|| {
+                log::error!(
+                    target: "bulkman", bulkhead = bulkhead;
+                    "bulkhead `{bulkhead}`: {what} panicked; the panic is contained, and further ones of it are not logged"
+                );
+            });
+        }
+        discard(payload);
     }
 }
 

@@ -27,7 +27,7 @@ use crate::core::{
 };
 use crate::error::BuildError;
 use crate::semaphore::{SemaphoreBulkhead, SemaphoreBulkheadBuilder};
-use crate::stats::{BulkheadState, BulkheadStats};
+use crate::stats::{BulkheadHealth, BulkheadState, BulkheadStats, HealthReason, InWords};
 use crate::sync::{self, Condvar, Mutex, RwLock};
 use crate::text::OneLine;
 use crate::thread_pool::{Bulkhead, ExecutionHandle};
@@ -184,20 +184,22 @@ impl<F> Error for UnknownBulkhead<F> {}
 pub struct RegistryHealth {
     /// The state of each bulkhead, by name.
     pub states: BTreeMap<Arc<str>, BulkheadState>,
+    /// What is wrong with each bulkhead that is unhealthy, by name.
+    pub reasons: BTreeMap<Arc<str>, Vec<HealthReason>>,
 }
 
 impl RegistryHealth {
-    /// Whether every bulkhead lets calls through. So it is in an empty registry.
+    /// Whether no bulkhead is unhealthy. So it is in an empty registry.
     #[must_use]
     pub fn is_healthy(&self) -> bool {
         self.unhealthy().next().is_none()
     }
 
-    /// The bulkheads that let no calls through, by name.
+    /// The unhealthy bulkheads by name, with their states. One that has reached a threshold may be in any state.
     pub fn unhealthy(&self) -> impl Iterator<Item = (&str, BulkheadState)> {
         self.states
             .iter()
-            .filter(|(_, state)| !state.is_healthy())
+            .filter(|(name, _)| self.reasons.contains_key(*name))
             .map(|(name, state)| (&**name, *state))
     }
 }
@@ -212,7 +214,17 @@ impl fmt::Display for RegistryHealth {
         )?;
         for (i, (name, state)) in self.unhealthy().enumerate() {
             let before = if i == 0 { ": " } else { ", " };
-            write!(f, "{before}`{name}` is {state}")?;
+            if state.is_healthy() {
+                write!(f, "{before}`{name}` is unhealthy")?;
+            } else {
+                write!(f, "{before}`{name}` is {state}")?;
+            }
+            // What the state says already stands first, and is not said twice.
+            let reasons = self.reasons.get(name).map_or(&[][..], |reasons| reasons);
+            let said = usize::from(!state.is_healthy()).min(reasons.len());
+            if !reasons[said..].is_empty() {
+                write!(f, " ({})", InWords(&reasons[said..]))?;
+            }
         }
         Ok(())
     }
@@ -393,17 +405,25 @@ impl BulkheadRegistry {
         self.bulkheads().iter().for_each(AnyBulkhead::reset_stats);
     }
 
-    /// The state of each bulkhead.
+    /// The [health](Bulkhead::health) of each bulkhead, by the thresholds that it was built with.
     #[must_use]
     pub fn health(&self) -> RegistryHealth {
-        let bulkheads = self.bulkheads();
-        let state = |bulkhead: &AnyBulkhead| {
-            let engine = bulkhead.engine();
-            (Arc::clone(&engine.name), engine.state())
+        let mut all = RegistryHealth {
+            states: BTreeMap::new(),
+            reasons: BTreeMap::new(),
         };
-        RegistryHealth {
-            states: bulkheads.iter().map(state).collect(),
+        for bulkhead in self.bulkheads() {
+            let BulkheadHealth {
+                name,
+                state,
+                reasons,
+            } = bulkhead.health();
+            all.states.insert(Arc::clone(&name), state);
+            if !reasons.is_empty() {
+                all.reasons.insert(name, reasons);
+            }
         }
+        all
     }
 
     /// Shuts all bulkheads down at the same time, under one limit: each refuses new calls at once and works its queue
@@ -701,6 +721,12 @@ impl AnyBulkhead {
     #[must_use]
     pub fn is_healthy(&self) -> bool {
         self.engine().is_healthy()
+    }
+
+    /// As [`Bulkhead::health`].
+    #[must_use]
+    pub fn health(&self) -> BulkheadHealth {
+        self.engine().health()
     }
 
     /// As [`Bulkhead::available_capacity`].

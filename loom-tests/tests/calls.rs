@@ -119,6 +119,7 @@ fn limit_of_the_caller_against_completion() {
         assert!(report.is_clean());
         let stats = bulkhead.stats();
         assert_eq!((stats.abandoned_tasks, stats.in_flight), (0, 0));
+        assert_eq!(stats.longest_abandoned, None);
         assert_balanced(&stats);
     });
 }

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use thiserror::Error;
 
 use super::config::{CircuitBreakerConfig, CircuitMode};
-use super::local_circuit::{ChangeCallback, LocalCircuit, Run};
+use super::local_circuit::{ChangeCallback, LocalCircuit, Run, StorageCallback, StorageNews};
 use super::probes::Ticket;
 use super::state::{CircuitChange, CircuitState, Verdict};
 use super::stats::CircuitStats;
@@ -79,6 +79,7 @@ impl CircuitBreaker {
             config,
             clock: Clock::system(),
             on_change: Vec::new(),
+            on_storage: Vec::new(),
             storage: None,
         }
     }
@@ -377,6 +378,7 @@ pub struct CircuitBreakerBuilder {
     config: CircuitBreakerConfig,
     clock: Clock,
     on_change: Vec<ChangeCallback>,
+    on_storage: Vec<StorageCallback>,
     storage: Option<Arc<dyn CircuitStorage>>,
 }
 
@@ -392,6 +394,16 @@ impl CircuitBreakerBuilder {
     /// other may run at the same time on several threads: [`CircuitChange::sequence`] tells the order.
     pub fn on_change(mut self, callback: impl Fn(&CircuitChange) + Send + Sync + 'static) -> Self {
         self.on_change.push(Box::new(callback));
+        self
+    }
+
+    /// Adds a callback for the trouble with the storage. It runs in the storage's thread, under no lock, and its panics are
+    /// contained.
+    pub(crate) fn on_storage(
+        mut self,
+        callback: impl Fn(StorageNews<'_>) + Send + Sync + 'static,
+    ) -> Self {
+        self.on_storage.push(Box::new(callback));
         self
     }
 
@@ -420,6 +432,7 @@ impl CircuitBreakerBuilder {
                 self.config,
                 self.clock,
                 self.on_change,
+                self.on_storage,
                 signal,
             ))
         };

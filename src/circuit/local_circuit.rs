@@ -35,6 +35,7 @@ pub(crate) struct LocalCircuit {
     /// How long an isolation is over before a call may end it.
     grace: Duration,
     on_change: Vec<ChangeCallback>,
+    on_storage: Vec<StorageCallback>,
     /// Raised with each new generation that the synchronizer has not made itself.
     signal: Option<Arc<Signal>>,
     /// The generation that the storage knows of; 0: none. Written by the synchronizer alone.
@@ -42,6 +43,16 @@ pub(crate) struct LocalCircuit {
 }
 
 pub(crate) type ChangeCallback = Box<dyn Fn(&CircuitChange) + Send + Sync>;
+pub(crate) type StorageCallback = Box<dyn Fn(StorageNews<'_>) + Send + Sync>;
+
+/// How a circuit gets on with its storage, from the storage's thread.
+#[derive(Clone, Copy)]
+pub(crate) enum StorageNews<'a> {
+    /// The storage fails, or cannot hold this circuit.
+    TroubleBegan { error: &'a str },
+    /// The circuit is in step with its storage again.
+    TroubleEnded { lasted: Duration },
+}
 
 /// How long a call ran, and when it ended.
 #[derive(Clone, Copy, Debug)]
@@ -88,6 +99,7 @@ impl LocalCircuit {
         config: CircuitBreakerConfig,
         clock: Clock,
         on_change: Vec<ChangeCallback>,
+        on_storage: Vec<StorageCallback>,
         signal: Option<Arc<Signal>>,
     ) -> Self {
         let half_opening = if signal.is_some() {
@@ -108,6 +120,7 @@ impl LocalCircuit {
             grace: half_opening.grace(),
             machine: Mutex::new(machine),
             on_change,
+            on_storage,
             signal,
             settled: AtomicU64::new(0),
         }
@@ -395,6 +408,13 @@ impl LocalCircuit {
         answer
     }
 
+    /// Tells how the circuit gets on with its storage. Under no lock.
+    pub(super) fn tell_of_storage(&self, news: StorageNews<'_>) {
+        for callback in &self.on_storage {
+            contain(&self.name, "a circuit callback", || callback(news));
+        }
+    }
+
     fn tell(&self, transition: Transition) {
         let Transition {
             from,
@@ -405,9 +425,15 @@ impl LocalCircuit {
         let name = &self.name;
         note(|| match to {
             CircuitState::Open => {
-                log::warn!(target: LOG, "circuit `{name}` is open, it was {from}: {reason}");
+                log::warn!(
+                    target: LOG, circuit:% = name, from:% = from, to:% = to, reason:% = reason;
+                    "circuit `{name}` is open, it was {from}: {reason}"
+                );
             }
-            _ => log::info!(target: LOG, "circuit `{name}` is {to}, it was {from}: {reason}"),
+            _ => log::info!(
+                target: LOG, circuit:% = name, from:% = from, to:% = to, reason:% = reason;
+                "circuit `{name}` is {to}, it was {from}: {reason}"
+            ),
         });
         let change = CircuitChange {
             name: Arc::clone(name),

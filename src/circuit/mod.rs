@@ -43,5 +43,5 @@ pub use storage::{
     CircuitRecord, CircuitStorage, StorageError, StoredCircuit, WriteGuard, WriteOutcome,
 };
 
-pub(crate) use local_circuit::Run;
+pub(crate) use local_circuit::{Run, StorageNews};
 pub(crate) use probes::Ticket;

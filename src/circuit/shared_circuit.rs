@@ -14,7 +14,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use super::local_circuit::LocalCircuit;
+use super::local_circuit::{LocalCircuit, StorageNews};
 use super::machine::{Adopted, Snapshot};
 use super::members::FOR_EVER;
 use super::state::CircuitState;
@@ -50,6 +50,8 @@ pub(super) struct SharedCircuit {
     /// This circuit's outcomes when they were last written, or taken over with the state.
     told: Vec<bool>,
     trouble: Option<Trouble>,
+    /// Since when its owner has been told of trouble, if the end is not told yet.
+    in_trouble_since: Option<Instant>,
 }
 
 struct KnownRow {
@@ -90,6 +92,7 @@ impl SharedCircuit {
             is_over: false,
             told: Vec::new(),
             trouble: None,
+            in_trouble_since: None,
         }
     }
 
@@ -164,7 +167,8 @@ impl SharedCircuit {
                 let name = self.name();
                 note(|| {
                     log::warn!(
-                        target: "bulkman::circuit", "circuit `{name}` cannot be stored and goes on with what this process knows: {error}"
+                        target: "bulkman::circuit", circuit:% = name, error = error.as_str();
+                        "circuit `{name}` cannot be stored and goes on with what this process knows: {error}"
                     );
                 });
                 interval
@@ -188,10 +192,30 @@ impl SharedCircuit {
     pub(super) fn end_trouble(&mut self) {
         if self.is_writable() && !self.is_unsettled() && self.trouble.take().is_some() {
             let name = self.name();
-            note(
-                || log::info!(target: "bulkman::circuit", "circuit `{name}` is in step with its storage again"),
-            );
+            note(|| {
+                log::info!(
+                    target: "bulkman::circuit", circuit:% = name; "circuit `{name}` is in step with its storage again"
+                );
+            });
         }
+    }
+
+    /// Tells the circuit's owner when trouble begins, be it with the whole storage (`outage`) or with this circuit alone, and
+    /// when it ends.
+    pub(super) fn tell_of_trouble(&mut self, outage: Option<&str>) {
+        let trouble = outage.or(self.trouble());
+        let news = match (trouble, self.in_trouble_since) {
+            (Some(error), None) => StorageNews::TroubleBegan { error },
+            (None, Some(since)) => StorageNews::TroubleEnded {
+                lasted: sync::now().saturating_duration_since(since),
+            },
+            _ => return,
+        };
+        self.circuit.tell_of_storage(news);
+        self.in_trouble_since = match self.in_trouble_since {
+            None => Some(sync::now()),
+            Some(_) => None,
+        };
     }
 
     // ---- what the storage says

@@ -4,6 +4,8 @@ use std::sync::Arc;
 
 /// What a circuit does with calls.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "config", derive(serde::Serialize))]
+#[cfg_attr(feature = "config", serde(rename_all = "snake_case"))]
 pub enum CircuitState {
     /// Calls pass; failures are counted.
     Closed,

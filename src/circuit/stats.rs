@@ -7,19 +7,30 @@ use std::time::Duration;
 use super::config::CircuitMode;
 use super::state::CircuitState;
 
-/// The numbers of a circuit at one moment. From [`CircuitBreaker::stats`](crate::CircuitBreaker::stats).
+/// The numbers of a circuit at one moment. From [`CircuitBreaker::stats`](crate::CircuitBreaker::stats). `Serialize` with the
+/// feature `config`, as [`BulkheadStats`](crate::BulkheadStats).
 #[derive(Clone, Debug, PartialEq)]
+#[cfg_attr(feature = "config", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct CircuitStats {
     /// The breaker's name.
+    #[cfg_attr(feature = "config", serde(serialize_with = "crate::serialized::name"))]
     pub name: Arc<str>,
     /// What [`CircuitBreaker::state`](crate::CircuitBreaker::state) says.
     pub state: CircuitState,
     /// What [`CircuitBreaker::mode`](crate::CircuitBreaker::mode) says.
     pub mode: CircuitMode,
     /// How long ago the last change of state was announced, or the breaker was built.
+    #[cfg_attr(
+        feature = "config",
+        serde(serialize_with = "crate::serialized::seconds")
+    )]
     pub since_last_change: Duration,
     /// How long a call that asks now has to wait; `None` if it would pass. [`Duration::MAX`]: until a reset.
+    #[cfg_attr(
+        feature = "config",
+        serde(serialize_with = "crate::serialized::seconds_if_any")
+    )]
     pub retry_after: Option<Duration>,
     /// How many calls the closed circuit has in its window; of an open one, how many it had when it opened; of a
     /// half-open one, how many probes have succeeded. Where failures in a row are counted: the length of the run.
@@ -37,6 +48,10 @@ pub struct CircuitStats {
     /// How often the circuit has opened since the breaker was built.
     pub times_opened: u64,
     /// How long the next isolation is going to be.
+    #[cfg_attr(
+        feature = "config",
+        serde(serialize_with = "crate::serialized::seconds")
+    )]
     pub next_isolation: Duration,
 }
 

@@ -148,6 +148,11 @@ impl Synchronizer {
             if !self.sync.report(self.report(), !self.circuits.is_empty()) {
                 break;
             }
+            // After the report, so that no thread waits for a listener.
+            let outage = self.outage.as_ref().map(|outage| outage.error.as_str());
+            for member in &mut self.circuits {
+                member.tell_of_trouble(outage);
+            }
         }
         contain("of a storage", "dropping it", || drop(self.storage));
     }
@@ -375,7 +380,8 @@ impl Synchronizer {
             None => {
                 note(|| {
                     log::warn!(
-                        target: "bulkman::circuit", "the circuit storage fails, circuits go on with what this process knows: {error}"
+                        target: "bulkman::circuit", error = error.as_str();
+                        "the circuit storage fails, circuits go on with what this process knows: {error}"
                     );
                 });
                 shortest

@@ -14,9 +14,11 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::call_data::CallData;
 use super::call_options::CallOptions;
 use super::engine::Engine;
 use super::permit::{Denied, Permit};
+use super::rejection_log::RejectedAs;
 use super::this_thread::{ThisThread, while_holding_permit};
 use crate::circuit::{CircuitBreaker, Ticket};
 use crate::error::{RejectReason, Rejected};
@@ -58,12 +60,10 @@ pub(crate) fn admit<'a>(
     };
     match permit {
         Ok(permit) => Ok(Admitted { permit, begun }),
-        Err(Denied::Closed) => {
-            engine.ledger.shared.reject_shut_down();
-            Err(Refusal::ShutDown)
-        }
+        Err(Denied::Closed) => Err(refuse_shut_down(engine)),
         Err(Denied::Full) => {
-            engine.ledger.shared.reject_full();
+            let number = engine.ledger.shared.reject_full();
+            engine.rejected_as_full(number);
             Err(Refusal::Full {
                 waited: begun.map(|begun| engine.clock.now() - begun),
             })
@@ -82,10 +82,7 @@ pub(crate) fn admit_if_room(engine: &Engine) -> Option<Result<Admitted<'_>, Refu
             begun: None,
         })),
         Err(Denied::Full) => None,
-        Err(Denied::Closed) => {
-            engine.ledger.shared.reject_shut_down();
-            Some(Err(Refusal::ShutDown))
-        }
+        Err(Denied::Closed) => Some(Err(refuse_shut_down(engine))),
     }
 }
 
@@ -98,12 +95,19 @@ fn refused_by_circuit(engine: &Engine) -> Option<Duration> {
 /// Refuses a call that has taken nothing, because the circuit is open.
 fn refuse_unseen(engine: &Engine, retry_after: Duration) -> Refusal {
     if engine.permits.is_closed() {
-        engine.ledger.shared.reject_shut_down();
-        Refusal::ShutDown
+        refuse_shut_down(engine)
     } else {
-        engine.ledger.shared.reject_circuit_open();
+        let number = engine.ledger.shared.reject_circuit_open();
+        engine.rejected(RejectedAs::CircuitOpen, number);
         Refusal::CircuitOpen { retry_after }
     }
+}
+
+/// Refuses a call that has taken nothing, because the bulkhead is shut down.
+fn refuse_shut_down(engine: &Engine) -> Refusal {
+    let number = engine.ledger.shared.reject_shut_down();
+    engine.rejected(RejectedAs::ShutDown, number);
+    Refusal::ShutDown
 }
 
 /// Refuses a call that does not wait for a slot, since none is free. It has taken nothing.
@@ -111,10 +115,11 @@ pub(crate) fn refuse_without_slot(engine: &Engine) -> Refusal {
     if let Some(retry_after) = refused_by_circuit(engine) {
         refuse_unseen(engine, retry_after)
     } else if engine.permits.is_closed() {
-        engine.ledger.shared.reject_shut_down();
-        Refusal::ShutDown
+        refuse_shut_down(engine)
     } else {
-        engine.ledger.shared.reject_full();
+        // No saturation: there may be places left, for calls that wait.
+        let number = engine.ledger.shared.reject_full();
+        engine.rejected(RejectedAs::Full, number);
         Refusal::NoSlot
     }
 }
@@ -151,6 +156,14 @@ pub(crate) fn check_circuit(engine: &Engine) -> Result<Option<Ticket>, Refusal> 
     }
 }
 
+/// Tells the listeners of a call that has its place, which this thread holds.
+#[inline(always)]
+pub(crate) fn tell_admitted(engine: &Engine, data: &CallData) {
+    engine.tell_without_waits(|| BulkheadEvent::Admitted {
+        call: data.info(&engine.name),
+    });
+}
+
 /// Tells the listeners of a refusal and puts it into words.
 #[inline(always)]
 pub(crate) fn reject<F>(
@@ -159,7 +172,7 @@ pub(crate) fn reject<F>(
     options: &CallOptions,
     task: F,
 ) -> Rejected<F> {
-    if !engine.listeners.is_empty() {
+    if !engine.listeners.is_silent() {
         tell_rejected(engine, refusal, options);
     }
     // Built where the caller wants it: moving it would be the dearest part of a refusal.

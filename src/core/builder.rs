@@ -11,6 +11,7 @@ use crate::circuit::CircuitStorage;
 use crate::clock::Clock;
 use crate::config::BulkheadConfig;
 use crate::event::{BulkheadEvent, BulkheadListener};
+use crate::stats::HealthThresholds;
 
 /// Builds a bulkhead with collaborators. From [`Bulkhead::builder`](crate::Bulkhead::builder) or
 /// [`SemaphoreBulkhead::builder`](crate::SemaphoreBulkhead::builder); `K` is the kind that it builds.
@@ -30,7 +31,7 @@ impl<K: Kind> BulkheadBuilder<K> {
 
     /// Adds a listener. They are told in the order in which they were added.
     pub fn listener(mut self, listener: impl BulkheadListener + 'static) -> Self {
-        self.parts.listeners.0.push(Box::new(listener));
+        self.parts.listeners.push(Box::new(listener));
         self
     }
 
@@ -60,6 +61,13 @@ impl<K: Kind> BulkheadBuilder<K> {
         self
     }
 
+    /// Sets from where on the bulkhead counts as unhealthy, for [`health`](crate::Bulkhead::health). They change nothing else.
+    /// `build` refuses those that make no sense, see [`HealthThresholds::validate`].
+    pub fn health_thresholds(mut self, thresholds: HealthThresholds) -> Self {
+        self.parts.health_thresholds = thresholds;
+        self
+    }
+
     /// Sets the clock that queue timeouts, caller's limits and the circuit breaker go by. Default: the system's. Tests
     /// hand in a [`ManualClock`](crate::ManualClock). The limit of a shutdown always goes by the system's clock.
     pub fn clock(mut self, clock: impl Into<Clock>) -> Self {
@@ -80,7 +88,7 @@ impl<K: Kind> fmt::Debug for BulkheadBuilder<K> {
         f.debug_struct(K::BUILDER)
             .field("config", &self.parts.config)
             .field("clock", &self.parts.clock)
-            .field("listeners", &self.parts.listeners.0.len())
+            .field("listeners", &self.parts.listeners.len())
             .finish_non_exhaustive()
     }
 }

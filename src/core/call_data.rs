@@ -41,6 +41,8 @@ pub(crate) struct RunningCall {
     /// When the caller's limit is over.
     pub(crate) deadline: Option<Instant>,
     pub(super) inherited: Option<Arc<Inherited>>,
+    /// Its caller is gone.
+    pub(super) is_abandoned: bool,
 }
 
 /// A call, as its own task sees it.

@@ -93,6 +93,7 @@ pub(crate) fn resize(
         from
     };
     bulkhead.settle();
+    engine.permits.look_for_relief_after_change();
     let name = &*engine.name;
     note(|| {
         log::info!(

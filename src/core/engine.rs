@@ -8,15 +8,22 @@ use super::call_data::{BulkheadView, CallData, RunningCall};
 use super::call_options::DefaultTimeouts;
 use super::failure::Classifiers;
 use super::permit::{Limits, Permits};
+use super::rejection_log::{RejectedAs, RejectionLog};
 use super::running_slot::{RunningSlot, Shown};
-use super::this_thread::{ThisThread, next_serial, this_thread};
-use crate::circuit::{CircuitBreaker, CircuitState, CircuitStorage};
+use super::saturation::Saturation;
+use super::this_thread::{ThisThread, next_serial, this_thread, while_holding_permit};
+use crate::circuit::{CircuitBreaker, CircuitState, CircuitStorage, StorageNews};
 use crate::clock::Clock;
 use crate::config::BulkheadConfig;
 use crate::error::BuildError;
-use crate::event::{BulkheadEvent, Listeners};
-use crate::stats::{BulkheadState, BulkheadStats, Ledger, Moment, Reading, Totals};
-use crate::sync::{AtomicBool, Latch, LazySlots, Mutex, Ordering, fence};
+use crate::event::BulkheadEvent;
+use crate::listeners::Listeners;
+use crate::panic::note;
+use crate::stats::{
+    BulkheadHealth, BulkheadState, BulkheadStats, HealthFacts, HealthMemory, HealthReason,
+    HealthThresholds, Ledger, Moment, Reading, Totals,
+};
+use crate::sync::{AtomicBool, Latch, LazySlots, Mutex, Ordering, Padded, fence};
 
 pub(crate) struct Engine {
     /// Tells this bulkhead from every other.
@@ -30,6 +37,10 @@ pub(crate) struct Engine {
     pub(crate) breaker: Option<CircuitBreaker>,
     pub(crate) listeners: Arc<Listeners>,
     pub(crate) classifiers: Classifiers,
+    health_thresholds: HealthThresholds,
+    health_memory: Mutex<HealthMemory>,
+    saturation: Arc<Saturation>,
+    rejections: Padded<RejectionLog>,
     /// At zero when the bulkhead has ended.
     pub(crate) latch: Arc<Latch>,
     slots: LazySlots<RunningSlot>,
@@ -39,6 +50,8 @@ pub(crate) struct Engine {
     epoch: Instant,
     /// Set by a shutdown that cancels what is queued.
     discard_queued: AtomicBool,
+    /// Set by the thread that tells of that.
+    discard_told: AtomicBool,
     /// Held while the limits change.
     pub(crate) resizing: Mutex<()>,
 }
@@ -50,6 +63,7 @@ pub(crate) struct EngineParts {
     pub(crate) listeners: Listeners,
     pub(crate) classifiers: Classifiers,
     pub(crate) circuit_storage: Option<Arc<dyn CircuitStorage>>,
+    pub(crate) health_thresholds: HealthThresholds,
 }
 
 /// What an engine asks of the queue or the wait list in front of it.
@@ -72,6 +86,7 @@ impl EngineParts {
             listeners: Listeners::default(),
             classifiers: Classifiers::default(),
             circuit_storage: None,
+            health_thresholds: HealthThresholds::default(),
         }
     }
 
@@ -93,10 +108,22 @@ impl EngineParts {
         };
         let listeners = Arc::clone(listeners);
         let name = self.config.name.clone();
+        let of_storage = (Arc::clone(&listeners), name.clone());
         let builder = CircuitBreaker::builder(name.clone(), rules.clone())
             .clock(self.clock.clone())
             .on_change(move |change| {
                 listeners.tell(&name, || BulkheadEvent::CircuitChanged { change });
+            })
+            .on_storage(move |news| {
+                let (listeners, bulkhead) = &of_storage;
+                listeners.tell(bulkhead, || match news {
+                    StorageNews::TroubleBegan { error } => {
+                        BulkheadEvent::StorageTroubleBegan { bulkhead, error }
+                    }
+                    StorageNews::TroubleEnded { lasted } => {
+                        BulkheadEvent::StorageTroubleEnded { bulkhead, lasted }
+                    }
+                });
             });
         let builder = if rules.refuse_queued_when_open {
             builder.on_change(move |change| {
@@ -128,22 +155,52 @@ impl Engine {
             oldest_queued,
             worker_threads,
         } = hooks;
+        let valid = parts.health_thresholds.validate();
+        valid.map_err(|error| error.of(&parts.config.name))?;
         let listeners = Arc::new(std::mem::take(&mut parts.listeners));
         let breaker = parts.breaker(&listeners, refuse_queued)?;
         let EngineParts {
             config,
             clock,
             classifiers,
+            health_thresholds,
             ..
         } = parts;
         let limits = Limits::new(config.max_concurrent_calls, config.max_queue_size);
         let slots = limits.max_concurrent_calls;
+        let (serial, epoch) = (next_serial(), clock.now());
+        let name: Arc<str> = config.name.as_str().into();
+        let ledger = Ledger::new(slots);
+        let saturation = Arc::new(Saturation {
+            serial,
+            name: Arc::clone(&name),
+            clock: clock.clone(),
+            listeners: Arc::clone(&listeners),
+            counters: Arc::clone(&ledger.shared),
+            epoch,
+            times: Default::default(),
+        });
+        let relieved = {
+            let saturation = Arc::clone(&saturation);
+            move || saturation.end()
+        };
+        let drained = {
+            let (name, listeners) = (Arc::clone(&name), Arc::clone(&listeners));
+            move || {
+                tell_shut_down(serial, &name, &listeners);
+                drained();
+            }
+        };
         Ok(Self {
-            serial: next_serial(),
-            name: config.name.as_str().into(),
+            serial,
+            name,
             default_timeouts: DefaultTimeouts::new(&config),
-            permits: Permits::new(limits, drained),
-            ledger: Ledger::new(slots),
+            permits: Permits::new(limits, drained, relieved),
+            ledger,
+            health_thresholds,
+            health_memory: Mutex::new(HealthMemory::new(epoch)),
+            saturation,
+            rejections: Padded::default(),
             breaker,
             listeners,
             classifiers,
@@ -151,8 +208,9 @@ impl Engine {
             slots: LazySlots::new(slots),
             oldest_queued,
             worker_threads,
-            epoch: clock.now(),
+            epoch,
             discard_queued: AtomicBool::new(false),
+            discard_told: AtomicBool::new(false),
             resizing: Mutex::default(),
             clock,
             config,
@@ -184,6 +242,13 @@ impl Engine {
     /// The calls that run at this moment.
     pub(crate) fn running(&self) -> impl Iterator<Item = RunningCall> + '_ {
         self.slots.iter().flat_map(RunningSlot::running)
+    }
+
+    /// Whether this thread is to tell that what is queued is about to be cancelled: `true` once.
+    #[must_use]
+    pub(super) fn claim_discard(&self) -> bool {
+        // ORDERING: Relaxed. Nothing is handed over.
+        !self.discard_told.swap(true, Ordering::Relaxed)
     }
 
     /// Afterwards each call is shown in its slot already, or never starts: see [`show`](Self::show).
@@ -227,6 +292,48 @@ impl Engine {
         self.listeners.tell(&self.name, event);
     }
 
+    /// As [`tell`](Self::tell), where this thread holds up the end of the bulkhead, or holds a place: whatever a listener asks
+    /// for waits for neither.
+    pub(crate) fn tell_without_waits<'a>(&self, event: impl FnOnce() -> BulkheadEvent<'a>) {
+        if !self.listeners.is_silent() {
+            while_holding_permit(self.serial, || self.tell(event));
+        }
+    }
+
+    /// A call was refused for this reason, the one of this number. The caller holds no place.
+    #[inline(always)]
+    pub(super) fn rejected(&self, reason: RejectedAs, number: u64) {
+        if self.rejections.is_due(reason, number) {
+            self.look_at_rejections(reason, number);
+        }
+    }
+
+    #[cold]
+    fn look_at_rejections(&self, reason: RejectedAs, number: u64) {
+        let time = (&self.clock, self.epoch);
+        let counters = &self.ledger.shared;
+        self.rejections
+            .look(&self.name, time, counters, reason, number);
+    }
+
+    /// A call was refused since all places are taken, the one of this number. The caller holds no place.
+    #[inline(always)]
+    pub(super) fn rejected_as_full(&self, number: u64) {
+        if self.permits.begin_saturation() {
+            self.begin_saturation();
+        }
+        self.rejected(RejectedAs::Full, number);
+    }
+
+    #[cold]
+    fn begin_saturation(&self) {
+        self.rejections.look_soon();
+        let limits = self.limits();
+        self.saturation
+            .begin(limits.max_concurrent_calls, limits.max_queue_size);
+        self.permits.look_for_relief();
+    }
+
     /// All counters since the start.
     pub(crate) fn totals(&self) -> Totals {
         let most_taken = self.permits.most_taken();
@@ -265,6 +372,11 @@ impl Engine {
                 reading.add_running(since);
             }
         }
+        if reading.totals.abandoned > 0 {
+            for since in self.slots.iter().filter_map(RunningSlot::abandoned_since) {
+                reading.add_abandoned(since);
+            }
+        }
         reading
     }
 
@@ -276,6 +388,62 @@ impl Engine {
             None | Some(CircuitState::Closed) => BulkheadState::Healthy,
             Some(CircuitState::HalfOpen) => BulkheadState::Degraded,
             Some(CircuitState::Open) => BulkheadState::Isolated,
+        }
+    }
+
+    pub(crate) fn health(&self) -> BulkheadHealth {
+        let thresholds = &self.health_thresholds;
+        let state = self.state();
+        let mut reasons = Vec::new();
+        match state {
+            BulkheadState::ShutDown => reasons.push(HealthReason::ShutDown),
+            BulkheadState::Isolated => reasons.push(HealthReason::CircuitOpen),
+            BulkheadState::Degraded if thresholds.closed_circuit => {
+                reasons.push(HealthReason::CircuitHalfOpen);
+            }
+            BulkheadState::Degraded | BulkheadState::Healthy => {}
+        }
+        if state != BulkheadState::ShutDown && thresholds.need_numbers() {
+            let mut memory = self.health_memory.lock();
+            // Under the lock, so that facts are judged in the order in which they were found.
+            let facts = self.health_facts();
+            memory.judge(thresholds, &facts, &mut reasons);
+        }
+        BulkheadHealth {
+            name: Arc::clone(&self.name),
+            state,
+            reasons,
+        }
+    }
+
+    fn health_facts(&self) -> HealthFacts {
+        let now = self.clock.now();
+        let lasting = |since| now.saturating_duration_since(since);
+        let totals = self.totals();
+        let limits = self.limits();
+        let workers = limits.max_concurrent_calls;
+        let busy: Vec<_> = self
+            .slots
+            .iter()
+            .filter_map(RunningSlot::busy_since)
+            .collect();
+        let last = (busy.len() >= workers).then(|| busy.into_iter().max());
+        let oldest_queued = (totals.waiting() > 0).then(|| (self.oldest_queued)());
+        let oldest_abandoned = (totals.abandoned > 0).then(|| {
+            let abandoned = self.slots.iter().filter_map(RunningSlot::abandoned_since);
+            abandoned.min()
+        });
+        HealthFacts {
+            now,
+            max_concurrent_calls: workers as u64,
+            max_queue_size: limits.max_queue_size as u64,
+            queued_tasks: totals.in_flight - totals.active,
+            longest_queued: oldest_queued.flatten().map(lasting),
+            saturated_since: self.saturation.since(),
+            all_busy_for: last.flatten().map(lasting),
+            abandoned_tasks: totals.abandoned,
+            longest_abandoned: oldest_abandoned.flatten().map(lasting),
+            calls: totals.calls(),
         }
     }
 
@@ -318,5 +486,17 @@ impl BulkheadView for Engine {
 
     fn innermost(&self, slot: usize) -> Option<RunningCall> {
         self.slot(slot).innermost()
+    }
+}
+
+/// No call is left after a shutdown.
+fn tell_shut_down(serial: u64, bulkhead: &str, listeners: &Listeners) {
+    note(|| {
+        log::debug!(target: "bulkman", bulkhead = bulkhead; "bulkhead `{bulkhead}` is shut down");
+    });
+    if !listeners.is_empty() {
+        while_holding_permit(serial, || {
+            listeners.tell(bulkhead, || BulkheadEvent::ShutDown { bulkhead });
+        });
     }
 }

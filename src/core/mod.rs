@@ -5,6 +5,7 @@
 //! | `engine` | what a bulkhead is: configuration, permits, ledger, circuit, listeners |
 //! | `permit` | the one count that decides who gets in |
 //! | `admission` | the order of the checks on the way in, and where a refused call is counted |
+//! | `saturation`, `rejection_log` | what is told and logged of refusals: when the bulkhead is full and has room again, and how many |
 //! | `call`, `call_options`, `call_data` | what a call asks for, and what it has once it is admitted |
 //! | `execute`, `outcome`, `failure` | what is counted and told around a task, and how it ended |
 //! | `ticket` | what the circuit hears of a call, and whether a queued call may still start |
@@ -30,7 +31,9 @@ mod job;
 mod kind;
 mod outcome;
 mod permit;
+mod rejection_log;
 mod running_slot;
+mod saturation;
 mod shutdown;
 mod this_thread;
 mod ticket;
@@ -44,6 +47,7 @@ pub use shutdown::{RunningTask, ShutdownReport};
 
 pub(crate) use admission::{
     Admitted, Refusal, admit, admit_if_room, check_circuit, refuse_without_slot, reject,
+    tell_admitted,
 };
 pub(crate) use call_data::{BulkheadView, CallData, CallView, RunningCall, new_execution_id};
 pub(crate) use call_options::CallOptions;

@@ -5,7 +5,7 @@
 //! | word | upper bits | low bits | written by |
 //! |---|---|---|---|
 //! | `admitted` | calls ever admitted | 1: closed; the next 7: how often the limits have changed | submitters, `set_limits`, and `close` once |
-//! | `returned` | places ever given back | 1: a caller waits for a place, 2: closing, 4: a thread waits until all are free | the thread that ends a call |
+//! | `returned` | places ever given back | 1: a caller waits for a place, 2: closing, 4: a thread waits until all are free, 8: saturated, 16: its end is looked for | the thread that ends a call |
 //!
 //! Places taken are `admitted - returned`. A submitter compares against the last `returned` that a submitter saw, which
 //! is never too high. It looks at the real word, which the workers keep writing, only when that says "full": with room
@@ -21,13 +21,17 @@
 //! * **Closed.** Closing sets a bit in that same word. So each call is either admitted before the close or refused, and
 //!   after the close the number of admitted calls is final.
 //! * **No lost wake-up.** The addition that gives a place back also tells whether somebody waits or a shutdown is under
-//!   way. All three bits are set by read-modify-writes of the same word: either the addition sees the bit, or the thread
+//!   way. All bits are set by read-modify-writes of the same word: either the addition sees the bit, or the thread
 //!   that set the bit sees the place. While no bit is set, nothing else happens.
 //! * **One end.** The thread that makes `returned` reach the final `admitted`, with the last call or in `close` itself,
 //!   calls `drained`. That happens exactly once.
 //! * **Idle.** A thread that reads `returned` first, and then an equal `admitted`, knows that there was a moment without any
 //!   call: neither word goes back. The thread that gives the last place back leaves the moment under the lock of those that
 //!   wait. So they hear of it also if calls have come since.
+//! * **Saturation.** A refused caller that sets `SATURATED` tells of the beginning, and sets `AWAITING_RELIEF` after that. A
+//!   thread that gives a place back and finds no more than half of them taken clears `AWAITING_RELIEF`, tells of the end, and
+//!   clears `SATURATED` after that. So beginnings and ends are told in turn, and never at the same time. The last place that
+//!   comes back finds them free, so each saturation ends; the caller that has set the bit looks for itself.
 
 use std::fmt;
 use std::time::Instant;
@@ -43,7 +47,11 @@ const ONE_ADMITTED: u64 = 256;
 const WAITING: u64 = 1;
 const CLOSING: u64 = 2;
 const AWAITING_IDLE: u64 = 4;
-const ONE_RETURNED: u64 = 8;
+/// A saturation has begun, and its end is not told yet.
+const SATURATED: u64 = 8;
+/// The beginning of the saturation is told, and the end is not found yet.
+const AWAITING_RELIEF: u64 = 16;
+const ONE_RETURNED: u64 = 32;
 
 pub(crate) struct Permits {
     submit_side: Padded<SubmitSide>,
@@ -56,6 +64,7 @@ pub(crate) struct Permits {
     /// Held while the limits change, and while a snapshot is taken.
     most_taken: Mutex<u64>,
     drained: Box<dyn Fn() + Send + Sync>,
+    relieved: Box<dyn Fn() + Send + Sync>,
 }
 
 /// N and Q.
@@ -144,8 +153,13 @@ impl Drop for Permit<'_> {
 }
 
 impl Permits {
-    /// `drained` is called once, after the close, when no place is taken any more.
-    pub(crate) fn new(limits: Limits, drained: impl Fn() + Send + Sync + 'static) -> Self {
+    /// `drained` is called once, after the close, when no place is taken any more; `relieved` at the end of each saturation.
+    /// Both run under no lock, in the thread that has given a place back or that closes.
+    pub(crate) fn new(
+        limits: Limits,
+        drained: impl Fn() + Send + Sync + 'static,
+        relieved: impl Fn() + Send + Sync + 'static,
+    ) -> Self {
         Self {
             submit_side: Padded(SubmitSide {
                 limits: AtomicU64::new(limits.in_word()),
@@ -158,6 +172,7 @@ impl Permits {
             became_idle: Condvar::new(),
             most_taken: Mutex::new(limits.places() as u64),
             drained: Box::new(drained),
+            relieved: Box::new(relieved),
         }
     }
 
@@ -269,25 +284,92 @@ impl Permits {
             idle.last_seen = idle.last_seen.max(before / ONE_RETURNED + 1);
             self.became_idle.notify_all();
         }
+        if before & AWAITING_RELIEF != 0 {
+            self.end_saturation_if_relieved(before + ONE_RETURNED);
+        }
         if before & CLOSING != 0 {
             self.finish_if_drained(before + ONE_RETURNED);
         }
     }
 
-    /// Admits no call from here on and wakes all that wait. `true` for the first caller.
-    pub(crate) fn close(&self) -> bool {
+    /// A call was refused as full. `true`: that begins a saturation, and this thread has to tell of it, and to call
+    /// [`look_for_relief`](Self::look_for_relief) then.
+    #[inline]
+    #[must_use]
+    pub(crate) fn begin_saturation(&self) -> bool {
+        // ORDERING: Relaxed. After a stale look this call is refused within the saturation before.
+        self.returned.load(Ordering::Relaxed) & SATURATED == 0 && self.set_saturated()
+    }
+
+    #[cold]
+    fn set_saturated(&self) -> bool {
+        // ORDERING: Acquire, so that this thread sees what was done at the end of the last saturation.
+        self.returned.fetch_or(SATURATED, Ordering::Acquire) & SATURATED == 0
+    }
+
+    /// The beginning of the saturation is told: from here on its end is looked for.
+    pub(crate) fn look_for_relief(&self) {
+        // ORDERING: AcqRel. Either this sees a place that has come back, or the thread that gives it back sees the bit, and
+        // then all that was done at the beginning.
+        let before = self.returned.fetch_or(AWAITING_RELIEF, Ordering::AcqRel);
+        self.end_saturation_if_relieved(before | AWAITING_RELIEF);
+    }
+
+    /// The limits have changed, so that a saturation may be over. To be called under no lock.
+    pub(crate) fn look_for_relief_after_change(&self) {
+        let word = self.returned.load(Ordering::Acquire);
+        if word & AWAITING_RELIEF != 0 {
+            self.end_saturation_if_relieved(word);
+        }
+    }
+
+    #[cold]
+    fn end_saturation_if_relieved(&self, returned_word: u64) {
+        if self.claim_relief(returned_word) {
+            (self.relieved)();
+            // ORDERING: Release, see `set_saturated`.
+            self.returned.fetch_and(!SATURATED, Ordering::Release);
+        }
+    }
+
+    /// Whether this thread ends the saturation, since no more than half of the places were taken when `returned` was this
+    /// word. If another place has come back since, the thread that gave it back decides.
+    fn claim_relief(&self, returned_word: u64) -> bool {
+        let returned = returned_word / ONE_RETURNED;
+        if self.admitted().saturating_sub(returned) > self.limits().places() as u64 / 2 {
+            return false;
+        }
+        let mut word = returned_word;
+        while word & AWAITING_RELIEF != 0 && word / ONE_RETURNED == returned {
+            // ORDERING: AcqRel, as in `look_for_relief`.
+            match self.returned.compare_exchange_weak(
+                word,
+                word & !AWAITING_RELIEF,
+                Ordering::AcqRel,
+                Ordering::Acquire,
+            ) {
+                Ok(_) => return true,
+                Err(now) => word = now,
+            }
+        }
+        false
+    }
+
+    /// Admits no call from here on and wakes all that wait. For the first caller, calls `closed` before `drained` can be
+    /// called.
+    pub(crate) fn close(&self, closed: impl FnOnce()) {
         let before = self.submit_side.admitted.fetch_or(CLOSED, Ordering::AcqRel);
         if before & CLOSED != 0 {
-            return false;
+            return;
         }
         {
             let _waiting = self.waiting.lock();
             self.freed.notify_all();
         }
+        closed();
         // ORDERING: Release, so that a thread that sees the bit sees the closed, final `admitted`.
         let returned = self.returned.fetch_or(CLOSING, Ordering::AcqRel);
         self.finish_if_drained(returned);
-        true
     }
 
     fn finish_if_drained(&self, returned_word: u64) {

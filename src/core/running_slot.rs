@@ -31,6 +31,8 @@ pub(crate) struct RunningSlot {
     /// When the caller's limit is over, as a [`Limit`].
     deadline: AtomicU64,
     epoch: Instant,
+    /// The last `version` at which a call in the words was abandoned; 0: none. Written by the thread that leaves the call.
+    abandoned: AtomicU64,
     listed: Mutex<Vec<RunningCall>>,
 }
 
@@ -51,6 +53,7 @@ impl RunningSlot {
             since: AtomicU64::new(0),
             deadline: AtomicU64::new(Limit::NONE.in_nanos()),
             epoch,
+            abandoned: AtomicU64::new(0),
             listed: Mutex::default(),
         }
     }
@@ -66,6 +69,7 @@ impl RunningSlot {
                 since,
                 deadline,
                 inherited: data.inherited.clone(),
+                is_abandoned: false,
             };
             self.listed.lock().push(running);
             return Shown::InList;
@@ -95,6 +99,23 @@ impl RunningSlot {
                     listed.remove(place);
                 }
             }
+        }
+    }
+
+    /// The caller of a call is gone that runs here, or has just ended. Nothing happens if it has.
+    #[cold]
+    pub(crate) fn abandon(&self, data: &CallData) {
+        let version = self.version.load(Ordering::Acquire);
+        let id = [&self.id[0], &self.id[1]].map(|half| half.load(Ordering::Acquire));
+        if version % 2 == 1 && Uuid::from_u64_pair(id[0], id[1]) == data.execution_id {
+            // ORDERING: Release, as for the words. If the call has ended meanwhile, no reader takes this version for its own.
+            self.abandoned.fetch_max(version, Ordering::Release);
+            return;
+        }
+        let mut listed = self.listed.lock();
+        let is_it = |call: &&mut RunningCall| call.execution_id == data.execution_id;
+        if let Some(call) = listed.iter_mut().find(is_it) {
+            call.is_abandoned = true;
         }
     }
 
@@ -129,7 +150,14 @@ impl RunningSlot {
         in_words.or_else(|| self.listed.lock().first().map(|call| call.since))
     }
 
-    /// The same of the calls other than this one. Asked by the owner.
+    /// When the first of the abandoned calls that run here began.
+    pub(crate) fn abandoned_since(&self) -> Option<Instant> {
+        let running = self.running();
+        let abandoned = running.iter().filter(|call| call.is_abandoned);
+        abandoned.map(|call| call.since).min()
+    }
+
+    /// The same as `busy_since` of the calls other than this one. Asked by the owner.
     pub(crate) fn others_busy_since(&self, data: &CallData) -> Option<Instant> {
         let running = self.running();
         let is_other = |call: &&RunningCall| call.execution_id != data.execution_id;
@@ -152,6 +180,7 @@ impl RunningSlot {
             let [high, low] = [&self.id[0], &self.id[1]].map(|half| half.load(Ordering::Acquire));
             let since = self.since.load(Ordering::Acquire);
             let deadline = self.deadline.load(Ordering::Acquire);
+            let is_abandoned = self.abandoned.load(Ordering::Acquire) == version;
             // ORDERING: Relaxed is enough after the Acquire of the words.
             if self.version.load(Ordering::Relaxed) == version {
                 return Some(RunningCall {
@@ -160,6 +189,7 @@ impl RunningSlot {
                     since: self.epoch + Duration::from_nanos(since),
                     deadline: Limit::of_nanos(deadline).from(self.epoch),
                     inherited: None,
+                    is_abandoned,
                 });
             }
         }

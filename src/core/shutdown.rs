@@ -11,6 +11,10 @@
 //! 4. `shutdown` waits for the latch and joins the threads. A thread that runs a call of the same bulkhead never waits, nor
 //!    does a thread that is about to submit one and holds its place.
 //!
+//! Listeners hear of 1 before 2 can come, of 3 before the shutdown cancels the first call, and of the last call's end before
+//! the latch goes to zero. The thread that tells them holds up that end, so nothing that a listener asks for waits for it
+//! ([`Engine::tell_without_waits`]).
+//!
 //! `close` is 1 alone. `wait_closed` is 4 without a close: it cancels nothing, and waits for a close too. `wait_idle` has
 //! nothing to do with any of it: it waits for the permits, see `permit.rs`.
 
@@ -96,11 +100,13 @@ pub(crate) fn shut_down(bulkhead: &impl ShutdownTarget, limit: WaitLimit) -> Shu
 /// Refuses new calls from here on. Gives the numbers of that moment.
 pub(crate) fn begin_shutdown(engine: &Engine) -> Totals {
     let before = engine.totals();
-    if engine.permits.close() {
-        let bulkhead = &*engine.name;
-        note(|| log::debug!(target: "bulkman", "bulkhead `{bulkhead}` is shutting down"));
-        engine.tell(|| BulkheadEvent::ShuttingDown { bulkhead });
-    }
+    let bulkhead = &*engine.name;
+    engine.permits.close(|| {
+        note(|| {
+            log::debug!(target: "bulkman", bulkhead = bulkhead; "bulkhead `{bulkhead}` is shutting down");
+        });
+        engine.tell_without_waits(|| BulkheadEvent::ShuttingDown { bulkhead });
+    });
     before
 }
 
@@ -185,6 +191,17 @@ const FLUSH_LIMIT: Duration = Duration::from_secs(2);
 
 fn cancel_queued(bulkhead: &impl ShutdownTarget) {
     let engine = bulkhead.engine();
+    if engine.claim_discard() {
+        let queued = engine.totals().waiting();
+        let bulkhead = &*engine.name;
+        note(|| {
+            log::debug!(
+                target: "bulkman", bulkhead = bulkhead, queued = queued;
+                "bulkhead `{bulkhead}` cancels what is queued: {queued} calls"
+            );
+        });
+        engine.tell_without_waits(|| BulkheadEvent::CancellingQueue { bulkhead, queued });
+    }
     engine.discard_queued();
     // A submitter that was admitted before the close may be about to queue its call. A submitter that pushes later than
     // this looks for the flag itself.

@@ -19,7 +19,7 @@ use crate::core::{
 };
 use crate::error::{BuildError, BulkheadError, Rejected};
 use crate::result::ExecutionResult;
-use crate::stats::{BulkheadState, BulkheadStats};
+use crate::stats::{BulkheadHealth, BulkheadState, BulkheadStats};
 use crate::sync::Latch;
 
 /// Builds a [`SemaphoreBulkhead`] with collaborators, see [`SemaphoreBulkhead::builder`].
@@ -357,6 +357,12 @@ impl SemaphoreBulkhead {
     #[must_use]
     pub fn is_healthy(&self) -> bool {
         self.inner.engine.is_healthy()
+    }
+
+    /// As [`Bulkhead::health`](crate::Bulkhead::health), with slots in place of workers.
+    #[must_use]
+    pub fn health(&self) -> BulkheadHealth {
+        self.inner.engine.health()
     }
 
     /// How many more calls would be admitted at this moment, of N + Q in all; 0 after a shutdown.

@@ -9,7 +9,7 @@ use crate::circuit::{Ticket, Verdict};
 use crate::core::{
     CallData, CallOptions, EndReason, Execution, Outcome, Permit, Refusal, Shown, SlotData,
     begin_guard, caller_timed_out, check_circuit, drop_unstarted, end_guard, reject,
-    run_for_caller, slot_of_this_thread, while_holding_permit,
+    run_for_caller, slot_of_this_thread, tell_admitted, while_holding_permit,
 };
 use crate::error::BulkheadError;
 use crate::event::FinishedOutcome;
@@ -54,7 +54,7 @@ impl Inner {
         permit: Permit<'a>,
     ) -> Result<InSlot<'a>, BulkheadError<Infallible>> {
         let slot = self.slot(data, ticket, permit);
-        self.begin_guard_in(slot, data)
+        self.begin_guard_in(slot, data, || {})
     }
 
     /// As [`begin_guard`](Self::begin_guard), but gives up at once if no slot is free.
@@ -99,7 +99,9 @@ impl Inner {
             index,
             is_nested: own.is_some(),
         };
-        let in_slot = self.begin_guard_in(self.in_time(slot, &data), &data)?;
+        // Listeners hear of the place when the guard has begun, so that they cannot take the slot away.
+        let tell = || tell_admitted(engine, &data);
+        let in_slot = self.begin_guard_in(self.in_time(slot, &data), &data, tell)?;
         Ok((data, in_slot))
     }
 
@@ -122,6 +124,7 @@ impl Inner {
         self: &'a Arc<Self>,
         slot: Result<Slot<'a>, EndReason<Infallible>>,
         data: &CallData,
+        tell_admitted: impl FnOnce(),
     ) -> Result<InSlot<'a>, BulkheadError<Infallible>> {
         match slot.and_then(|slot| self.show(slot, data)) {
             Ok((slot, shown)) => {
@@ -130,10 +133,14 @@ impl Inner {
                 let place = SlotData::of(&self.engine, in_slot.slot.index);
                 let call = in_slot.execution(data);
                 call.start(&self.engine, place);
+                tell_admitted();
                 call.tell_started(&self.engine);
                 Ok(in_slot)
             }
-            Err(reason) => Err(self.unstarted(data, reason)),
+            Err(reason) => {
+                tell_admitted();
+                Err(self.unstarted(data, reason))
+            }
         }
     }
 

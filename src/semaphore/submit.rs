@@ -8,7 +8,7 @@ use crate::circuit::Verdict;
 use crate::context::ContextSnapshot;
 use crate::core::{
     Admitted, Call, Engine, FailureClassifier, JudgedResult, Refusal, SemaphoreKind, admit,
-    check_circuit, judge, new_execution_id, refuse_without_slot, reject,
+    check_circuit, judge, new_execution_id, refuse_without_slot, reject, tell_admitted,
 };
 use crate::error::{BulkheadError, Rejected};
 use crate::result::ExecutionResult;
@@ -161,6 +161,7 @@ fn wait_for_guard<'a>(
         }
     };
     let data = call.options.into_data(&engine.clock, begun);
+    tell_admitted(engine, &data);
     let in_slot = inner.begin_guard(&data, ticket, permit)?;
     Ok(SemaphoreGuard::new(inner, data, in_slot))
 }
@@ -203,6 +204,7 @@ fn accept<T, E, F, C>(
     };
     let leaves_task = options.leaves_task();
     let data = options.into_data(&engine.clock, begun);
+    tell_admitted(engine, &data);
     let call = || {
         inner.call(
             &data,

@@ -202,6 +202,28 @@ impl Distribution {
     }
 }
 
+#[cfg(feature = "config")]
+impl serde::Serialize for Distribution {
+    /// Times in seconds. `buckets` has a pair for each bucket that is not empty: the largest time that falls into it, and how
+    /// many fell into it. Buckets are the same everywhere, so those of a fleet can be added up.
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        use serde::ser::SerializeStruct;
+
+        let counted = self.buckets.iter().enumerate();
+        let buckets: Vec<(f64, u64)> = counted
+            .filter(|(_, counted)| **counted > 0)
+            .map(|(bucket, counted)| (Duration::from_nanos(top_of(bucket)).as_secs_f64(), *counted))
+            .collect();
+        let mut fields = serializer.serialize_struct("Distribution", 5)?;
+        fields.serialize_field("count", &self.count())?;
+        fields.serialize_field("sum", &self.sum().as_secs_f64())?;
+        fields.serialize_field("mean", &self.mean().as_secs_f64())?;
+        fields.serialize_field("max", &self.max().as_secs_f64())?;
+        fields.serialize_field("buckets", &buckets)?;
+        fields.end()
+    }
+}
+
 fn nanos_to_duration(nanos: u128) -> Duration {
     Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
 }

@@ -21,9 +21,11 @@
 //! So every number lies between its true values at the start and at the end of `stats()`, never goes back from one snapshot
 //! to the next, and is exact for everything that happened before the call.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::distribution::{Distribution, Recorder};
+use super::health::Calls;
 use crate::event::FinishedOutcome;
 use crate::sync::{AtomicU64, LazySlots, Mutex, Ordering, Padded, nanos};
 
@@ -97,17 +99,18 @@ pub(crate) struct SharedCounters {
 
 // ORDERING of all of these: Release here and Acquire in `Ledger::read`, so that a reader that sees a call's end also sees
 // its admission.
-fn count(counter: &AtomicU64) {
-    counter.fetch_add(1, Ordering::Release);
+fn count(counter: &AtomicU64) -> u64 {
+    counter.fetch_add(1, Ordering::Release)
 }
 
 impl SharedCounters {
-    pub(crate) fn reject_full(&self) {
-        count(&self.rejected_full);
+    /// Gives the number before, as the others do that return one.
+    pub(crate) fn reject_full(&self) -> u64 {
+        count(&self.rejected_full)
     }
 
-    pub(crate) fn reject_circuit_open(&self) {
-        count(&self.rejected_circuit_open);
+    pub(crate) fn reject_circuit_open(&self) -> u64 {
+        count(&self.rejected_circuit_open)
     }
 
     pub(crate) fn reject_admitted(&self) {
@@ -118,8 +121,8 @@ impl SharedCounters {
         count(&self.rejected_without_slot);
     }
 
-    pub(crate) fn reject_shut_down(&self) {
-        count(&self.rejected_shut_down);
+    pub(crate) fn reject_shut_down(&self) -> u64 {
+        count(&self.rejected_shut_down)
     }
 
     pub(crate) fn cancel(&self, by_shutdown: bool) {
@@ -156,6 +159,16 @@ impl SharedCounters {
         count(&self.caller_timeouts[usize::from(started)]);
     }
 
+    /// Calls refused as full, by the circuit and as shut down, since the start.
+    pub(crate) fn rejected(&self) -> [u64; 3] {
+        let get = |counter: &AtomicU64| counter.load(Ordering::Acquire);
+        [
+            get(&self.rejected_full) + get(&self.rejected_without_slot),
+            get(&self.rejected_circuit_open) + get(&self.rejected_admitted),
+            get(&self.rejected_shut_down),
+        ]
+    }
+
     pub(crate) fn end_abandoned(&self) {
         self.abandoned.fetch_sub(1, Ordering::Release);
     }
@@ -163,7 +176,7 @@ impl SharedCounters {
 
 pub(crate) struct Ledger {
     slots: LazySlots<Padded<SlotCounters>>,
-    pub(crate) shared: Padded<SharedCounters>,
+    pub(crate) shared: Arc<Padded<SharedCounters>>,
     base: Mutex<Base>,
 }
 
@@ -184,6 +197,8 @@ pub(crate) struct Reading {
     running_for: Duration,
     /// How long the one has been busy that has been so longest.
     longest_running: Option<Duration>,
+    /// The same of the abandoned ones.
+    longest_abandoned: Option<Duration>,
     at: Instant,
 }
 
@@ -193,6 +208,7 @@ impl Reading {
             totals,
             running_for: Duration::ZERO,
             longest_running: None,
+            longest_abandoned: None,
             at,
         }
     }
@@ -202,6 +218,12 @@ impl Reading {
         let running_for = self.at.saturating_duration_since(since);
         self.running_for = self.running_for.saturating_add(running_for);
         self.longest_running = self.longest_running.max(Some(running_for));
+    }
+
+    /// An abandoned call has been running in a slot since then.
+    pub(crate) fn add_abandoned(&mut self, since: Instant) {
+        let running_for = self.at.saturating_duration_since(since);
+        self.longest_abandoned = self.longest_abandoned.max(Some(running_for));
     }
 }
 
@@ -214,6 +236,7 @@ pub(crate) struct Numbers {
     /// How long all slots together were busy.
     pub(super) busy_time: Duration,
     pub(super) longest_running: Option<Duration>,
+    pub(super) longest_abandoned: Option<Duration>,
 }
 
 /// One reading of all counters.
@@ -265,6 +288,16 @@ impl Totals {
         self.ended.iter().sum()
     }
 
+    /// The calls since the start, but for those that were refused as shut down.
+    pub(crate) fn calls(&self) -> Calls {
+        let rejected = self.rejected_full + self.rejected_circuit_open;
+        let left_the_queue = self.refused_in_queue + self.cancelled + self.timed_out;
+        Calls {
+            submitted: rejected + left_the_queue + self.finished() + self.in_flight,
+            rejected,
+        }
+    }
+
     /// Whether a call has started and not ended.
     pub(crate) fn is_running(&self) -> bool {
         self.active + self.nested > 0
@@ -280,7 +313,7 @@ impl Ledger {
     pub(crate) fn new(slots: usize) -> Self {
         Self {
             slots: LazySlots::new(slots),
-            shared: Padded::default(),
+            shared: Arc::default(),
             base: Mutex::default(),
         }
     }
@@ -371,6 +404,7 @@ impl Ledger {
             totals: mut now,
             running_for,
             longest_running,
+            longest_abandoned,
             ..
         } = read();
         let mut times = self.times();
@@ -403,6 +437,7 @@ impl Ledger {
             since: base.reset.as_ref().map(|(reset, _)| reset.at),
             busy_time: base.busy_time,
             longest_running,
+            longest_abandoned,
         }
     }
 

@@ -10,6 +10,8 @@ use crate::circuit::CircuitState;
 
 /// How a bulkhead is doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "config", derive(serde::Serialize))]
+#[cfg_attr(feature = "config", serde(rename_all = "snake_case"))]
 #[non_exhaustive]
 pub enum BulkheadState {
     /// Calls go through: there is no circuit breaker, or its circuit is closed.
@@ -52,10 +54,15 @@ impl fmt::Display for BulkheadState {
 ///
 /// Counters run from the start, or from the last
 /// [`reset_stats`](crate::Bulkhead::reset_stats); after that the calls then in flight count as submitted.
+///
+/// With the feature `config` it is `Serialize`, by the names of its fields: durations in seconds, states as `shut_down` and
+/// `half_open`, a [`Distribution`] as its count, sum, mean, maximum and buckets.
 #[derive(Clone, Debug)]
+#[cfg_attr(feature = "config", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct BulkheadStats {
     /// The bulkhead's name.
+    #[cfg_attr(feature = "config", serde(serialize_with = "crate::serialized::name"))]
     pub name: Arc<str>,
     /// What [`Bulkhead::state`](crate::Bulkhead::state) says.
     pub state: BulkheadState,
@@ -123,12 +130,34 @@ pub struct BulkheadStats {
     pub run_time: Distribution,
 
     /// How long these counters have been running: since the start, or since the last reset.
+    #[cfg_attr(
+        feature = "config",
+        serde(serialize_with = "crate::serialized::seconds")
+    )]
     pub measured_for: Duration,
     /// How long all workers together, or all slots, were busy meanwhile. A task that runs counts up to now.
+    #[cfg_attr(
+        feature = "config",
+        serde(serialize_with = "crate::serialized::seconds")
+    )]
     pub busy_time: Duration,
     /// How long the task that has been running longest has been running.
+    #[cfg_attr(
+        feature = "config",
+        serde(serialize_with = "crate::serialized::seconds_if_any")
+    )]
     pub longest_running: Option<Duration>,
+    /// How long the abandoned task that has been running longest has been running. `None` if there is none.
+    #[cfg_attr(
+        feature = "config",
+        serde(serialize_with = "crate::serialized::seconds_if_any")
+    )]
+    pub longest_abandoned: Option<Duration>,
     /// How long the call that has been waiting longest has been waiting for a worker, or for a free slot.
+    #[cfg_attr(
+        feature = "config",
+        serde(serialize_with = "crate::serialized::seconds_if_any")
+    )]
     pub longest_queued: Option<Duration>,
 }
 
@@ -229,6 +258,7 @@ impl BulkheadStats {
             times,
             busy_time,
             longest_running,
+            longest_abandoned,
             ..
         } = numbers;
         let [succeeded, failed, panicked] = totals.ended;
@@ -273,6 +303,7 @@ impl BulkheadStats {
             measured_for,
             busy_time,
             longest_running,
+            longest_abandoned,
             longest_queued,
         }
     }

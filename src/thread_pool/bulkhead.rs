@@ -22,7 +22,7 @@ use crate::core::{
 };
 use crate::error::{BuildError, Rejected};
 use crate::result::ExecutionResult;
-use crate::stats::{BulkheadState, BulkheadStats};
+use crate::stats::{BulkheadHealth, BulkheadState, BulkheadStats};
 use crate::sync::{Latch, Mutex, Padded};
 
 /// A fixed pool of worker threads behind a bounded queue, for one dependency.
@@ -351,6 +351,28 @@ impl Bulkhead {
     #[must_use]
     pub fn is_healthy(&self) -> bool {
         self.inner.engine.is_healthy()
+    }
+
+    /// Whether it is well, by its state and by the [thresholds](crate::HealthThresholds) that it was built with, and if not,
+    /// why. For readiness probes and alerts.
+    ///
+    /// It reads the counters of N workers, and no distributions; calls are not slowed down. Without thresholds it looks at
+    /// the state alone.
+    ///
+    /// ```
+    /// use bulkman::{Bulkhead, BulkheadConfig, HealthReason};
+    ///
+    /// let bulkhead = Bulkhead::new(BulkheadConfig::new("reports"))?;
+    /// assert!(bulkhead.health().is_healthy());
+    /// bulkhead.shutdown();
+    /// let health = bulkhead.health();
+    /// assert_eq!(health.reasons, [HealthReason::ShutDown]);
+    /// assert_eq!(health.to_string(), "bulkhead `reports` is unhealthy: it is shut down");
+    /// # Ok::<(), bulkman::BuildError>(())
+    /// ```
+    #[must_use]
+    pub fn health(&self) -> BulkheadHealth {
+        self.inner.engine.health()
     }
 
     /// How many more calls would be admitted at this moment, of N + Q in all; 0 after a shutdown.

@@ -10,7 +10,7 @@ use crate::circuit::Verdict;
 use crate::context::CapturedContexts;
 use crate::core::{
     Admitted, Call, Engine, EveryError, FailureClassifier, Job, JudgedResult, ThreadPoolKind,
-    admit, admit_if_room, check_circuit, judge, reject, while_holding_permit,
+    admit, admit_if_room, check_circuit, judge, reject, tell_admitted, while_holding_permit,
 };
 use crate::error::Rejected;
 use crate::result::ExecutionResult;
@@ -256,6 +256,7 @@ where
         capture(inner)
     };
     let data = options.into_data(&engine.clock, begun);
+    tell_admitted(engine, &data);
     let work = Work {
         task: into_task(f, classifier),
         contexts,

@@ -49,6 +49,7 @@ use crate::core::{
     Outcome, RETRY_SOON, Shown, ThisThread, caller_timed_out, drop_unstarted, execute,
     nested_calls_of_this_thread, release_unstarted, run_nested, run_task,
 };
+use crate::event::BulkheadEvent;
 use crate::panic::contain;
 use crate::result::ExecutionResult;
 use crate::sync::{AtomicU8, Mutex, Ordering, Thread, earlier, this_thread};
@@ -81,7 +82,15 @@ struct State<F, T, E> {
 impl<F, T, E> State<F, T, E> {
     /// Whether the ledger counts the task as running without a caller.
     fn is_abandoned(&self) -> bool {
-        matches!(self.stage, Stage::Running { .. }) && matches!(self.handle, Handle::Dropped)
+        self.abandoned().is_some()
+    }
+
+    /// If so, since when it has been running, and on which worker.
+    fn abandoned(&self) -> Option<(Instant, usize)> {
+        match (&self.stage, &self.handle) {
+            (Stage::Running { since, worker, .. }, Handle::Dropped) => Some((*since, *worker)),
+            _ => None,
+        }
     }
 
     /// How the call ended, if its outcome is there.
@@ -99,6 +108,8 @@ enum Stage<F, T, E> {
     Running {
         since: Instant,
         ticket: Option<Ticket>,
+        /// In whose slot it is shown.
+        worker: usize,
     },
     Leaving,
     Finished(Outcome<T, E>),
@@ -146,6 +157,7 @@ impl Start {
         Stage::Running {
             since: self.since,
             ticket: self.ticket,
+            worker: self.worker,
         }
     }
 }
@@ -234,8 +246,8 @@ impl<F, T, E> TaskCell<F, T, E> {
         // lock.
         self.phase.store(next.phase(), Ordering::Release);
         let before = std::mem::replace(&mut state.stage, next);
-        if state.is_abandoned() {
-            self.inner.engine.ledger.shared.abandon();
+        if let Some((_, worker)) = state.abandoned() {
+            self.count_abandoned(worker);
         }
         match before {
             Stage::Queued(work) => Some(work),
@@ -324,16 +336,36 @@ impl<F, T, E> TaskCell<F, T, E> {
     /// The handle goes. Gives the outcome, if there is one by now.
     #[must_use]
     fn release_handle(&self) -> Option<Outcome<T, E>> {
-        let (handle, outcome) = {
+        let (handle, outcome, abandoned) = {
             let mut state = self.state.lock();
             let handle = std::mem::replace(&mut state.handle, Handle::Dropped);
-            if state.is_abandoned() {
-                self.inner.engine.ledger.shared.abandon();
+            let abandoned = state.abandoned();
+            if let Some((_, worker)) = abandoned {
+                self.count_abandoned(worker);
             }
-            (handle, self.collect(&mut state))
+            (handle, self.collect(&mut state), abandoned)
         };
         self.forget_waiter(handle);
+        if let Some((since, _)) = abandoned {
+            self.tell_abandoned(since);
+        }
         outcome
+    }
+
+    /// The task runs without a caller from here on. Under the lock, so that its worker does not end the call meanwhile.
+    fn count_abandoned(&self, worker: usize) {
+        let engine = &self.inner.engine;
+        engine.ledger.shared.abandon();
+        engine.slot(worker).abandon(&self.data);
+    }
+
+    /// The task has been running since then, and this thread is its caller's.
+    fn tell_abandoned(&self, since: Instant) {
+        let engine = &self.inner.engine;
+        engine.tell(|| BulkheadEvent::Abandoned {
+            call: self.data.info(&engine.name),
+            running_for: engine.clock.now().saturating_duration_since(since),
+        });
     }
 
     /// Drops a waker that is no longer needed, which is user code.
@@ -469,7 +501,7 @@ impl<F, T, E> TaskCell<F, T, E> {
         let now = self.inner.engine.clock.now();
         match state.stage {
             _ if now < at => Look::NotYet(deadline),
-            Stage::Running { since, ticket } => Look::OverLimit { since, now, ticket },
+            Stage::Running { since, ticket, .. } => Look::OverLimit { since, now, ticket },
             _ => Look::TooLate,
         }
     }

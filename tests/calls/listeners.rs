@@ -11,7 +11,10 @@ use bulkman::{
     ManualClock, SemaphoreBulkhead, propagate,
 };
 
-use crate::support::{Gate, OpenOnDrop, SECOND, assert_balanced, config, eventually, occupy, wait};
+use crate::support::{
+    Gate, OpenOnDrop, PATIENCE, SECOND, assert_balanced, at_a_gate, config, eventually, occupy,
+    wait,
+};
 
 /// Writes down what it hears, in words.
 #[derive(Clone, Default)]
@@ -20,6 +23,9 @@ struct Journal(Arc<Mutex<Vec<String>>>);
 impl BulkheadListener for Journal {
     fn on_event(&self, event: &BulkheadEvent<'_>) {
         let line = match event {
+            BulkheadEvent::Admitted { call, .. } => {
+                format!("admitted {}", call.operation.unwrap_or("-"))
+            }
             BulkheadEvent::Rejected {
                 reason, operation, ..
             } => {
@@ -51,8 +57,20 @@ impl BulkheadListener for Journal {
             BulkheadEvent::CircuitChanged { change, .. } => {
                 format!("circuit {} to {}", change.from, change.to)
             }
+            BulkheadEvent::Abandoned {
+                call, running_for, ..
+            } => format!(
+                "abandoned {} {running_for:?}",
+                call.operation.unwrap_or("-")
+            ),
+            BulkheadEvent::SaturationBegan { bulkhead, .. } => format!("{bulkhead} is full"),
+            BulkheadEvent::SaturationEnded {
+                lasted, rejected, ..
+            } => format!("room again after {lasted:?} and {rejected} calls"),
             BulkheadEvent::ShuttingDown { bulkhead, .. } => format!("shutting down {bulkhead}"),
-            other => panic!("unheard of: {other:?}"),
+            BulkheadEvent::CancellingQueue { queued, .. } => format!("cancelling {queued}"),
+            BulkheadEvent::ShutDown { bulkhead, .. } => format!("shut down {bulkhead}"),
+            other => format!("unheard of: {other:?}"),
         };
         self.0.lock().unwrap().push(line);
     }
@@ -81,30 +99,41 @@ fn a_listener_hears_of_each_kind_of_event_before_its_outcome_can_be_seen() {
     let named = |name: &'static str| bulkhead.call().operation(name);
 
     assert!(wait(named("a").run(|| ())).is_success());
-    assert_eq!(journal.read(), ["started a", "Succeeded a"]);
+    assert_eq!(journal.read(), ["admitted a", "started a", "Succeeded a"]);
     assert!(
         wait(named("b").execute(|| Err::<(), _>(())))
             .error()
             .is_some()
     );
-    assert_eq!(journal.read(), ["started b", "Failed b"]);
+    assert_eq!(journal.read(), ["admitted b", "started b", "Failed b"]);
     let result: bulkman::ExecutionResult<(), _> = wait(named("c").run(|| panic!("c")));
     assert!(result.error().is_some());
-    assert_eq!(journal.read(), ["started c", "Panicked c"]);
+    assert_eq!(journal.read(), ["admitted c", "started c", "Panicked c"]);
 
     let busy = occupy(&bulkhead, 1);
-    assert_eq!(journal.read(), ["started -"]);
+    assert_eq!(journal.read(), ["admitted -", "started -"]);
     let queued = named("d").run(|| ());
     assert!(wait(named("e").run(|| ())).error().is_some());
     assert!(named("f").try_execute(|| Ok::<_, ()>(())).is_err());
-    assert_eq!(journal.read(), ["rejected full e", "rejected full f"]);
+    assert_eq!(
+        journal.read(),
+        [
+            "admitted d",
+            "test is full",
+            "rejected full e",
+            "rejected full f"
+        ]
+    );
     clock.advance(2 * SECOND);
     assert!(queued.cancel());
-    assert_eq!(journal.read(), ["cancelled d 2s"]);
+    assert_eq!(
+        journal.read(),
+        ["room again after 2s and 2 calls", "cancelled d 2s"]
+    );
     let queued = named("g").queue_timeout(SECOND).run(|| ());
     clock.advance(SECOND);
     assert!(queued.wait().error().is_some());
-    assert_eq!(journal.read(), ["expired g 1s"]);
+    assert_eq!(journal.read(), ["admitted g", "expired g 1s"]);
     busy.finish();
     assert_eq!(journal.read(), ["Succeeded -"]);
 
@@ -119,7 +148,11 @@ fn a_listener_hears_of_each_kind_of_event_before_its_outcome_can_be_seen() {
     assert!(wait(bulkhead.run(|| ())).error().is_some());
     assert_eq!(
         journal.read(),
-        ["shutting down test", "rejected shut down -"]
+        [
+            "shutting down test",
+            "shut down test",
+            "rejected shut down -"
+        ]
     );
 }
 
@@ -135,10 +168,74 @@ fn a_listener_hears_what_a_shutdown_cancels() {
     let _ = bulkhead.shutdown_now();
     assert_eq!(
         journal.read(),
-        ["shutting down test", "cancelled x 0ns", "cancelled y 0ns"]
+        [
+            "shutting down test",
+            "cancelling 2",
+            "cancelled x 0ns",
+            "cancelled y 0ns"
+        ]
     );
     drop(queued);
     busy.finish();
+    assert_eq!(journal.read(), ["Succeeded -", "shut down test"]);
+}
+
+#[test]
+fn a_listener_hears_of_callers_that_leave_running_tasks() {
+    let (bulkhead, journal, clock) = journaled(1, 1);
+    let (opener, handle) = at_a_gate(&bulkhead, ());
+    eventually("it runs", || handle.is_started());
+    clock.advance(2 * SECOND);
+    let _ = journal.read();
+    drop(handle);
+    assert_eq!(journal.read(), ["abandoned - 2s"]);
+    drop(opener);
+    assert!(bulkhead.wait_idle(PATIENCE));
+    let _ = journal.read();
+
+    // Its caller leaves while it is queued: it is nobody's from the start.
+    let busy = occupy(&bulkhead, 1);
+    drop(bulkhead.call().operation("a").run(|| ()));
+    busy.finish();
+    assert!(bulkhead.wait_idle(PATIENCE));
+    assert_eq!(
+        journal.read(),
+        [
+            "admitted -",
+            "started -",
+            "admitted a",
+            "Succeeded -",
+            "started a",
+            "Succeeded a"
+        ]
+    );
+}
+
+#[test]
+fn a_caller_that_leaves_at_its_limit_abandons_the_task_first() {
+    let heard = Arc::new(Mutex::new(Vec::new()));
+    let ear = Arc::clone(&heard);
+    let clock = ManualClock::new();
+    let bulkhead = Bulkhead::builder(config(1, 0))
+        .clock(clock.clone())
+        .on_event(move |event| {
+            let line = match event {
+                BulkheadEvent::Abandoned { .. } => "abandoned",
+                BulkheadEvent::CallerTimedOut { .. } => "timed out",
+                _ => return,
+            };
+            ear.lock().unwrap().push(line);
+        })
+        .build()
+        .unwrap();
+    let gate = Gate::new();
+    let opener = OpenOnDrop(gate.clone());
+    let handle = bulkhead.call().timeout(SECOND).run(move || gate.pass());
+    eventually("it runs", || handle.is_started());
+    clock.advance(SECOND);
+    assert!(wait(handle).error().is_some());
+    assert_eq!(*heard.lock().unwrap(), ["abandoned", "timed out"]);
+    drop(opener);
 }
 
 #[test]
@@ -216,7 +313,7 @@ fn all_listeners_are_told_in_order_and_one_that_panics_does_not_keep_the_others_
         .build()
         .unwrap();
     assert!(wait(bulkhead.run(|| ())).is_success());
-    assert_eq!(*told.lock().unwrap(), [1, 2, 3, 1, 2, 3]);
+    assert_eq!(*told.lock().unwrap(), [1, 2, 3, 1, 2, 3, 1, 2, 3]);
     let busy = occupy(&bulkhead, 2);
     assert!(bulkhead.run(|| ()).cancel());
     busy.finish();
@@ -285,7 +382,14 @@ fn one_listener_is_shared_by_several_bulkheads() {
     assert!(other.call().operation("b").run(|| ()).is_success());
     assert_eq!(
         journal.read(),
-        ["started a", "Succeeded a", "started b", "Succeeded b"]
+        [
+            "admitted a",
+            "started a",
+            "Succeeded a",
+            "admitted b",
+            "started b",
+            "Succeeded b"
+        ]
     );
 }
 

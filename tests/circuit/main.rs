@@ -61,5 +61,6 @@ mod shared {
     mod rows_that_go_back;
     mod start;
     mod storms;
+    mod told_of_trouble;
     mod write_guard;
 }

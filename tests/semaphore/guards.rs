@@ -597,6 +597,7 @@ fn listeners_hear_of_guards() {
                     format!("rejected {operation:?}: {reason}")
                 }
                 BulkheadEvent::Expired { .. } => "expired".into(),
+                BulkheadEvent::Admitted { call, .. } => format!("admitted {:?}", call.operation),
                 _ => "another".into(),
             });
             panic!("nobody minds");
@@ -622,11 +623,15 @@ fn listeners_hear_of_guards() {
     assert_eq!(
         *heard.lock().unwrap(),
         [
+            "admitted Some(\"a\")",
             "started Some(\"a\")",
             "Failed after 2s",
+            "admitted None",
             "started None",
             "Succeeded after 0ns",
+            "admitted None",
             "expired",
+            "admitted None",
             "started None",
             "rejected Some(\"b\"): bulkhead `test` is full: all 1 places are taken, 1 to run and 0 to wait",
             "Succeeded after 0ns",

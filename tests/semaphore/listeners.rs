@@ -32,6 +32,13 @@ fn listeners_hear_of_everything_in_the_callers_thread() {
                 BulkheadEvent::ShuttingDown { bulkhead, .. } => {
                     format!("{bulkhead} is shutting down")
                 }
+                BulkheadEvent::Admitted { call, .. } => format!("admitted {:?}", call.operation),
+                BulkheadEvent::SaturationBegan { .. } => "full".into(),
+                BulkheadEvent::SaturationEnded { rejected, .. } => {
+                    format!("room again after {rejected}")
+                }
+                BulkheadEvent::CancellingQueue { queued, .. } => format!("cancelling {queued}"),
+                BulkheadEvent::ShutDown { .. } => "shut down".into(),
                 _ => "another".into(),
             };
             ear.lock().unwrap().push((thread::current().id(), name));
@@ -53,10 +60,13 @@ fn listeners_hear_of_everything_in_the_callers_thread() {
     assert_eq!(
         events,
         [
+            "admitted Some(\"a\")",
             "started Some(\"a\")",
             "finished Succeeded",
+            "admitted None",
             "started None",
             "finished Failed",
+            "admitted None",
             "started None",
             "finished Panicked"
         ]
@@ -73,19 +83,35 @@ fn listeners_hear_of_everything_in_the_callers_thread() {
         let cancelled_in = waiting.thread().id();
         assert!(waiting.join().unwrap().error().is_some());
         let (threads, events) = heard();
-        assert_eq!(threads, [here, here, here, here, here, cancelled_in]);
+        let in_the_waiting_thread: Vec<_> = threads
+            .iter()
+            .zip(&events)
+            .filter(|(thread, _)| **thread == cancelled_in)
+            .map(|(_, event)| event.as_str())
+            .collect();
+        assert_eq!(in_the_waiting_thread, ["admitted None", "cancelled"]);
+        assert_eq!(threads.iter().filter(|thread| **thread == here).count(), 10);
         assert_eq!(
             events,
             [
+                "admitted None",
                 "expired 0ns",
+                "admitted None",
                 "expired 0ns",
                 "the caller left after 0ns, false",
+                "admitted None",
+                "full",
                 "rejected Some(\"b\")",
                 "test is shutting down",
+                "cancelling 1",
+                "room again after 1",
                 "cancelled"
             ]
         );
         inside.finish();
+        let (threads, events) = heard();
+        assert_eq!(events, ["finished Succeeded", "shut down"]);
+        assert!(threads.iter().all(|thread| *thread != here));
     });
     assert_idle(&bulkhead);
 }

@@ -7,6 +7,7 @@ mod dependencies;
 mod files;
 mod helpers;
 mod layers;
+mod numbers;
 mod problems;
 mod serde_round_trip;
 mod variables;

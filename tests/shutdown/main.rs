@@ -15,6 +15,7 @@ mod idle;
 mod last_owner;
 mod leaks;
 mod on_drop;
+mod phases;
 mod races;
 mod report;
 mod several;

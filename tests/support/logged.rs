@@ -5,6 +5,7 @@
 
 use std::sync::{Mutex, MutexGuard, Once, PoisonError};
 
+use log::kv::{Key, Value, VisitSource};
 use log::{Level, LevelFilter, Log, Metadata, Record};
 
 #[derive(Clone, Debug)]
@@ -12,6 +13,26 @@ pub struct Line {
     pub level: Level,
     pub target: String,
     pub text: String,
+    /// The keys and values beside the text.
+    pub pairs: Vec<(String, String)>,
+}
+
+impl Line {
+    /// The value of a key, if the line has it.
+    pub fn value(&self, key: &str) -> Option<&str> {
+        let pair = self.pairs.iter().find(|(name, _)| name == key);
+        pair.map(|(_, value)| value.as_str())
+    }
+}
+
+/// Copies keys and values.
+struct Pairs(Vec<(String, String)>);
+
+impl<'kvs> VisitSource<'kvs> for Pairs {
+    fn visit_pair(&mut self, key: Key<'kvs>, value: Value<'kvs>) -> Result<(), log::kv::Error> {
+        self.0.push((key.to_string(), value.to_string()));
+        Ok(())
+    }
 }
 
 struct Collector(Mutex<Vec<Line>>);
@@ -30,10 +51,14 @@ impl Log for Collector {
     }
 
     fn log(&self, record: &Record<'_>) {
+        let mut pairs = Pairs(Vec::new());
+        let visited = record.key_values().visit(&mut pairs);
+        visited.expect("nothing fails");
         let line = Line {
             level: record.level(),
             target: record.target().to_owned(),
             text: record.args().to_string(),
+            pairs: pairs.0,
         };
         self.lines().push(line);
     }

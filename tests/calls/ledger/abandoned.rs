@@ -8,7 +8,8 @@ use bulkman::BulkheadError;
 use super::helpers::with_breaker;
 use crate::support;
 use crate::support::{
-    Gate, OpenOnDrop, SECOND, assert_balanced, bulkhead, eventually, occupy, poll_once,
+    Gate, OpenOnDrop, PATIENCE, SECOND, assert_balanced, at_a_gate, bulkhead, config, eventually,
+    occupy, poll_once, with_clock,
 };
 
 #[test]
@@ -98,4 +99,71 @@ fn a_handle_that_is_dropped_after_the_end_abandons_nothing() {
     eventually("finished", || handle.is_finished());
     drop(handle);
     assert_eq!(bulkhead.stats().abandoned_tasks, 0);
+}
+
+#[test]
+fn the_oldest_abandoned_task_is_the_one_that_has_been_running_longest_without_a_caller() {
+    let (bulkhead, clock) = with_clock(config(3, 0));
+    let (wanted, waits) = at_a_gate(&bulkhead, ());
+    eventually("the one that is waited for runs", || waits.is_started());
+    clock.advance(SECOND);
+    let (first, left_first) = at_a_gate(&bulkhead, ());
+    eventually("the first runs", || left_first.is_started());
+    clock.advance(SECOND);
+    let gate = Gate::new();
+    let second = OpenOnDrop(gate.clone());
+    let at_gate = gate.clone();
+    // A call with a name is shown in another place than the others.
+    let left_second = bulkhead
+        .call()
+        .operation("named")
+        .run(move || at_gate.pass());
+    gate.wait_for_arrivals(1);
+    eventually("all run", || bulkhead.stats().active_tasks == 3);
+    assert_eq!(bulkhead.stats().longest_abandoned, None);
+    clock.advance(SECOND);
+    drop(left_second);
+    assert_eq!(bulkhead.stats().longest_abandoned, Some(SECOND));
+    drop(left_first);
+    let stats = bulkhead.stats();
+    assert_eq!(stats.longest_abandoned, Some(2 * SECOND), "since it runs");
+    assert_eq!(stats.longest_running, Some(3 * SECOND));
+    assert_eq!(stats.abandoned_tasks, 2);
+    drop(first);
+    eventually("the first ends", || bulkhead.stats().abandoned_tasks == 1);
+    assert_eq!(bulkhead.stats().longest_abandoned, Some(SECOND));
+    drop(second);
+    eventually("the second ends", || bulkhead.stats().abandoned_tasks == 0);
+    assert_eq!(bulkhead.stats().longest_abandoned, None);
+    drop(wanted);
+}
+
+#[test]
+fn the_slot_of_an_abandoned_task_says_nothing_of_the_next_one() {
+    let (bulkhead, clock) = with_clock(config(2, 0));
+    let busy = occupy(&bulkhead, 2);
+    let gate = busy.gate.clone();
+    drop(busy.handles);
+    gate.open();
+    assert!(bulkhead.wait_idle(PATIENCE));
+    let (_opener, wanted) = at_a_gate(&bulkhead, ());
+    eventually("it runs", || wanted.is_started());
+    clock.advance(SECOND);
+    let (_opener, left) = at_a_gate(&bulkhead, ());
+    eventually("it runs", || left.is_started());
+    clock.advance(SECOND);
+    drop(left);
+    assert_eq!(bulkhead.stats().longest_abandoned, Some(SECOND));
+}
+
+#[test]
+fn a_task_that_was_nobodys_from_the_start_has_its_age_too() {
+    let (bulkhead, clock) = with_clock(config(1, 1));
+    let busy = occupy(&bulkhead, 1);
+    let (_opener, queued) = at_a_gate(&bulkhead, ());
+    drop(queued);
+    busy.finish();
+    eventually("it runs", || bulkhead.stats().abandoned_tasks == 1);
+    clock.advance(SECOND);
+    assert_eq!(bulkhead.stats().longest_abandoned, Some(SECOND));
 }
