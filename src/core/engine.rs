@@ -9,10 +9,11 @@ use super::call_options::DefaultTimeouts;
 use super::failure::Classifiers;
 use super::permit::{Limits, Permits};
 use super::running_slot::{RunningSlot, Shown};
-use super::this_thread::{ThisThread, next_serial, this_thread};
+use super::this_thread::{ThisThread, next_serial, this_thread, while_holding_permit};
 use crate::circuit::{CircuitBreaker, CircuitState, CircuitStorage};
 use crate::clock::Clock;
 use crate::config::BulkheadConfig;
+use crate::context::{CallTrace, TraceOptions};
 use crate::error::BuildError;
 use crate::event::{BulkheadEvent, Listeners};
 use crate::stats::{BulkheadState, BulkheadStats, Ledger, Moment, Reading, Totals};
@@ -30,6 +31,7 @@ pub(crate) struct Engine {
     pub(crate) breaker: Option<CircuitBreaker>,
     pub(crate) listeners: Arc<Listeners>,
     pub(crate) classifiers: Classifiers,
+    pub(crate) trace: TraceOptions,
     /// At zero when the bulkhead has ended.
     pub(crate) latch: Arc<Latch>,
     slots: LazySlots<RunningSlot>,
@@ -49,6 +51,7 @@ pub(crate) struct EngineParts {
     pub(crate) clock: Clock,
     pub(crate) listeners: Listeners,
     pub(crate) classifiers: Classifiers,
+    pub(crate) trace: TraceOptions,
     pub(crate) circuit_storage: Option<Arc<dyn CircuitStorage>>,
 }
 
@@ -71,6 +74,7 @@ impl EngineParts {
             clock: Clock::system(),
             listeners: Listeners::default(),
             classifiers: Classifiers::default(),
+            trace: TraceOptions::default(),
             circuit_storage: None,
         }
     }
@@ -134,6 +138,7 @@ impl Engine {
             config,
             clock,
             classifiers,
+            trace,
             ..
         } = parts;
         let limits = Limits::new(config.max_concurrent_calls, config.max_queue_size);
@@ -147,6 +152,7 @@ impl Engine {
             breaker,
             listeners,
             classifiers,
+            trace,
             latch,
             slots: LazySlots::new(slots),
             oldest_queued,
@@ -225,6 +231,29 @@ impl Engine {
     #[inline]
     pub(crate) fn tell<'a>(&self, event: impl FnOnce() -> BulkheadEvent<'a>) {
         self.listeners.tell(&self.name, event);
+    }
+
+    /// The trace of a call that is admitted, and goes to a worker. Subscribers run while this thread holds the permit.
+    #[inline]
+    pub(crate) fn begin_trace_for_worker(&self, data: &CallData, leaves_task: bool) -> CallTrace {
+        if self.trace.is_wanted_on_worker() {
+            let call = data.info(&self.name);
+            let begin = || CallTrace::begin_for_worker(self.trace, &call, leaves_task);
+            while_holding_permit(self.serial, begin)
+        } else {
+            CallTrace::default()
+        }
+    }
+
+    /// The same for a call that stays in this thread.
+    #[inline]
+    pub(crate) fn begin_trace_in_caller(&self, data: &CallData) -> CallTrace {
+        if self.trace.is_wanted_in_caller() {
+            let begin = || CallTrace::begin_in_caller(&data.info(&self.name));
+            while_holding_permit(self.serial, begin)
+        } else {
+            CallTrace::default()
+        }
     }
 
     /// All counters since the start.

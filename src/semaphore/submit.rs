@@ -161,7 +161,8 @@ fn wait_for_guard<'a>(
         }
     };
     let data = call.options.into_data(&engine.clock, begun);
-    let in_slot = inner.begin_guard(&data, ticket, permit)?;
+    let trace = engine.begin_trace_in_caller(&data);
+    let in_slot = inner.begin_guard(&data, trace, ticket, permit)?;
     Ok(SemaphoreGuard::new(inner, data, in_slot))
 }
 
@@ -206,6 +207,7 @@ fn accept<T, E, F, C>(
     let call = || {
         inner.call(
             &data,
+            engine.begin_trace_in_caller(&data),
             ticket,
             permit,
             (f, classifier),

@@ -250,7 +250,8 @@ where
             return Err(reject(engine, refusal, &options, f));
         }
     };
-    let contexts = if options.leaves_task() {
+    let leaves_task = options.leaves_task();
+    let contexts = if leaves_task {
         capture(inner).detached()
     } else {
         capture(inner)
@@ -258,7 +259,7 @@ where
     let data = options.into_data(&engine.clock, begun);
     let work = Work {
         task: into_task(f, classifier),
-        contexts,
+        contexts: contexts.with_trace(engine.begin_trace_for_worker(&data, leaves_task)),
     };
     let cell = Arc::new(TaskCell::new(data, Arc::clone(inner), ticket, work));
     permit.into_parked();
