@@ -46,6 +46,8 @@ pub struct Seen(Arc<Mutex<State>>);
 #[derive(Default)]
 struct State {
     open: HashMap<u64, Ended>,
+    /// How often a span was entered, less how often one was left.
+    entered: i32,
     ended: Vec<Ended>,
     events: Vec<Told>,
 }
@@ -82,6 +84,11 @@ impl Seen {
     /// How many spans have begun and not ended.
     pub fn open(&self) -> usize {
         self.0.lock().unwrap().open.len()
+    }
+
+    /// How often a span was entered, less how often one was left.
+    pub fn entered(&self) -> i32 {
+        self.0.lock().unwrap().entered
     }
 
     pub fn events(&self) -> Vec<Told> {
@@ -154,6 +161,14 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Seen {
             .flat_map(|scope| scope.from_root().map(|span| span.name()))
             .collect();
         self.0.lock().unwrap().events.push(told);
+    }
+
+    fn on_enter(&self, _: &Id, _: Context<'_, S>) {
+        self.0.lock().unwrap().entered += 1;
+    }
+
+    fn on_exit(&self, _: &Id, _: Context<'_, S>) {
+        self.0.lock().unwrap().entered -= 1;
     }
 
     fn on_close(&self, id: Id, _: Context<'_, S>) {

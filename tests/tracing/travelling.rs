@@ -29,6 +29,8 @@ fn nothing_is_left_for_the_next_task() {
     assert_eq!(second.around("of the second"), ["bulkhead_call"]);
     assert_eq!(first.events().len(), 0);
     assert_eq!((first.calls().len(), second.calls().len()), (2, 2));
+    assert_eq!((first.entered(), second.entered()), (0, 0));
+    assert_eq!((first.open(), second.open()), (0, 0));
 }
 
 #[test]

@@ -7,7 +7,7 @@ use bulkman::export::PrometheusText;
 use bulkman::{BulkheadConfig, BulkheadRegistry, CircuitBreakerConfig};
 use serde_json::{Value, json};
 
-use super::helpers::Busy;
+use crate::helpers::Busy;
 
 const VENV: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/postgres/venv");
 const FOLDER: &str = concat!(env!("CARGO_TARGET_TMPDIR"), "/python-peers");

@@ -5,7 +5,7 @@ use std::time::Duration;
 use bulkman::export::PrometheusText;
 use bulkman::{BulkheadConfig, BulkheadRegistry};
 
-use super::helpers::{Busy, samples};
+use crate::helpers::{Busy, samples};
 use crate::support::{SECOND, bulkhead, config, occupy, with_clock};
 
 #[test]
