@@ -1,11 +1,16 @@
 //! What a recorder is told.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bulkman::export::{MetricsPublisher, PrometheusText};
 use bulkman::{BulkheadConfig, BulkheadRegistry, SemaphoreBulkhead};
-use metrics::with_local_recorder;
+use metrics::{
+    Counter, Gauge, Histogram, Key, KeyName, Metadata, Recorder, SharedString, Unit,
+    with_local_recorder,
+};
 use metrics_util::debugging::{DebugValue, DebuggingRecorder};
 
 use crate::helpers::{Busy, samples};
@@ -202,78 +207,96 @@ fn a_bulkhead_that_is_forgotten_leaves_no_gauge_behind() {
     publisher.forget("nobody");
 }
 
+/// Makes handles that do nothing, and counts them; or such that panic.
+#[derive(Default)]
+struct Counting {
+    registered: AtomicUsize,
+    panics: bool,
+}
+
+struct Panics;
+
+impl metrics::CounterFn for Panics {
+    fn increment(&self, _: u64) {
+        panic!("a recorder");
+    }
+
+    fn absolute(&self, _: u64) {}
+}
+
+impl Counting {
+    fn describe(&self) {
+        assert!(!self.panics, "a recorder");
+    }
+
+    fn register(&self) {
+        self.registered.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+impl Recorder for Counting {
+    fn describe_counter(&self, _: KeyName, _: Option<Unit>, _: SharedString) {
+        self.describe();
+    }
+
+    fn describe_gauge(&self, _: KeyName, _: Option<Unit>, _: SharedString) {
+        self.describe();
+    }
+
+    fn describe_histogram(&self, _: KeyName, _: Option<Unit>, _: SharedString) {
+        self.describe();
+    }
+
+    fn register_counter(&self, _: &Key, _: &Metadata<'_>) -> Counter {
+        self.register();
+        if self.panics {
+            Counter::from_arc(Arc::new(Panics))
+        } else {
+            Counter::noop()
+        }
+    }
+
+    fn register_gauge(&self, _: &Key, _: &Metadata<'_>) -> Gauge {
+        self.register();
+        Gauge::noop()
+    }
+
+    fn register_histogram(&self, _: &Key, _: &Metadata<'_>) -> Histogram {
+        self.register();
+        Histogram::noop()
+    }
+}
+
 #[test]
-fn ten_thousand_bulkheads_are_told_of() {
+fn handles_are_looked_up_once_also_those_of_ten_thousand_bulkheads() {
     let registry = BulkheadRegistry::new();
     for i in 0..10_000 {
         let config = named(&format!("bulkhead {i}"), 1, 0);
         registry.create_semaphore(config).unwrap();
     }
+    let recorder = Counting::default();
     let mut publisher = MetricsPublisher::new();
-    let mut recorded = Recorded::new();
-    for _ in 0..2 {
-        recorded.during(|| publisher.publish(&registry.stats()));
-    }
-    recorded.value("bulkman_active_calls{bulkhead=\"bulkhead 9999\"}");
+    with_local_recorder(&recorder, || {
+        for _ in 0..2 {
+            publisher.publish(&registry.stats());
+            // Without a circuit.
+            assert_eq!(recorder.registered.load(Ordering::Relaxed), 26 * 10_000);
+        }
+    });
 }
 
 #[test]
 fn a_recorder_that_panics_loses_its_own_numbers_and_nothing_else() {
-    struct Panics;
-    impl metrics::CounterFn for Panics {
-        fn increment(&self, _: u64) {
-            panic!("a recorder");
-        }
-        fn absolute(&self, _: u64) {}
-    }
-    struct Recorder;
-    impl metrics::Recorder for Recorder {
-        fn describe_counter(
-            &self,
-            _: metrics::KeyName,
-            _: Option<metrics::Unit>,
-            _: metrics::SharedString,
-        ) {
-            panic!("a recorder");
-        }
-        fn describe_gauge(
-            &self,
-            _: metrics::KeyName,
-            _: Option<metrics::Unit>,
-            _: metrics::SharedString,
-        ) {
-        }
-        fn describe_histogram(
-            &self,
-            _: metrics::KeyName,
-            _: Option<metrics::Unit>,
-            _: metrics::SharedString,
-        ) {
-        }
-        fn register_counter(
-            &self,
-            _: &metrics::Key,
-            _: &metrics::Metadata<'_>,
-        ) -> metrics::Counter {
-            metrics::Counter::from_arc(std::sync::Arc::new(Panics))
-        }
-        fn register_gauge(&self, _: &metrics::Key, _: &metrics::Metadata<'_>) -> metrics::Gauge {
-            metrics::Gauge::noop()
-        }
-        fn register_histogram(
-            &self,
-            _: &metrics::Key,
-            _: &metrics::Metadata<'_>,
-        ) -> metrics::Histogram {
-            metrics::Histogram::noop()
-        }
-    }
     let registry = BulkheadRegistry::new();
     for name in ["one", "two"] {
         registry.create(BulkheadConfig::new(name)).unwrap();
     }
     let mut publisher = MetricsPublisher::new();
-    with_local_recorder(&Recorder, || publisher.publish(&registry.stats()));
+    let recorder = Counting {
+        panics: true,
+        ..Counting::default()
+    };
+    with_local_recorder(&recorder, || publisher.publish(&registry.stats()));
     let mut recorded = Recorded::new();
     recorded.during(|| publisher.publish(&registry.stats()));
     recorded.value("bulkman_active_calls{bulkhead=\"two\"}");
