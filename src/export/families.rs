@@ -214,6 +214,13 @@ pub(super) const FAMILIES: &[Family] = &[
         series: series!(|stats| count(stats.max_queue_size)),
     },
     Family {
+        name: "worker_threads",
+        kind: Kind::Level,
+        unit: Unit::None,
+        help: "Worker threads at this moment, 0 for a bulkhead without threads.",
+        series: series!(|stats| count(stats.worker_threads)),
+    },
+    Family {
         name: "longest_running",
         kind: Kind::Gauge,
         unit: Unit::Seconds,

@@ -28,6 +28,7 @@
 //! | `bulkman_abandoned_calls` | gauge | | tasks that run although their callers have left |
 //! | `bulkman_max_concurrent_calls` | gauge | | N |
 //! | `bulkman_max_queue_size` | gauge | | Q |
+//! | `bulkman_worker_threads` | gauge | | worker threads at this moment; 0 for a bulkhead without threads |
 //! | `bulkman_longest_running_seconds` | gauge | | how long the oldest of the running tasks has run; 0 if none runs |
 //! | `bulkman_longest_queued_seconds` | gauge | | how long the oldest of the waiting calls has waited; 0 if none waits |
 //! | `bulkman_state` | gauge | `state`: `healthy`, `degraded`, `isolated`, `shut_down` | 1 for the state that the bulkhead is in, 0 for the others |

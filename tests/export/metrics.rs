@@ -280,7 +280,7 @@ fn handles_are_looked_up_once_also_those_of_ten_thousand_bulkheads() {
         for _ in 0..2 {
             publisher.publish(&registry.stats());
             // Without a circuit.
-            assert_eq!(recorder.registered.load(Ordering::Relaxed), 26 * 10_000);
+            assert_eq!(recorder.registered.load(Ordering::Relaxed), 27 * 10_000);
         }
     });
 }
