@@ -167,7 +167,7 @@ fn a_detached_call_begins_a_trace_with_a_link_to_its_callers() {
     let inner = Arc::clone(&jobs);
     let spans = exported(|_| {
         drop(wait(pool.run(move || {
-            drop(inner.call().detached().operation("job").run(|| ()))
+            drop(inner.call().detached().operation("job").run(|| ()));
         })));
         assert!(jobs.wait_idle(crate::support::PATIENCE));
     });

@@ -80,6 +80,7 @@ fn it_finds_the_same_families_types_labels_and_values() {
             "bulkman_abandoned_calls gauge",
             "bulkman_max_concurrent_calls gauge",
             "bulkman_max_queue_size gauge",
+            "bulkman_worker_threads gauge",
             "bulkman_longest_running_seconds gauge",
             "bulkman_longest_queued_seconds gauge",
             "bulkman_state gauge",
