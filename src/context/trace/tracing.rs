@@ -75,21 +75,21 @@ impl CallSpan {
     /// For a call that goes to another thread. One that leaves its task is no part of what the task does: its span is a root
     /// that follows from the task's. Else a job that submits itself again and again would keep all spans before it open.
     pub(super) fn take(call: &CallInfo<'_>, has_span: bool, leaves_task: bool) -> Self {
-        let caller = if leaves_task {
-            Span::none()
-        } else {
-            span_from(call, nearest_caller)
-        };
+        let current = span_from(call, Span::current);
         let own = match (has_span, leaves_task) {
             (true, false) => span_from(call, || new_span(call)),
             (true, true) => span_from(call, || new_root(call)),
             (false, _) => Span::none(),
         };
-        if leaves_task {
+        let caller = if leaves_task {
             contained(call.bulkhead, || {
-                own.follows_from(Span::current());
+                own.follows_from(&current);
             });
-        }
+            contained(call.bulkhead, || drop(current));
+            Span::none()
+        } else {
+            nearest_caller(call, current)
+        };
         let of_own = own.with_subscriber(|(_, subscriber)| subscriber.clone());
         Self(Some(Arc::new(Traced {
             own,
@@ -100,10 +100,10 @@ impl CallSpan {
 
     /// For a call that stays in this thread.
     pub(super) fn begin(call: &CallInfo<'_>) -> Self {
-        let caller = span_from(call, nearest_caller);
+        let current = span_from(call, Span::current);
         let traced = Self(Some(Arc::new(Traced {
             own: span_from(call, || new_span(call)),
-            caller,
+            caller: nearest_caller(call, current),
             subscriber: None,
         })));
         if traced.has_own() {
@@ -210,16 +210,18 @@ fn exit(span: &Span) {
     span.with_subscriber(|(id, subscriber)| subscriber.exit(id));
 }
 
-/// The current span of the thread, or if that is the one of a call, the nearest around it that is not.
-fn nearest_caller() -> Span {
-    let current = Span::current();
+/// The `current` span of the thread, or if that is the one of a call, the nearest around it that is not.
+fn nearest_caller(call: &CallInfo<'_>, current: Span) -> Span {
     let around = RUNNING.try_with(|running| {
         let running = running.borrow();
-        let call = running.iter().rev().find(|call| call.own == current)?;
-        Some(Arc::clone(call))
+        let around = running.iter().rev().find(|call| call.own == current)?;
+        Some(Arc::clone(around))
     });
     match around {
-        Ok(Some(call)) => call.caller.clone(),
+        Ok(Some(around)) => {
+            contained(call.bulkhead, || drop(current));
+            span_from(call, || around.caller.clone())
+        }
         _ => current,
     }
 }
