@@ -95,14 +95,47 @@
 //! [`current()`](current()): whether it is cancelled, its deadline, its id, the operation's name. A call that a task makes
 //! inherits the nearer deadline and the cancel, unless it is [`detached`](Call::detached).
 //! A [`ContextVar`] holds a request id or a tenant: every bulkhead carries its value from the caller to the worker, by itself.
-//! A [`ContextPropagator`] does so for what belongs to another crate, such as a trace.
+//! A [`ContextPropagator`] does so for what belongs to another crate.
+//!
+//! # Does a trace go on in the worker?
+//!
+//! Yes, by itself, with the feature of the crate that makes it:
+//!
+//! | | feature `tracing` | feature `opentelemetry` |
+//! |---|---|---|
+//! | goes along to the worker | the caller's span, and its subscriber, also one of that thread alone | the caller's `Context`: span, baggage, values |
+//! | is made for each call | a span `bulkhead_call` under the caller's | nothing |
+//! | is told | at level debug: a call that is refused, a caller that leaves at its limit | nothing |
+//!
+//! The worker has its own back after each task. It is the same through `wrap`, [`policy`], maps, streams, and calls that tasks
+//! make. Calls of a [`SemaphoreBulkhead`] stay in their callers' threads, so they only have their spans.
+//!
+//! The span is of the target `bulkman` and the level info. It begins with the admission of a call and ends before the outcome
+//! can be seen, so the time in the queue is in it. Its fields:
+//!
+//! | field | |
+//! |---|---|
+//! | `bulkhead`, `operation`, `execution_id` | as in the [result](ExecutionResult) |
+//! | `queued_seconds` | how long the call had waited, once it starts or is given up |
+//! | `outcome` | a [`CallOutcome`] in words, at the end |
+//! | `otel.status_code` | `ERROR` at the end of a call that neither succeeded nor was cancelled; exporters mark the span by it |
+//!
+//! A [detached](Call::detached) call of a task begins a trace of its own, which follows from the task's. To switch spans off,
+//! filter the target, or say so to one bulkhead with `BulkheadBuilder::call_spans`; the caller's span then goes along all the
+//! same.
+//! `BulkheadBuilder::propagate_trace` switches everything off. A propagator of your own that carries spans is no longer needed.
+//!
+//! OpenTelemetry gets spans through the crate `tracing-opentelemetry`, which makes them of those of `tracing`. That is why the
+//! feature `opentelemetry` makes none: with both features each call would have two. A service that makes its spans with
+//! OpenTelemetry alone has them under its caller's, since the `Context` is there.
 //!
 //! # What can I see?
 //!
 //! [`Bulkhead::stats`]: exact numbers that balance in every snapshot. A [`BulkheadListener`] is told of
 //! each event. [`Bulkhead::state`] says how the bulkhead is doing, [`CircuitBreaker::stats`] how its circuit is.
 //! [`Bulkhead::health`] answers a readiness probe, by [thresholds](HealthThresholds) that you set, with reasons in words.
-//! [`export::PrometheusText`] writes the numbers for Prometheus; with the feature `config` they serialise, durations in seconds.
+//! With the feature `config` the numbers serialise, durations in seconds.
+//! The module [`export`] has them for Prometheus, for the `metrics` crate and for OpenTelemetry.
 //!
 //! The crate writes to [`log`](https://docs.rs/log). A single call has lines at the level trace only:
 //!
@@ -179,6 +212,18 @@
 //! | [`reset_stats`](Bulkhead::reset_stats) while calls run | they count as submitted anew, and their ends count. The circuit does not change. |
 //! | after a shutdown | it is [`ShutDown`](BulkheadState::ShutDown) for good, whatever its circuit says: unhealthy, without capacity. Its numbers can still be read. |
 //! | a task that panics | its text is in [`Panic::message`] and in the log of the panic hook, not in the error's own text, which services send to clients. |
+//!
+//! # Which Cargo features are there?
+//!
+//! None is on by default, and each is there because of the crates that it needs.
+//!
+//! | feature | for | crates |
+//! |---|---|---|
+//! | `tracing` | [traces](#does-a-trace-go-on-in-the-worker): the caller's span on the worker, a span for each call | tracing |
+//! | `opentelemetry` | the caller's `Context` on the worker; `export::OpenTelemetryInstruments` | opentelemetry |
+//! | `metrics` | `export::MetricsPublisher` | metrics |
+//! | `config`, `yaml` | settings from files and the environment | serde, toml, saphyr-parser |
+//! | `postgres` | circuits that a fleet shares | tokio-postgres |
 //!
 //! # When is it not what I want?
 //!

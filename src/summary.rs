@@ -8,6 +8,7 @@ use std::time::Duration;
 use uuid::Uuid;
 
 use crate::error::{BulkheadError, RejectReason};
+use crate::event::FinishedOutcome;
 use crate::result::ExecutionResult;
 
 /// How one call ended, and its times; for [`ExecutionHandle::on_finish`](crate::ExecutionHandle::on_finish).
@@ -148,6 +149,16 @@ impl CallOutcome {
             Err(BulkheadError::ShutDown { .. }) => Self::ShutDown,
             Err(BulkheadError::TooDeep { .. }) => Self::TooDeep,
             Err(BulkheadError::NoThread { .. }) => Self::NoThread,
+        }
+    }
+}
+
+impl From<FinishedOutcome> for CallOutcome {
+    fn from(outcome: FinishedOutcome) -> Self {
+        match outcome {
+            FinishedOutcome::Succeeded => Self::Succeeded,
+            FinishedOutcome::Failed => Self::Failed,
+            FinishedOutcome::Panicked => Self::Panicked,
         }
     }
 }

@@ -1,11 +1,15 @@
 //! Everything that one call takes along.
 
+use std::time::Duration;
+
 use super::propagator::{CapturedContext, ContextPropagator};
+use super::trace::CallTrace;
 use super::var::ContextSnapshot;
 use crate::panic::contain;
+use crate::summary::CallOutcome;
 
-/// The values of the submitting thread, and what all propagators of the bulkhead have captured there. Without propagators
-/// nothing is allocated.
+/// The values of the submitting thread, what all propagators of the bulkhead have captured there, and its trace. Without
+/// propagators and traces nothing is allocated.
 #[derive(Default)]
 #[expect(
     clippy::box_collection,
@@ -14,6 +18,7 @@ use crate::panic::contain;
 pub(crate) struct CapturedContexts {
     values: ContextSnapshot,
     captured: Option<Box<Vec<CapturedContext>>>,
+    trace: CallTrace,
 }
 
 impl CapturedContexts {
@@ -23,6 +28,7 @@ impl CapturedContexts {
         Self {
             values: ContextSnapshot::take(),
             captured: None,
+            trace: CallTrace::default(),
         }
     }
 
@@ -41,17 +47,25 @@ impl CapturedContexts {
     pub(crate) fn detached(self) -> Self {
         Self {
             values: self.values.detached(),
-            captured: self.captured,
+            ..self
         }
     }
 
+    /// With the trace of the call, which begins after all else is captured.
     #[inline]
-    pub(crate) fn is_empty(&self) -> bool {
-        self.captured.is_none() && self.values.is_empty()
+    pub(crate) fn with_trace(self, trace: CallTrace) -> Self {
+        Self { trace, ..self }
     }
 
-    /// Drops the contexts of a task that never started.
-    pub(crate) fn discard(self, bulkhead: &str) {
+    /// Whether no user code runs to attach and to drop it.
+    #[inline]
+    pub(crate) fn is_quiet(&self) -> bool {
+        self.captured.is_none() && self.values.is_empty() && self.trace.is_quiet()
+    }
+
+    /// Drops the contexts of a task that never started, and ends its trace.
+    pub(crate) fn discard(self, bulkhead: &str, outcome: CallOutcome, queued_time: Duration) {
+        self.trace.end_unstarted(bulkhead, outcome, queued_time);
         for captured in self.captured.into_iter().flat_map(|all| *all) {
             contain(bulkhead, "the drop of a captured context", || {
                 drop(captured);
@@ -62,11 +76,22 @@ impl CapturedContexts {
 
     /// Runs `body` with everything attached. `body` must not panic.
     #[inline]
-    pub(crate) fn run_with<R>(self, bulkhead: &str, body: impl FnOnce() -> R) -> R {
-        let Self { values, captured } = self;
-        let value = values.run(|| match captured {
-            Some(captured) => run_attached(*captured, bulkhead, body),
-            None => body(),
+    pub(crate) fn run_with<R>(
+        self,
+        bulkhead: &str,
+        queued_time: Duration,
+        body: impl FnOnce(&CallTrace) -> R,
+    ) -> R {
+        let Self {
+            values,
+            captured,
+            trace,
+        } = self;
+        let value = values.run(|| {
+            trace.run_with(bulkhead, queued_time, |trace| match captured {
+                Some(captured) => run_attached(*captured, bulkhead, || body(trace)),
+                None => body(trace),
+            })
         });
         discard_values(values, bulkhead);
         value

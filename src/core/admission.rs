@@ -21,8 +21,10 @@ use super::permit::{Denied, Permit};
 use super::rejection_log::RejectedAs;
 use super::this_thread::{ThisThread, while_holding_permit};
 use crate::circuit::{CircuitBreaker, Ticket};
+use crate::context::event_of_refusal;
 use crate::error::{RejectReason, Rejected};
 use crate::event::BulkheadEvent;
+use crate::summary::CallOutcome;
 
 /// A refusal that is decided and counted, and not yet put into words.
 #[derive(Clone, Copy)]
@@ -36,6 +38,16 @@ pub(crate) enum Refusal {
         retry_after: Duration,
     },
     ShutDown,
+}
+
+impl Refusal {
+    fn outcome(self) -> CallOutcome {
+        match self {
+            Self::Full { .. } | Self::NoSlot => CallOutcome::Full,
+            Self::CircuitOpen { retry_after } => CallOutcome::CircuitOpen { retry_after },
+            Self::ShutDown => CallOutcome::ShutDown,
+        }
+    }
 }
 
 /// A call that has a place.
@@ -164,7 +176,7 @@ pub(crate) fn tell_admitted(engine: &Engine, data: &CallData) {
     });
 }
 
-/// Tells the listeners of a refusal and puts it into words.
+/// Tells the listeners and the trace of a refusal and puts it into words.
 #[inline(always)]
 pub(crate) fn reject<F>(
     engine: &Engine,
@@ -174,6 +186,13 @@ pub(crate) fn reject<F>(
 ) -> Rejected<F> {
     if !engine.listeners.is_silent() {
         tell_rejected(engine, refusal, options);
+    }
+    if engine.trace.wants_events() {
+        event_of_refusal(
+            &engine.name,
+            options.operation.as_deref(),
+            refusal.outcome(),
+        );
     }
     // Built where the caller wants it: moving it would be the dearest part of a refusal.
     let reason = reason(engine, refusal);

@@ -68,6 +68,26 @@ impl<K: Kind> BulkheadBuilder<K> {
         self
     }
 
+    /// Sets whether the trace of a caller goes along with its calls, and whether they are traced. Default: `true`.
+    ///
+    /// With the feature `tracing` that is the caller's span and subscriber, and the calls' own spans and events. With the
+    /// feature `opentelemetry` it is the caller's `Context`, with its baggage. With `false` a worker has what it has itself,
+    /// for example for jobs that belong to no request.
+    #[cfg(any(feature = "tracing", feature = "opentelemetry"))]
+    pub fn propagate_trace(mut self, propagate: bool) -> Self {
+        self.parts.trace.carries = propagate;
+        self
+    }
+
+    /// Sets whether each call has a span of its own, and whether refusals and callers that leave are events. Default:
+    /// `true`. With `false` the caller's span goes along all the same, for tasks that are too short and too many to be worth
+    /// a span each.
+    #[cfg(feature = "tracing")]
+    pub fn call_spans(mut self, spans: bool) -> Self {
+        self.parts.trace.has_spans = spans;
+        self
+    }
+
     /// Sets the clock that queue timeouts, caller's limits and the circuit breaker go by. Default: the system's. Tests
     /// hand in a [`ManualClock`](crate::ManualClock). The limit of a shutdown always goes by the system's clock.
     pub fn clock(mut self, clock: impl Into<Clock>) -> Self {

@@ -147,7 +147,8 @@ impl<K: Kind, C> Call<'_, K, C> {
     /// Makes the call inherit nothing from the task that makes it: neither its deadline nor its cancel, see
     /// [`CurrentExecution`](crate::CurrentExecution#calls-that-a-task-makes); nor the policies'
     /// [`Deadline`](crate::policy::Deadline) around it, such as a pipeline's timeout. The values of a
-    /// [`ContextVar`](crate::ContextVar), such as a request id, are there as in any call. For work that is to outlive that
+    /// [`ContextVar`](crate::ContextVar), such as a request id, are there as in any call. With the feature `tracing` its span begins a trace of its own, which
+    /// follows from the task's. For work that is to outlive that
     /// task, such as a job that submits itself again, and for work that is to be done although the task was cancelled, such
     /// as cleaning up. Outside of tasks it changes nothing.
     ///

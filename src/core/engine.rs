@@ -15,6 +15,7 @@ use super::this_thread::{ThisThread, next_serial, this_thread, while_holding_per
 use crate::circuit::{CircuitBreaker, CircuitState, CircuitStorage, StorageNews};
 use crate::clock::Clock;
 use crate::config::BulkheadConfig;
+use crate::context::{CallTrace, TraceOptions};
 use crate::error::BuildError;
 use crate::event::BulkheadEvent;
 use crate::listeners::Listeners;
@@ -41,6 +42,7 @@ pub(crate) struct Engine {
     health_memory: Mutex<HealthMemory>,
     saturation: Arc<Saturation>,
     rejections: Padded<RejectionLog>,
+    pub(crate) trace: TraceOptions,
     /// At zero when the bulkhead has ended.
     pub(crate) latch: Arc<Latch>,
     slots: LazySlots<RunningSlot>,
@@ -62,6 +64,7 @@ pub(crate) struct EngineParts {
     pub(crate) clock: Clock,
     pub(crate) listeners: Listeners,
     pub(crate) classifiers: Classifiers,
+    pub(crate) trace: TraceOptions,
     pub(crate) circuit_storage: Option<Arc<dyn CircuitStorage>>,
     pub(crate) health_thresholds: HealthThresholds,
 }
@@ -85,6 +88,7 @@ impl EngineParts {
             clock: Clock::system(),
             listeners: Listeners::default(),
             classifiers: Classifiers::default(),
+            trace: TraceOptions::default(),
             circuit_storage: None,
             health_thresholds: HealthThresholds::default(),
         }
@@ -164,6 +168,7 @@ impl Engine {
             clock,
             classifiers,
             health_thresholds,
+            trace,
             ..
         } = parts;
         let limits = Limits::new(config.max_concurrent_calls, config.max_queue_size);
@@ -204,6 +209,7 @@ impl Engine {
             breaker,
             listeners,
             classifiers,
+            trace,
             latch,
             slots: LazySlots::new(slots),
             oldest_queued,
@@ -332,6 +338,29 @@ impl Engine {
         self.saturation
             .begin(limits.max_concurrent_calls, limits.max_queue_size);
         self.permits.look_for_relief();
+    }
+
+    /// The trace of a call that is admitted, and goes to a worker. Subscribers run while this thread holds the permit.
+    #[inline]
+    pub(crate) fn begin_trace_for_worker(&self, data: &CallData, leaves_task: bool) -> CallTrace {
+        if self.trace.is_wanted_on_worker() {
+            let call = data.info(&self.name);
+            let begin = || CallTrace::begin_for_worker(self.trace, &call, leaves_task);
+            while_holding_permit(self.serial, begin)
+        } else {
+            CallTrace::default()
+        }
+    }
+
+    /// The same for a call that stays in this thread.
+    #[inline]
+    pub(crate) fn begin_trace_in_caller(&self, data: &CallData) -> CallTrace {
+        if self.trace.is_wanted_in_caller() {
+            let begin = || CallTrace::begin_in_caller(&data.info(&self.name));
+            while_holding_permit(self.serial, begin)
+        } else {
+            CallTrace::default()
+        }
     }
 
     /// All counters since the start.

@@ -7,7 +7,7 @@
 //!
 //! Listeners hear of the start and the end inside the context that the call has brought along ([`run_task`]), so that what
 //! they write carries the request. The circuit hears the verdict outside of it: that may end other calls, which are none of
-//! this request's business.
+//! this request's business. The span of the call ends with that context.
 //!
 //! A call that never starts: the circuit gets its ticket back, the end is counted, the place is given back
 //! ([`release_unstarted`]), and only then user code runs: the drop of the task, and the listeners
@@ -24,6 +24,7 @@ use super::permit::Permit;
 use super::running_slot::{RunningSlot, Shown};
 use super::this_thread::while_holding_permit;
 use crate::circuit::{Run, Ticket, Verdict};
+use crate::context::{CallTrace, event_of_caller_timeout};
 use crate::event::{BulkheadEvent, CallInfo, FinishedOutcome};
 use crate::panic::{Panic, catch, contain};
 use crate::stats::SlotCounters;
@@ -78,6 +79,7 @@ pub(crate) fn judge<T, E>(
 pub(crate) fn run_task<T, E>(
     engine: &Engine,
     call: &Execution<'_>,
+    trace: &CallTrace,
     task: impl FnOnce(&Engine) -> JudgedResult<T, E>,
 ) -> TaskEnd<T, E> {
     call.tell_started(engine);
@@ -101,6 +103,7 @@ pub(crate) fn run_task<T, E>(
         }
     };
     call.tell_finished(engine, outcome, at);
+    trace.record_end(&engine.name, outcome);
     TaskEnd {
         result,
         verdict,
@@ -280,6 +283,9 @@ pub(crate) fn drop_unstarted<E>(
 #[cold]
 pub(crate) fn caller_timed_out(engine: &Engine, data: &CallData, started: bool) {
     engine.ledger.shared.caller_timed_out(started);
+    if engine.trace.wants_events() {
+        event_of_caller_timeout(&data.info(&engine.name), started);
+    }
     engine.tell(|| BulkheadEvent::CallerTimedOut {
         call: data.info(&engine.name),
         limit: data.timeout.duration(),

@@ -64,6 +64,24 @@ impl Ending {
 }
 
 impl<E> EndReason<E> {
+    /// The same without the error.
+    pub(crate) fn outcome(&self) -> CallOutcome {
+        match self {
+            Self::Failed(_) => CallOutcome::Failed,
+            Self::Panicked(_) => CallOutcome::Panicked,
+            Self::QueueTimeout => CallOutcome::QueueTimeout,
+            Self::Timeout { started } => CallOutcome::Timeout { started: *started },
+            Self::Cancelled { by_shutdown } => CallOutcome::Cancelled {
+                by_shutdown: *by_shutdown,
+            },
+            Self::TooDeep { .. } => CallOutcome::TooDeep,
+            Self::NoThread { .. } => CallOutcome::NoThread,
+            Self::CircuitOpen { retry_after } => CallOutcome::CircuitOpen {
+                retry_after: retry_after.longest(),
+            },
+        }
+    }
+
     /// The circuit opened while the call was queued.
     pub(crate) fn circuit_open(retry_after: Duration) -> Self {
         let retry_after = Limit::new(Some(retry_after));
@@ -102,18 +120,7 @@ impl<T, E> Outcome<T, E> {
     pub(crate) fn ending(&self) -> Ending {
         let outcome = match &self.result {
             Ok(_) => CallOutcome::Succeeded,
-            Err(EndReason::Failed(_)) => CallOutcome::Failed,
-            Err(EndReason::Panicked(_)) => CallOutcome::Panicked,
-            Err(EndReason::QueueTimeout) => CallOutcome::QueueTimeout,
-            Err(EndReason::Timeout { started }) => CallOutcome::Timeout { started: *started },
-            Err(EndReason::Cancelled { by_shutdown }) => CallOutcome::Cancelled {
-                by_shutdown: *by_shutdown,
-            },
-            Err(EndReason::TooDeep { .. }) => CallOutcome::TooDeep,
-            Err(EndReason::NoThread { .. }) => CallOutcome::NoThread,
-            Err(EndReason::CircuitOpen { retry_after }) => CallOutcome::CircuitOpen {
-                retry_after: retry_after.longest(),
-            },
+            Err(reason) => reason.outcome(),
         };
         Ending {
             outcome,

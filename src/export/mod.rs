@@ -1,8 +1,53 @@
 //! The numbers of bulkheads in the formats of monitoring systems.
 //!
-//! [`PrometheusText`] writes them as text that Prometheus, and what speaks its language, can scrape. It needs no other
-//! crate.
+//! | | for | needs |
+//! |---|---|---|
+//! | [`PrometheusText`] | text that Prometheus, and what speaks its language, can scrape | no other crate |
+//! | `MetricsPublisher` | the recorder of the `metrics` crate | the feature `metrics` |
+//! | `OpenTelemetryInstruments` | a meter of OpenTelemetry | the feature `opentelemetry` |
+//!
+//! All of them read [`stats`](crate::Bulkhead::stats) when somebody asks. A call costs nothing more, and 10,000 bulkheads
+//! that nobody uses cost their readings.
+//!
+//! # The metrics
+//!
+//! Each has the label `bulkhead`, the bulkhead's name. These are Prometheus' names, and those of the `metrics` crate. In
+//! OpenTelemetry `bulkman_busy_seconds_total` is `bulkman.busy` with the unit `s`, and `bulkman_active_calls` is
+//! `bulkman.active_calls` with the unit `{call}`: an exporter for Prometheus makes the same names of them.
+//!
+//! | metric | type | labels | what it is |
+//! |---|---|---|---|
+//! | `bulkman_submitted_calls_total` | counter | | calls that were admitted or refused |
+//! | `bulkman_rejected_calls_total` | counter | `reason`: `full`, `circuit_open`, `shut_down` | calls refused on their way in |
+//! | `bulkman_unstarted_calls_total` | counter | `reason`: `cancelled`, `timed_out`, `circuit_open` | calls that were admitted and never started |
+//! | `bulkman_finished_calls_total` | counter | `outcome`: `succeeded`, `failed`, `panicked` | tasks that ran to their end |
+//! | `bulkman_caller_timeouts_total` | counter | `started`: `true`, `false` | callers that left at their own limits, by whether the task had started |
+//! | `bulkman_busy_seconds_total` | counter | | time that all workers, or slots, together were busy; its rate over N is the utilization |
+//! | `bulkman_active_calls` | gauge | | tasks that run now |
+//! | `bulkman_queued_calls` | gauge | | calls that wait for a worker or a slot |
+//! | `bulkman_abandoned_calls` | gauge | | tasks that run although their callers have left |
+//! | `bulkman_max_concurrent_calls` | gauge | | N |
+//! | `bulkman_max_queue_size` | gauge | | Q |
+//! | `bulkman_worker_threads` | gauge | | worker threads at this moment; 0 for a bulkhead without threads |
+//! | `bulkman_longest_running_seconds` | gauge | | how long the oldest of the running tasks has run; 0 if none runs |
+//! | `bulkman_longest_queued_seconds` | gauge | | how long the oldest of the waiting calls has waited; 0 if none waits |
+//! | `bulkman_state` | gauge | `state`: `healthy`, `degraded`, `isolated`, `shut_down` | 1 for the state that the bulkhead is in, 0 for the others |
+//! | `bulkman_circuit_state` | gauge | `state`: `closed`, `half_open`, `open` | the same for its circuit; only of bulkheads that have one |
+//! | `bulkman_queue_wait_seconds` | histogram | | how long started calls had waited |
+//! | `bulkman_execution_seconds` | histogram | | how long tasks ran |
+//!
 
+mod families;
+mod labels;
+#[cfg(feature = "metrics")]
+mod metrics;
+#[cfg(feature = "opentelemetry")]
+mod opentelemetry;
 mod prometheus;
 
-pub use prometheus::{InvalidLabelName, PrometheusText};
+pub use labels::InvalidLabelName;
+#[cfg(feature = "metrics")]
+pub use metrics::MetricsPublisher;
+#[cfg(feature = "opentelemetry")]
+pub use opentelemetry::OpenTelemetryInstruments;
+pub use prometheus::PrometheusText;

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::inner::{Inner, Slot};
 use crate::circuit::{Ticket, Verdict};
+use crate::context::{CallTrace, EnteredTrace};
 use crate::core::{
     CallData, CallOptions, EndReason, Execution, Outcome, Permit, Refusal, Shown, SlotData,
     begin_guard, caller_timed_out, check_circuit, drop_unstarted, end_guard, reject,
@@ -20,6 +21,8 @@ pub(super) struct InSlot<'a> {
     shown: Shown,
     /// The number of the guard on its thread.
     guard: u64,
+    trace: CallTrace,
+    entered: EnteredTrace,
 }
 
 impl InSlot<'_> {
@@ -50,11 +53,12 @@ impl Inner {
     pub(super) fn begin_guard<'a>(
         self: &'a Arc<Self>,
         data: &CallData,
+        trace: CallTrace,
         ticket: Option<Ticket>,
         permit: Permit<'a>,
     ) -> Result<InSlot<'a>, BulkheadError<Infallible>> {
         let slot = self.slot(data, ticket, permit);
-        self.begin_guard_in(slot, data, || {})
+        self.begin_guard_in(slot, data, Some(trace), || {})
     }
 
     /// As [`begin_guard`](Self::begin_guard), but gives up at once if no slot is free.
@@ -101,7 +105,7 @@ impl Inner {
         };
         // Listeners hear of the place when the guard has begun, so that they cannot take the slot away.
         let tell = || tell_admitted(engine, &data);
-        let in_slot = self.begin_guard_in(self.in_time(slot, &data), &data, tell)?;
+        let in_slot = self.begin_guard_in(self.in_time(slot, &data), &data, None, tell)?;
         Ok((data, in_slot))
     }
 
@@ -119,27 +123,38 @@ impl Inner {
         reject(engine, Refusal::NoSlot, options, ()).reason.into()
     }
 
+    /// Without a trace it begins one when the slot is the thread's own. Before that a call that a subscriber makes would wait
+    /// for the slot.
     #[inline(always)]
     fn begin_guard_in<'a>(
         self: &'a Arc<Self>,
         slot: Result<Slot<'a>, EndReason<Infallible>>,
         data: &CallData,
+        trace: Option<CallTrace>,
         tell_admitted: impl FnOnce(),
     ) -> Result<InSlot<'a>, BulkheadError<Infallible>> {
         match slot.and_then(|slot| self.show(slot, data)) {
             Ok((slot, shown)) => {
                 let guard = begin_guard(self.engine.serial, self, slot.index);
-                let in_slot = InSlot { slot, shown, guard };
+                let mut in_slot = InSlot {
+                    slot,
+                    shown,
+                    guard,
+                    trace: CallTrace::default(),
+                    entered: EnteredTrace::default(),
+                };
                 let place = SlotData::of(&self.engine, in_slot.slot.index);
                 let call = in_slot.execution(data);
                 call.start(&self.engine, place);
+                in_slot.trace = trace.unwrap_or_else(|| self.engine.begin_trace_in_caller(data));
                 tell_admitted();
+                in_slot.entered = in_slot.trace.enter(&self.engine.name, call.queued_time);
                 call.tell_started(&self.engine);
                 Ok(in_slot)
             }
             Err(reason) => {
                 tell_admitted();
-                Err(self.unstarted(data, reason))
+                Err(self.unstarted(data, trace, reason))
             }
         }
     }
@@ -148,10 +163,14 @@ impl Inner {
     fn unstarted(
         &self,
         data: &CallData,
+        trace: Option<CallTrace>,
         reason: EndReason<Infallible>,
     ) -> BulkheadError<Infallible> {
         let engine = &self.engine;
         let queued_time = data.queued_for(engine.clock.now());
+        if let Some(trace) = trace {
+            trace.end_unstarted(&engine.name, reason.outcome(), queued_time);
+        }
         drop_unstarted(engine, (), data, &reason, queued_time);
         if let EndReason::Timeout { started } = reason {
             caller_timed_out(engine, data, started);
@@ -176,7 +195,15 @@ impl Inner {
         let ended = engine.clock.now();
         let call = in_slot.execution(data);
         call.tell_finished(engine, outcome, ended);
-        let InSlot { slot, guard, .. } = in_slot;
+        let InSlot {
+            slot,
+            guard,
+            trace,
+            entered,
+            ..
+        } = in_slot;
+        trace.record_end(&engine.name, outcome);
+        trace.leave(&engine.name, entered);
         let mut is_last = true;
         let place = SlotData::of(engine, slot.index);
         let execution_time = call.end(engine, place, outcome, verdict, ended, |time| {

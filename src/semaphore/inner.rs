@@ -18,6 +18,7 @@ use std::time::{Duration, Instant};
 use super::slots::{SlotPool, WaitOutcome};
 use crate::circuit::Ticket;
 use crate::clock::Clock;
+use crate::context::CallTrace;
 use crate::core::{
     BulkheadView, CallData, EndReason, Engine, Execution, JudgedResult, Kind, Limits, OtherCalls,
     Outcome, Permit, RETRY_SOON, ResizeTarget, RunningCall, SemaphoreKind, Shown, ShutdownTarget,
@@ -89,6 +90,7 @@ impl Inner {
     pub(super) fn call<T, E, F>(
         self: &Arc<Self>,
         data: &CallData,
+        trace: CallTrace,
         ticket: Option<Ticket>,
         permit: Permit<'_>,
         task: F,
@@ -97,9 +99,10 @@ impl Inner {
         let engine = &self.engine;
         let slot = self.slot(data, ticket, permit);
         match slot.and_then(|slot| self.show(slot, data)) {
-            Ok((slot, shown)) => self.run(slot, shown, data, |engine| run(engine, task)),
+            Ok((slot, shown)) => self.run(slot, shown, data, trace, |engine| run(engine, task)),
             Err(reason) => {
                 let queued_time = data.queued_for(engine.clock.now());
+                trace.end_unstarted(&engine.name, reason.outcome(), queued_time);
                 drop_unstarted(engine, task, data, &reason, queued_time);
                 if let EndReason::Timeout { started } = reason {
                     caller_timed_out(engine, data, started);
@@ -269,6 +272,7 @@ impl Inner {
         slot: Slot<'_>,
         shown: Shown,
         data: &CallData,
+        trace: CallTrace,
         task: impl FnOnce(&Engine) -> JudgedResult<T, E>,
     ) -> Outcome<T, E> {
         let engine = &self.engine;
@@ -287,7 +291,11 @@ impl Inner {
             is_last = end.is_last();
             end.nested_time()
         };
-        let run = |call: &Execution<'_>| run_task(engine, call, task);
+        let run = |call: &Execution<'_>| {
+            trace.run_with(&engine.name, call.queued_time, |trace| {
+                run_task(engine, call, trace, task)
+            })
+        };
         let body = || execute_with(engine, call, run, nested_time);
         let (outcome, _) = run_for_caller(engine.serial, self, slot.index, body);
         if is_last {

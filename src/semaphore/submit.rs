@@ -161,8 +161,9 @@ fn wait_for_guard<'a>(
         }
     };
     let data = call.options.into_data(&engine.clock, begun);
+    let trace = engine.begin_trace_in_caller(&data);
     tell_admitted(engine, &data);
-    let in_slot = inner.begin_guard(&data, ticket, permit)?;
+    let in_slot = inner.begin_guard(&data, trace, ticket, permit)?;
     Ok(SemaphoreGuard::new(inner, data, in_slot))
 }
 
@@ -208,6 +209,7 @@ fn accept<T, E, F, C>(
     let call = || {
         inner.call(
             &data,
+            engine.begin_trace_in_caller(&data),
             ticket,
             permit,
             (f, classifier),

@@ -190,15 +190,28 @@ impl Distribution {
         for (bucket, counted) in self.buckets.iter().enumerate() {
             below += counted;
             if below >= rank {
-                let top = if bucket == BUCKETS - 1 {
-                    self.max_nanos
-                } else {
-                    top_of(bucket).min(self.max_nanos)
-                };
-                return Duration::from_nanos(top);
+                return self.upper_end(bucket);
             }
         }
         Duration::ZERO
+    }
+
+    /// The longest duration that can be in the bucket.
+    fn upper_end(&self, bucket: usize) -> Duration {
+        let top = if bucket == BUCKETS - 1 {
+            self.max_nanos
+        } else {
+            top_of(bucket).min(self.max_nanos)
+        };
+        Duration::from_nanos(top)
+    }
+
+    /// The ranges in which there are any durations: the number of the range, how many, and the longest that can be in it.
+    #[cfg(feature = "metrics")]
+    pub(crate) fn ranges(&self) -> impl Iterator<Item = (usize, u64, Duration)> {
+        let all = self.buckets.iter().enumerate();
+        all.filter(|(_, counted)| **counted > 0)
+            .map(|(bucket, counted)| (bucket, *counted, self.upper_end(bucket)))
     }
 }
 

@@ -250,7 +250,8 @@ where
             return Err(reject(engine, refusal, &options, f));
         }
     };
-    let contexts = if options.leaves_task() {
+    let leaves_task = options.leaves_task();
+    let contexts = if leaves_task {
         capture(inner).detached()
     } else {
         capture(inner)
@@ -259,7 +260,7 @@ where
     tell_admitted(engine, &data);
     let work = Work {
         task: into_task(f, classifier),
-        contexts,
+        contexts: contexts.with_trace(engine.begin_trace_for_worker(&data, leaves_task)),
     };
     let cell = Arc::new(TaskCell::new(data, Arc::clone(inner), ticket, work));
     permit.into_parked();

@@ -428,7 +428,8 @@ impl<F, T, E> TaskCell<F, T, E> {
         let engine = &self.inner.engine;
         let queued_time = self.data.queued_for(now);
         release_unstarted(engine, engine.permits.reclaim(), self.ticket, &reason);
-        work.contexts.discard(&engine.name);
+        work.contexts
+            .discard(&engine.name, reason.outcome(), queued_time);
         drop_unstarted(engine, work.task, &self.data, &reason, queued_time);
         self.finish(Outcome::new(Err(reason), queued_time, Duration::ZERO));
     }
@@ -545,7 +546,7 @@ where
     /// run and no thread has been woken since then.
     fn run_taken(&self, work: Work<F>, start: Start) -> Option<Instant> {
         let engine = &self.inner.engine;
-        let ran_alone = self.inner.runs_no_user_code_around_tasks() && work.contexts.is_empty();
+        let ran_alone = self.inner.runs_no_user_code_around_tasks() && work.contexts.is_quiet();
         let permit = engine.permits.reclaim();
         let Work { task, contexts } = work;
         let call = Execution {
@@ -558,7 +559,9 @@ where
             is_nested: start.is_nested,
         };
         let (outcome, ended) = execute(engine, call, |call| {
-            contexts.run_with(&engine.name, || run_task(engine, call, task))
+            contexts.run_with(&engine.name, call.queued_time, |trace| {
+                run_task(engine, call, trace, task)
+            })
         });
         drop(permit);
         let woke_nobody = self.finish(outcome);

@@ -3,9 +3,16 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod helpers;
+/// The recorder of the `metrics` crate.
+#[cfg(feature = "metrics")]
+mod metrics;
+/// Instruments of OpenTelemetry.
+#[cfg(feature = "opentelemetry")]
+mod opentelemetry;
+
 /// The text format of Prometheus.
 mod prometheus {
-    mod helpers;
     mod labels;
     /// Needs Python, which the tests install if all features are on.
     #[cfg(feature = "postgres")]

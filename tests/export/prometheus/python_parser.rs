@@ -7,7 +7,7 @@ use bulkman::export::PrometheusText;
 use bulkman::{BulkheadConfig, BulkheadRegistry, CircuitBreakerConfig};
 use serde_json::{Value, json};
 
-use super::helpers::Busy;
+use crate::helpers::Busy;
 
 const VENV: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/postgres/venv");
 const FOLDER: &str = concat!(env!("CARGO_TARGET_TMPDIR"), "/python-peers");
@@ -80,6 +80,7 @@ fn it_finds_the_same_families_types_labels_and_values() {
             "bulkman_abandoned_calls gauge",
             "bulkman_max_concurrent_calls gauge",
             "bulkman_max_queue_size gauge",
+            "bulkman_worker_threads gauge",
             "bulkman_longest_running_seconds gauge",
             "bulkman_longest_queued_seconds gauge",
             "bulkman_state gauge",

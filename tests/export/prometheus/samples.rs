@@ -5,7 +5,7 @@ use std::time::Duration;
 use bulkman::export::PrometheusText;
 use bulkman::{BulkheadConfig, BulkheadRegistry};
 
-use super::helpers::{Busy, samples};
+use crate::helpers::{Busy, samples};
 use crate::support::{SECOND, bulkhead, config, occupy, with_clock};
 
 #[test]
@@ -65,6 +65,7 @@ fn every_number_has_its_sample() {
         ("bulkman_abandoned_calls", "", 0.0),
         ("bulkman_max_concurrent_calls", "", 1.0),
         ("bulkman_max_queue_size", "", 1.0),
+        ("bulkman_worker_threads", "", 1.0),
         ("bulkman_longest_running_seconds", "", 2.0),
         ("bulkman_longest_queued_seconds", "", 2.0),
         ("bulkman_state", r#"state="healthy""#, 1.0),
@@ -150,10 +151,10 @@ fn each_family_is_in_one_piece_with_one_head() {
             seen.push(family);
         }
     }
-    assert_eq!(seen.len(), 17);
+    assert_eq!(seen.len(), 18);
     assert_eq!(
         samples(&text).len(),
-        3 * (1 + 3 + 3 + 3 + 2 + 1 + 7 + 4 + 2 * 17)
+        3 * (1 + 3 + 3 + 3 + 2 + 1 + 8 + 4 + 2 * 17)
     );
 }
 

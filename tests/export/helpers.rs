@@ -8,14 +8,14 @@ use bulkman::{Bulkhead, BulkheadStats, CircuitBreakerConfig, ManualClock};
 use crate::support::{SECOND, config, occupy, wait, with_clock};
 
 /// Two calls succeeded after a second each, one failed, one panicked, one was cancelled, one refused, one runs, one waits.
-pub(super) struct Busy {
-    pub(super) bulkhead: Arc<Bulkhead>,
-    pub(super) clock: ManualClock,
+pub(crate) struct Busy {
+    pub(crate) bulkhead: Arc<Bulkhead>,
+    pub(crate) clock: ManualClock,
     end: Option<Box<dyn FnOnce()>>,
 }
 
 impl Busy {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let (bulkhead, clock) =
             with_clock(config(1, 1).circuit_breaker(CircuitBreakerConfig::default()));
         for _ in 0..2 {
@@ -41,7 +41,7 @@ impl Busy {
         }
     }
 
-    pub(super) fn stats(&self) -> BulkheadStats {
+    pub(crate) fn stats(&self) -> BulkheadStats {
         self.bulkhead.stats()
     }
 }
@@ -53,7 +53,7 @@ impl Drop for Busy {
 }
 
 /// Every sample by its name and labels, as they stand. Each line must be a comment or a sample.
-pub(super) fn samples(text: &str) -> BTreeMap<String, f64> {
+pub(crate) fn samples(text: &str) -> BTreeMap<String, f64> {
     let mut samples = BTreeMap::new();
     for line in text.lines().filter(|line| !line.starts_with('#')) {
         let (sample, value) = line.rsplit_once(' ').expect("a value after a space");

@@ -1,0 +1,251 @@
+//! The feature `opentelemetry`: the numbers as instruments of a meter.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ::opentelemetry::metrics::{AsyncInstrument, Histogram, Meter};
+use ::opentelemetry::{KeyValue, Value as OtelValue};
+
+use super::families::{
+    BUCKETS, EXECUTION, FAMILIES, Family, Histogram as Times, Kind, QUEUE_WAIT, Unit, Value,
+};
+use crate::event::{BulkheadEvent, BulkheadListener};
+use crate::panic::contain;
+use crate::stats::BulkheadStats;
+use crate::sync::Mutex;
+
+/// The numbers of bulkheads as instruments of OpenTelemetry.
+///
+/// ```
+/// use bulkman::export::OpenTelemetryInstruments;
+/// use bulkman::{Bulkhead, BulkheadConfig, BulkheadRegistry};
+/// use std::sync::Arc;
+///
+/// let registry = Arc::new(BulkheadRegistry::new());
+/// registry.create(BulkheadConfig::new("files"))?;
+///
+/// let meter = opentelemetry::global::meter("shop");
+/// let watched = Arc::downgrade(&registry);
+/// let instruments = OpenTelemetryInstruments::new(&meter, move || {
+///     watched.upgrade().map(|registry| registry.stats()).unwrap_or_default()
+/// });
+///
+/// // Histograms need a listener.
+/// let mail = Bulkhead::builder(BulkheadConfig::new("mail"))
+///     .listener(instruments.listener())
+///     .build()?;
+/// # drop(mail);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
+/// The names are those of the [table](super#the-metrics). Counters and gauges are observable instruments: when the SDK
+/// collects, it asks `stats`, once for all instruments. So calls cost nothing more.
+///
+/// # Histograms
+///
+/// OpenTelemetry has no histogram that is read when it is collected. So `bulkman.queue_wait` and `bulkman.execution` are
+/// recorded call by call, by the [`listener`](Self::listener), for the bulkheads that have it. They are exact, and since a
+/// listener is told inside the call's own context, an SDK that takes exemplars links them to the trace.
+///
+/// # How many bulkheads
+///
+/// By default the SDK takes 2,000 sets of attributes for each instrument, and counts all others together. With more
+/// bulkheads raise its cardinality limit, in a view.
+///
+/// # What dropping it does
+///
+/// Nothing. The SDK keeps the instruments, and with them `stats`, as long as the meter's provider lives. Let `stats` hold the
+/// bulkheads weakly if they are to end before.
+pub struct OpenTelemetryInstruments {
+    times: DurationListener,
+}
+
+impl OpenTelemetryInstruments {
+    /// Makes the instruments. `stats` gives the numbers of all bulkheads at that moment, such as
+    /// [`BulkheadRegistry::stats`](crate::BulkheadRegistry::stats). Make them once for a meter: a bulkhead of two is reported
+    /// twice.
+    ///
+    /// The SDK calls `stats` when it collects, in a thread of its own. If `stats` panics, that is logged, and nothing is reported
+    /// this time.
+    #[must_use = "the listener is for histograms"]
+    pub fn new(
+        meter: &Meter,
+        stats: impl Fn() -> Vec<BulkheadStats> + Send + Sync + 'static,
+    ) -> Self {
+        let collection = Arc::new(Collection {
+            stats: Box::new(stats),
+            last: Mutex::default(),
+        });
+        for (index, family) in FAMILIES.iter().enumerate() {
+            observe(meter, index, family, &collection);
+        }
+        Self {
+            times: DurationListener {
+                queue_wait: histogram(meter, &QUEUE_WAIT),
+                execution: histogram(meter, &EXECUTION),
+            },
+        }
+    }
+
+    /// What records the histograms of the bulkheads that it is given to, of either kind.
+    #[must_use = "give it to the builder of a bulkhead"]
+    pub fn listener(&self) -> impl BulkheadListener + Clone + 'static {
+        self.times.clone()
+    }
+}
+
+impl fmt::Debug for OpenTelemetryInstruments {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("OpenTelemetryInstruments")
+            .finish_non_exhaustive()
+    }
+}
+
+/// One reading for all instruments.
+///
+/// The SDK asks one instrument after the other, and no instrument twice in one collection. So a reading is good until an
+/// instrument that has had it asks again. Two readers of one provider may take more readings than they would need.
+struct Collection {
+    stats: Box<dyn Fn() -> Vec<BulkheadStats> + Send + Sync>,
+    /// `None` when all instruments have had it.
+    last: Mutex<Option<Reading>>,
+}
+
+struct Reading {
+    stats: Arc<Vec<BulkheadStats>>,
+    /// A bit for each instrument.
+    had_by: u32,
+}
+
+const ALL: u32 = (1 << FAMILIES.len()) - 1;
+
+impl Collection {
+    /// For the instrument of this index.
+    fn stats(&self, instrument: usize) -> Arc<Vec<BulkheadStats>> {
+        let bit = 1 << instrument;
+        if let Some(stats) = self.take_last(bit) {
+            return stats;
+        }
+        // User code: under no lock.
+        let stats = contain("bulkman", "the source of an exporter", &self.stats);
+        let stats = Arc::new(stats.unwrap_or_default());
+        let reading = Reading {
+            stats: Arc::clone(&stats),
+            had_by: bit,
+        };
+        let before = self.last.lock().replace(reading);
+        drop(before);
+        stats
+    }
+
+    fn take_last(&self, bit: u32) -> Option<Arc<Vec<BulkheadStats>>> {
+        let mut last = self.last.lock();
+        let reading = last.as_mut().filter(|reading| reading.had_by & bit == 0)?;
+        reading.had_by |= bit;
+        let stats = Arc::clone(&reading.stats);
+        if reading.had_by == ALL {
+            *last = None;
+        }
+        Some(stats)
+    }
+
+    fn observe<T>(
+        &self,
+        index: usize,
+        instrument: &dyn AsyncInstrument<T>,
+        number: fn(Value) -> T,
+    ) {
+        for stats in &*self.stats(index) {
+            for series in FAMILIES[index].series {
+                let Some(value) = (series.read)(stats) else {
+                    continue;
+                };
+                let bulkhead = KeyValue::new("bulkhead", Arc::clone(&stats.name));
+                let value = number(value);
+                match series.label {
+                    Some((name, label)) => {
+                        instrument.observe(value, &[bulkhead, KeyValue::new(name, label)]);
+                    }
+                    None => instrument.observe(value, &[bulkhead]),
+                }
+            }
+        }
+    }
+}
+
+fn observe(meter: &Meter, index: usize, family: &Family, collection: &Arc<Collection>) {
+    /// The builders have the same methods and no trait.
+    macro_rules! build {
+        ($make:ident, $number:expr) => {{
+            let collection = Arc::clone(collection);
+            let builder = meter
+                .$make(name_of(family.name))
+                .with_description(family.help);
+            let builder = match unit_of(family.unit) {
+                Some(unit) => builder.with_unit(unit),
+                None => builder,
+            };
+            // The SDK has it.
+            let _ = builder
+                .with_callback(move |instrument| collection.observe(index, instrument, $number))
+                .build();
+        }};
+    }
+    match (family.kind, family.unit) {
+        (Kind::Counter, Unit::Seconds) => build!(f64_observable_counter, Value::as_f64),
+        (Kind::Counter, _) => build!(u64_observable_counter, Value::as_u64),
+        (Kind::Level, _) => build!(i64_observable_up_down_counter, |value| i64::try_from(
+            value.as_u64()
+        )
+        .unwrap_or(i64::MAX)),
+        (Kind::Gauge, Unit::Seconds) => build!(f64_observable_gauge, Value::as_f64),
+        (Kind::Gauge, _) => build!(u64_observable_gauge, Value::as_u64),
+    }
+}
+
+fn histogram(meter: &Meter, times: &Times) -> Histogram<f64> {
+    meter
+        .f64_histogram(name_of(times.name))
+        .with_description(times.help)
+        .with_unit("s")
+        .with_boundaries(BUCKETS.map(|bound| bound.as_secs_f64()).to_vec())
+        .build()
+}
+
+fn name_of(name: &str) -> String {
+    format!("bulkman.{name}")
+}
+
+fn unit_of(unit: Unit) -> Option<&'static str> {
+    match unit {
+        Unit::Calls => Some("{call}"),
+        Unit::Seconds => Some("s"),
+        Unit::None => None,
+    }
+}
+
+/// Records how long calls wait and run.
+#[derive(Clone)]
+struct DurationListener {
+    queue_wait: Histogram<f64>,
+    execution: Histogram<f64>,
+}
+
+impl BulkheadListener for DurationListener {
+    fn on_event(&self, event: &BulkheadEvent<'_>) {
+        let (histogram, call, time): (_, _, Duration) = match event {
+            BulkheadEvent::Started {
+                call, queued_time, ..
+            } => (&self.queue_wait, call, *queued_time),
+            BulkheadEvent::Finished {
+                call,
+                execution_time,
+                ..
+            } => (&self.execution, call, *execution_time),
+            _ => return,
+        };
+        let name = OtelValue::from(call.bulkhead.to_owned());
+        histogram.record(time.as_secs_f64(), &[KeyValue::new("bulkhead", name)]);
+    }
+}
