@@ -9,3 +9,4 @@ pub use propagator::{CapturedContext, ContextPropagator, propagate};
 pub use var::{ContextGuard, ContextSnapshot, ContextVar};
 
 pub(crate) use captured::CapturedContexts;
+pub(crate) use var::has_values;

@@ -353,7 +353,7 @@ impl<R> Retry<R> {
     /// Begins a call whose attempts the caller makes itself: see [`Attempts`].
     #[must_use]
     pub fn attempts(&self) -> Attempts<'_, R> {
-        Attempts::new(self)
+        Attempts::begin(self, self.clock.now())
     }
 }
 

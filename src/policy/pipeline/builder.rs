@@ -332,6 +332,10 @@ impl<E, V: Values<E>, K: Place> PipelineBuilder<E, V, K> {
         if let Some(chaos) = &mut chaos {
             chaos.set_clock(&clock);
         }
+        let is_nothing = self.order.is_empty() && self.listeners.is_empty();
+        // A bulkhead measures its calls by itself.
+        let is_timed = !self.listeners.is_empty()
+            || self.order.iter().any(|layer| *layer != LayerKind::Bulkhead);
         Ok(Pipeline {
             inner: Arc::new(Inner {
                 name: self.name,
@@ -343,6 +347,8 @@ impl<E, V: Values<E>, K: Place> PipelineBuilder<E, V, K> {
                 chaos,
                 failure_if: self.failure_if,
                 listeners: self.listeners.into(),
+                is_nothing,
+                is_timed,
             }),
         })
     }

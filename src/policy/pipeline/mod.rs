@@ -6,7 +6,7 @@
 //! | `layer` | what each layer does around those inside of it |
 //! | `run` | the pipeline, and its innermost call, on a worker or in the caller's thread |
 //! | `values` | whether a pipeline serves calls with values of any type, or of one |
-//! | `result`, `error` | what a call gives |
+//! | `result`, `times`, `error` | what a call gives |
 
 mod builder;
 mod error;
@@ -14,6 +14,7 @@ mod layer;
 mod order;
 mod result;
 mod run;
+mod times;
 mod values;
 
 pub use builder::{PipelineBuilder, PipelineBulkhead};

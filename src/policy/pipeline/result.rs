@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::error::PipelineError;
 use super::order::LayerKind;
+use super::times::Times;
 use crate::policy::attempts::RetryStop;
 use crate::policy::failure::FailureKind;
 
@@ -49,8 +50,11 @@ pub struct PipelineResult<T, E> {
     /// How many attempts had a second one started beside them by the hedge.
     pub hedged: u32,
     /// The time of the whole call.
+    ///
+    /// Around a bulkhead without any other layer it is what the bulkhead has measured: the time in the queue and the time at
+    /// work. A pipeline of nothing reads no clock, and tells zero.
     pub elapsed: Duration,
-    pub(super) times: [Duration; LayerKind::COUNT],
+    pub(super) times: Times,
 }
 
 impl<T, E> PipelineResult<T, E> {
@@ -89,12 +93,12 @@ impl<T, E> PipelineResult<T, E> {
     /// | `Retry` | the pauses between attempts |
     /// | `RateLimit` | waiting for a turn |
     /// | `Bulkhead` | in its queue |
-    /// | `Task` | at work |
+    /// | `Task` | at work; zero in a pipeline of nothing, as [`elapsed`](Self::elapsed) |
     ///
     /// The others take none.
     #[must_use]
     pub fn time_in(&self, layer: LayerKind) -> Duration {
-        self.times[layer as usize]
+        self.times.of(layer)
     }
 }
 
@@ -112,7 +116,7 @@ pub struct PipelineEvent<'a> {
     pub attempts: u32,
     /// The layer that the result comes from.
     pub decided_by: LayerKind,
-    /// The time of the whole call.
+    /// The time of the whole call, as [`PipelineResult::elapsed`].
     pub elapsed: Duration,
 }
 
