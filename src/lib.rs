@@ -231,7 +231,8 @@ pub use core::{
 pub use dependency::{
     BulkheadKind, CircuitBreakerOverrides, ConfigLevel, Decided, Dependencies, DependenciesBuilder,
     DependencyCall, DependencyConfig, DependencyDefaults, DependencyError, DependencyKind,
-    DependencyOverrides, Explanation, OperationOverrides, TimeoutSetting, UnknownKind,
+    DependencyOverrides, DependencyPipeline, DependencyPipelineBuilder, Explanation,
+    OperationOverrides, RateLimitOverrides, RetryOverrides, TimeoutSetting, UnknownKind,
 };
 pub use error::{BuildError, BulkheadError, RejectReason, Rejected};
 pub use event::{BulkheadEvent, BulkheadListener, CallInfo, FinishedOutcome};

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use super::kind::{BulkheadKind, DependencyKind};
 use super::overrides::{CircuitBreakerOverrides, DependencyOverrides, TimeoutSetting};
+use super::policy_overrides::{RateLimitOverrides, RetryOverrides};
 
 /// A dependency: its kind, and what differs from others of the kind.
 ///
@@ -36,9 +37,9 @@ pub struct DependencyConfig {
     pub operations: BTreeMap<String, OperationOverrides>,
 }
 
-/// What is special about one operation of a dependency: its limits in time. All else belongs to the bulkhead, which the
-/// operations of a dependency share.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+/// What is special about one operation of a dependency: its limits in time, and its retries. All else belongs to the
+/// bulkhead and the rate limit, which the operations of a dependency share.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
 #[cfg_attr(feature = "config", derive(serde::Serialize, serde::Deserialize))]
 #[cfg_attr(feature = "config", serde(default, deny_unknown_fields))]
 #[non_exhaustive]
@@ -49,6 +50,12 @@ pub struct OperationOverrides {
     /// How long the call may wait for a worker, or for a slot.
     #[cfg_attr(feature = "config", serde(skip_serializing_if = "Option::is_none"))]
     pub queue_timeout: Option<TimeoutSetting>,
+    /// The retries of its [pipelines](crate::DependencyCall::pipeline).
+    #[cfg_attr(
+        feature = "config",
+        serde(skip_serializing_if = "RetryOverrides::is_empty")
+    )]
+    pub retry: RetryOverrides,
 }
 
 impl OperationOverrides {
@@ -69,6 +76,14 @@ impl OperationOverrides {
     #[must_use]
     pub fn queue_timeout(mut self, limit: impl Into<TimeoutSetting>) -> Self {
         self.queue_timeout = Some(limit.into());
+        self
+    }
+
+    /// As [`DependencyOverrides::retry`](DependencyOverrides#method.retry). An operation that must not run twice says
+    /// [`off`](RetryOverrides::off).
+    #[must_use]
+    pub fn retry(mut self, rules: RetryOverrides) -> Self {
+        self.retry = rules;
         self
     }
 }
@@ -126,6 +141,20 @@ impl DependencyConfig {
         self
     }
 
+    /// As [`DependencyOverrides::retry`](DependencyOverrides#method.retry).
+    #[must_use]
+    pub fn retry(mut self, rules: RetryOverrides) -> Self {
+        self.overrides = self.overrides.retry(rules);
+        self
+    }
+
+    /// As [`DependencyOverrides::rate_limit`](DependencyOverrides#method.rate_limit).
+    #[must_use]
+    pub fn rate_limit(mut self, rules: RateLimitOverrides) -> Self {
+        self.overrides = self.overrides.rate_limit(rules);
+        self
+    }
+
     /// Sets what is special about an operation. [`DependencyCall::operation`](crate::DependencyCall::operation) names the
     /// operation of a call.
     #[must_use]
@@ -150,7 +179,8 @@ mod text {
 
     use super::{DependencyConfig, OperationOverrides};
     use crate::dependency::{
-        BulkheadKind, CircuitBreakerOverrides, DependencyKind, DependencyOverrides, TimeoutSetting,
+        BulkheadKind, CircuitBreakerOverrides, DependencyKind, DependencyOverrides,
+        RateLimitOverrides, RetryOverrides, TimeoutSetting,
     };
 
     #[derive(Serialize, Deserialize)]
@@ -169,6 +199,10 @@ mod text {
         queue_timeout: Option<TimeoutSetting>,
         #[serde(default, skip_serializing_if = "CircuitBreakerOverrides::is_empty")]
         circuit_breaker: CircuitBreakerOverrides,
+        #[serde(default, skip_serializing_if = "RetryOverrides::is_empty")]
+        retry: RetryOverrides,
+        #[serde(default, skip_serializing_if = "RateLimitOverrides::is_empty")]
+        rate_limit: RateLimitOverrides,
         #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
         operations: BTreeMap<String, OperationOverrides>,
     }
@@ -184,6 +218,8 @@ mod text {
                     timeout: section.timeout,
                     queue_timeout: section.queue_timeout,
                     circuit_breaker: section.circuit_breaker,
+                    retry: section.retry,
+                    rate_limit: section.rate_limit,
                 },
                 operations: section.operations,
             }
@@ -199,6 +235,8 @@ mod text {
                 timeout,
                 queue_timeout,
                 circuit_breaker,
+                retry,
+                rate_limit,
             } = config.overrides;
             Self {
                 kind: config.kind,
@@ -208,6 +246,8 @@ mod text {
                 timeout,
                 queue_timeout,
                 circuit_breaker,
+                retry,
+                rate_limit,
                 operations: config.operations,
             }
         }

@@ -14,6 +14,7 @@ use super::hierarchy::{Levels, Resolved};
 use super::kind::{BulkheadKind, DependencyKind};
 use super::near::nearest;
 use super::overrides::{DependencyDefaults, DependencyOverrides};
+use super::pipeline::{DependencyPipelineBuilder, Policies};
 use crate::circuit::CircuitStorage;
 use crate::clock::Clock;
 use crate::core::{BulkheadBuilder, Kind, ShutdownReport};
@@ -61,6 +62,9 @@ use crate::sync::RwLock;
 /// [semaphore](DependencyKind#thread-pool-or-semaphore) the wait for a slot. The result has both clocks,
 /// [`queued_time`](crate::ExecutionResult::queued_time) and [`execution_time`](crate::ExecutionResult::execution_time).
 ///
+/// A [call](Self::call) makes one attempt: its closure can be called once only. What is to be called again takes the
+/// [`pipeline`](Self::pipeline), with the retries and the rate limit of the settings.
+///
 /// The bulkheads are in a [`BulkheadRegistry`], with the same errors, results and numbers as anywhere.
 ///
 /// # Coming from Python
@@ -97,6 +101,7 @@ pub(super) struct Entry {
     pub(super) bulkhead: AnyBulkhead,
     /// The limits of its operations, where they differ from the bulkhead's.
     pub(super) operations: BTreeMap<String, Limits>,
+    pub(super) policies: Policies,
 }
 
 /// The limits in time of an operation.
@@ -242,10 +247,18 @@ impl Dependencies {
     ) -> Result<(), DependencyError> {
         let config = config.into();
         let resolved = self.resolve(name, &config, None)?;
+        let clock = &self.collaborators.clock;
+        let mut policies =
+            Policies::of(&resolved, name, clock).map_err(|reason| DependencyError::Invalid {
+                dependency: name.to_owned(),
+                operation: None,
+                reason: Box::new(reason),
+            })?;
         let mut operations = BTreeMap::new();
         for (operation, overrides) in &config.operations {
             let resolved = self.resolve(name, &config, Some((operation, overrides)))?;
             operations.insert(operation.clone(), Limits::of(&resolved));
+            policies.add(operation, &resolved);
         }
         let bulkhead: AnyBulkhead = match resolved.bulkhead.value {
             BulkheadKind::ThreadPool => {
@@ -261,6 +274,7 @@ impl Dependencies {
             config,
             bulkhead,
             operations,
+            policies,
         });
         // One that was removed from the registry itself may still be here. It is dropped after the lock is released.
         let replaced = self.entries.write().insert(name.into(), entry);
@@ -299,7 +313,7 @@ impl Dependencies {
         let resolved = self
             .defaults
             .resolve(config, operation.map(|(_, overrides)| overrides));
-        match resolved.bulkhead_config(name).validate() {
+        match resolved.validate(name) {
             Ok(()) => Ok(resolved),
             Err(reason) => Err(DependencyError::Invalid {
                 dependency: name.to_owned(),
@@ -379,6 +393,31 @@ impl Dependencies {
     /// [`Unknown`](DependencyError::Unknown), with the names that there are.
     pub fn call(&self, name: &str) -> Result<DependencyCall, DependencyError> {
         self.entry(name).map(DependencyCall::new)
+    }
+
+    /// Begins a pipeline for calls of a dependency: its timeout over all attempts, its retries, its rate limit and its
+    /// bulkhead, as the settings have them. Build it once, and keep it. For an operation,
+    /// [`call(name)?.operation(o).pipeline()`](DependencyCall::pipeline).
+    ///
+    /// ```
+    /// use bulkman::{Dependencies, DependencyConfig, DependencyKind, DependencyPipeline, RetryOverrides};
+    /// use std::io;
+    ///
+    /// let dependencies = Dependencies::new();
+    /// let config = DependencyConfig::new(DependencyKind::Database).retry(RetryOverrides::new().attempts(3));
+    /// dependencies.register_with("user_db", config)?;
+    ///
+    /// let users: DependencyPipeline<io::Error> = dependencies.pipeline("user_db")?.build()?;
+    /// let result = users.execute(|| Ok("Ada")); // called once for each attempt
+    /// assert_eq!((result.attempts, result.into_result()?), (1, "Ada"));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`Unknown`](DependencyError::Unknown), with the names that there are.
+    pub fn pipeline<E>(&self, name: &str) -> Result<DependencyPipelineBuilder<E>, DependencyError> {
+        Ok(self.call(name)?.pipeline())
     }
 
     fn entry(&self, name: &str) -> Result<Arc<Entry>, DependencyError> {

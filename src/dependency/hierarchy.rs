@@ -8,8 +8,10 @@ use std::time::Duration;
 use super::config::OperationOverrides;
 use super::kind::BulkheadKind;
 use super::overrides::{CircuitBreakerOverrides, DependencyOverrides, TimeoutSetting};
+use super::policy_overrides::{RateLimitRules, RetryRules};
 use crate::circuit::CircuitBreakerConfig;
 use crate::config::BulkheadConfig;
+use crate::error::BuildError;
 
 /// Where a setting of a dependency comes from. The first level that says something decides, in this order; a call's own
 /// [`timeout`](crate::DependencyCall::timeout) comes before all.
@@ -78,6 +80,21 @@ pub(super) fn decide<T>(
         .find_map(|(level, value)| value.map(|value| Decided::new(value, level)))
 }
 
+/// Whether there is a circuit breaker, a retry, or a rate limit. Each level: whether it says so, and whether it also sets
+/// rules.
+fn is_there(
+    levels: impl IntoIterator<Item = (ConfigLevel, Option<bool>, Option<bool>)>,
+) -> Decided<bool> {
+    let wanted = levels
+        .into_iter()
+        .map(|(level, enabled, wanted)| match level {
+            // The rules that hold for all hold for those that have one. They give nobody one.
+            ConfigLevel::Global => (level, enabled),
+            _ => (level, wanted),
+        });
+    decide(wanted).unwrap_or(Decided::new(false, ConfigLevel::BuiltIn))
+}
+
 /// What every level says about a dependency and one of its operations.
 #[derive(Clone, Copy)]
 pub(crate) struct Levels<'a> {
@@ -99,6 +116,12 @@ pub(crate) struct Resolved {
     pub(crate) has_circuit_breaker: Decided<bool>,
     pub(crate) circuit_breaker: CircuitBreakerConfig,
     pub(crate) rules: BTreeMap<&'static str, Decided<String>>,
+    pub(crate) has_retry: Decided<bool>,
+    pub(crate) retry: RetryRules,
+    pub(crate) retry_rules: BTreeMap<&'static str, Decided<String>>,
+    pub(crate) has_rate_limit: Decided<bool>,
+    pub(crate) rate_limit: RateLimitRules,
+    pub(crate) rate_limit_rules: BTreeMap<&'static str, Decided<String>>,
 }
 
 impl Levels<'_> {
@@ -135,19 +158,37 @@ impl Levels<'_> {
         let own = self.operation.copied().unwrap_or_default();
         let has_circuit_breaker = self.of_dependency().map(|(level, overrides)| {
             let breaker = &overrides.circuit_breaker;
-            // The rules that hold for all hold for those that have a circuit breaker. They give nobody one.
-            let wanted = match level {
-                ConfigLevel::Global => breaker.enabled,
-                _ => breaker.wanted(),
-            };
-            (level, wanted)
+            (level, breaker.enabled, breaker.wanted())
         });
         let (circuit_breaker, rules) = CircuitBreakerOverrides::resolve(
             &self
                 .of_dependency()
                 .map(|(level, overrides)| (level, &overrides.circuit_breaker)),
         );
+        let retry = self
+            .of_dependency()
+            .map(|(level, overrides)| (level, overrides.retry));
+        let retry: Vec<_> = std::iter::once((ConfigLevel::Operation, own.retry))
+            .chain(retry)
+            .collect();
+        let rate_limit = self
+            .of_dependency()
+            .map(|(level, overrides)| (level, overrides.rate_limit));
+        let (retry_all, retry_rules) = RetryRules::resolve(&retry);
+        let (rate_limit_all, rate_limit_rules) = RateLimitRules::resolve(&rate_limit);
+        let has_retry = retry
+            .iter()
+            .map(|(level, rules)| (*level, rules.enabled, rules.wanted()));
+        let has_rate_limit = rate_limit
+            .iter()
+            .map(|(level, rules)| (*level, rules.enabled, rules.wanted()));
         Resolved {
+            has_retry: is_there(has_retry),
+            retry: retry_all,
+            retry_rules,
+            has_rate_limit: is_there(has_rate_limit),
+            rate_limit: rate_limit_all,
+            rate_limit_rules,
             bulkhead: self.decide(BulkheadKind::ThreadPool, |o| o.bulkhead),
             max_concurrent_calls: self
                 .decide(built_in.max_concurrent_calls, |o| o.max_concurrent_calls),
@@ -162,8 +203,7 @@ impl Levels<'_> {
                 built_in.queue_timeout.into(),
                 |o| o.queue_timeout,
             ),
-            has_circuit_breaker: decide(has_circuit_breaker)
-                .unwrap_or(Decided::new(false, ConfigLevel::BuiltIn)),
+            has_circuit_breaker: is_there(has_circuit_breaker),
             circuit_breaker,
             rules,
         }
@@ -171,6 +211,18 @@ impl Levels<'_> {
 }
 
 impl Resolved {
+    /// Whether all that holds is in range, and goes together.
+    pub(crate) fn validate(&self, name: &str) -> Result<(), BuildError> {
+        self.bulkhead_config(name).validate()?;
+        if self.has_retry.value {
+            self.retry.check_alone().map_err(|error| error.of(name))?;
+        }
+        if self.has_rate_limit.value {
+            self.rate_limit.check().map_err(|error| error.of(name))?;
+        }
+        Ok(())
+    }
+
     /// The configuration of the bulkhead.
     pub(crate) fn bulkhead_config(&self, name: &str) -> BulkheadConfig {
         let mut config = BulkheadConfig::new(name)

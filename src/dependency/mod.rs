@@ -3,10 +3,10 @@
 //! | file | job |
 //! |---|---|
 //! | `kind` | the kinds of dependency, and the settings that suit each |
-//! | `overrides`, `config` | what each level says: defaults, kinds, dependencies, operations |
+//! | `overrides`, `policy_overrides`, `config` | what each level says: defaults, kinds, dependencies, operations |
 //! | `hierarchy` | which level decides a value: a pure function |
-//! | `explain` | the same for people |
-//! | `dependencies`, `call` | dependencies by name, and their calls, over `registry.rs` |
+//! | `explain`, `shown` | the same for people |
+//! | `dependencies`, `call`, `pipeline` | dependencies by name, and their calls, over `registry.rs` |
 //! | `error`, `near` | errors, and the name that was probably meant |
 
 mod call;
@@ -18,6 +18,9 @@ mod hierarchy;
 mod kind;
 pub(crate) mod near;
 mod overrides;
+mod pipeline;
+mod policy_overrides;
+mod shown;
 
 pub use call::DependencyCall;
 pub use config::{DependencyConfig, OperationOverrides};
@@ -29,6 +32,8 @@ pub use kind::{BulkheadKind, DependencyKind, UnknownKind};
 pub use overrides::{
     CircuitBreakerOverrides, DependencyDefaults, DependencyOverrides, TimeoutSetting,
 };
+pub use pipeline::{DependencyPipeline, DependencyPipelineBuilder};
+pub use policy_overrides::{RateLimitOverrides, RetryOverrides};
 
 #[cfg(feature = "config")]
 pub(crate) use explain::Place;

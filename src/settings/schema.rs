@@ -20,6 +20,10 @@ pub(super) const RESILIENCE: &str = "resilience";
 pub(super) const DEPENDENCIES: &str = "external_dependencies";
 const TIMEOUTS: &str = "timeouts";
 const CIRCUIT_BREAKER: &str = "circuit_breaker";
+const RETRY: &str = "retry";
+const RATE_LIMIT: &str = "rate_limit";
+/// The sections with rules, which also stand in `resilience`, for all that have one.
+const WITH_RULES: [&str; 3] = [CIRCUIT_BREAKER, RETRY, RATE_LIMIT];
 const BULKHEADS: &str = "bulkheads";
 const DEFAULT: &str = "default";
 const DEFAULT_TIMEOUT: &str = "default_timeout";
@@ -126,7 +130,7 @@ fn keys_of(place: &Place<'_>) -> Option<Vec<String>> {
         (ConfigLevel::Global, "timeout", _) => {
             return Some(timeouts.key(DEFAULT_TIMEOUT).keys());
         }
-        (ConfigLevel::Global, CIRCUIT_BREAKER, Some(_)) => resilience,
+        (ConfigLevel::Global, setting, Some(_)) if WITH_RULES.contains(&setting) => resilience,
         (ConfigLevel::Global, ..) => bulkheads.key(DEFAULT),
     };
     let setting = section.key(place.setting);
@@ -222,9 +226,26 @@ impl Reader {
             let path = outer.key(name);
             match name {
                 TIMEOUTS => this.timeouts(node, &path),
-                CIRCUIT_BREAKER => this.circuit_breaker(node, &path),
+                CIRCUIT_BREAKER => {
+                    if let Some(rules) = this.rules(node, &path, "a circuit breaker") {
+                        this.content.defaults.global.circuit_breaker = rules;
+                    }
+                }
+                RETRY => {
+                    if let Some(rules) = this.rules(node, &path, "a retry") {
+                        this.content.defaults.global.retry = rules;
+                    }
+                }
+                RATE_LIMIT => {
+                    if let Some(rules) = this.rules(node, &path, "a rate limit") {
+                        this.content.defaults.global.rate_limit = rules;
+                    }
+                }
                 BULKHEADS => this.bulkheads(node, &path),
-                _ => this.unknown(key, &path, name, &[TIMEOUTS, CIRCUIT_BREAKER, BULKHEADS]),
+                _ => {
+                    let known = [TIMEOUTS, CIRCUIT_BREAKER, RETRY, RATE_LIMIT, BULKHEADS];
+                    this.unknown(key, &path, name, &known);
+                }
             }
         });
     }
@@ -253,11 +274,17 @@ impl Reader {
         self.content.defaults.kinds.entry(kind).or_default()
     }
 
-    fn circuit_breaker(&mut self, node: &Node, path: &Path<'_>) {
+    /// The rules for all that have one. That they have one does not stand here.
+    fn rules<'a, T: Deserialize<'a>>(
+        &mut self,
+        node: &'a Node,
+        path: &Path<'_>,
+        what: &str,
+    ) -> Option<T> {
         let enabled = match &node.value {
             Value::Map(map) => map.get("enabled").map(|entry| &entry.key),
             Value::Bool(_) => Some(&node.origin),
-            Value::Nothing => return,
+            Value::Nothing => return None,
             _ => None,
         };
         let mut told = Vec::new();
@@ -265,15 +292,13 @@ impl Reader {
             self.problem(
                 origin,
                 path,
-                "whether there is a circuit breaker",
+                format!("whether there is {what}"),
                 "rules alone: that a kind of dependency has one, or none, stands in `resilience.bulkheads`, that a \
                  dependency has one in `external_dependencies`",
             );
             told.push(path.key("enabled").keys());
         }
-        if let Some(rules) = read(node, path, told, &mut self.problems) {
-            self.content.defaults.global.circuit_breaker = rules;
-        }
+        read(node, path, told, &mut self.problems)
     }
 
     fn bulkheads(&mut self, node: &Node, outer: &Path<'_>) {
@@ -298,6 +323,8 @@ impl Reader {
                     CIRCUIT_BREAKER,
                     "it as `resilience.circuit_breaker`".to_owned(),
                 ),
+                (RETRY, "it as `resilience.retry`".to_owned()),
+                (RATE_LIMIT, "it as `resilience.rate_limit`".to_owned()),
             ] {
                 let stands_elsewhere = setting == "timeout" || kind.is_none();
                 if let Some(entry) = map.get(setting).filter(|_| stands_elsewhere) {
@@ -314,11 +341,12 @@ impl Reader {
                 Some(kind) => this.kind(kind),
                 None => &mut this.content.defaults.global,
             };
-            let (timeout, rules) = (overrides.timeout, overrides.circuit_breaker.clone());
-            *overrides = read;
-            overrides.timeout = timeout;
+            let before = std::mem::replace(overrides, read);
+            overrides.timeout = before.timeout;
             if kind.is_none() {
-                overrides.circuit_breaker = rules;
+                overrides.circuit_breaker = before.circuit_breaker;
+                overrides.retry = before.retry;
+                overrides.rate_limit = before.rate_limit;
             }
         });
     }
@@ -371,6 +399,7 @@ impl Reader {
                     ..place
                 };
                 ranges.check_limits(overrides.timeout, overrides.queue_timeout, place);
+                ranges.check_rules(RETRY, overrides.retry.wrong_alone(), place);
             }
         }
     }
@@ -386,7 +415,7 @@ impl Reader {
         let mut problems: Vec<SettingsProblem> = Vec::new();
         let mut check = |name: &str, config: &DependencyConfig| {
             let resolved = defaults.resolve(config, None);
-            let Err(error) = resolved.bulkhead_config(name).validate() else {
+            let Err(error) = resolved.validate(name) else {
                 return;
             };
             let place = Place {
@@ -426,10 +455,23 @@ impl Ranges<'_> {
             self.check_one(config.validate(), setting("max_queue_size"));
         }
         self.check_limits(overrides.timeout, overrides.queue_timeout, place);
-        for (rule, error) in overrides.circuit_breaker.wrong_alone() {
+        let breaker = overrides.circuit_breaker.wrong_alone();
+        self.check_rules(CIRCUIT_BREAKER, breaker, place);
+        self.check_rules(RETRY, overrides.retry.wrong_alone(), place);
+        self.check_rules(RATE_LIMIT, overrides.rate_limit.wrong_alone(), place);
+    }
+
+    fn check_rules(
+        &mut self,
+        setting: &'static str,
+        wrong: Vec<(&'static str, BuildError)>,
+        place: Place<'_>,
+    ) {
+        for (rule, error) in wrong {
             let place = Place {
+                setting,
                 rule: Some(rule),
-                ..setting(CIRCUIT_BREAKER)
+                ..place
             };
             self.check_one(Err(error), place);
         }
@@ -476,7 +518,15 @@ fn out_of_range(
         BuildError::InvalidValue { field, .. } => match (*field, resolved.rules.get(field)) {
             (rule, Some(decided)) => (CIRCUIT_BREAKER, Some(rule), decided.level),
             ("max_queue_size", None) => ("max_queue_size", None, resolved.max_queue_size.level),
-            _ => ("", None, ConfigLevel::Dependency),
+            // No level says it.
+            ("rate_limit.calls", None) => (RATE_LIMIT, None, resolved.has_rate_limit.level),
+            (field, None) => match field.strip_prefix("rate_limit.") {
+                Some(rule) => match resolved.rate_limit_rules.get(rule) {
+                    Some(decided) => (RATE_LIMIT, Some(rule), decided.level),
+                    None => ("", None, ConfigLevel::Dependency),
+                },
+                None => ("", None, ConfigLevel::Dependency),
+            },
         },
         _ => ("", None, ConfigLevel::Dependency),
     };

@@ -368,8 +368,28 @@ fn the_sample_has_every_key() {
             .isolation_backoff(2.0, seconds(60));
     let rules = serde_json::to_value(rules).unwrap();
     let keys = rules.as_object().unwrap().keys().map(String::as_str);
-    for key in keys.chain(DependencyKind::NAMES) {
-        assert!(text.contains(key), "{key}");
+    let of_policies = [
+        "attempts",
+        "first_delay",
+        "factor",
+        "max_delay",
+        "jitter",
+        "max_named_delay",
+        "budget",
+        "budget_reserve",
+        "attempt_timeout",
+        "retry_timeouts",
+        "retry_panics",
+        "calls",
+        "period",
+        "burst",
+        "max_wait",
+    ];
+    for key in keys.chain(of_policies) {
+        assert!(text.contains(&format!("{key}: ")), "{key}");
+    }
+    for kind in DependencyKind::NAMES {
+        assert!(text.contains(kind), "{kind}");
     }
 }
 

@@ -28,18 +28,7 @@ pub(super) enum Layer<E, V: Values<E>> {
 }
 
 /// A retry's rule, whatever its type.
-#[derive(Clone)]
-pub(super) struct AnyRule<E>(pub(super) Arc<dyn RetryRule<PipelineError<E>> + Send + Sync>);
-
-impl<E> RetryRule<PipelineError<E>> for AnyRule<E> {
-    fn is_retryable(&self, error: &PipelineError<E>) -> bool {
-        self.0.is_retryable(error)
-    }
-
-    fn retry_after(&self, error: &PipelineError<E>) -> Option<Duration> {
-        self.0.retry_after(error)
-    }
-}
+pub(crate) type AnyRule<E> = Arc<dyn RetryRule<PipelineError<E>> + Send + Sync>;
 
 /// Which of the task's own errors are failures, for the circuits.
 pub(super) type FailureIf<E> = Arc<dyn Fn(&E) -> bool + Send + Sync>;

@@ -21,5 +21,6 @@ pub use builder::{PipelineBuilder, PipelineBulkhead};
 pub use error::{PipelineBuildError, PipelineError};
 pub use order::LayerKind;
 pub use result::{PipelineEvent, PipelineResult};
+pub(crate) use run::{CallLimits, CallSettings};
 pub use run::{Pipeline, Place};
 pub use values::{AnyValue, Gives, Only, Values};

@@ -1,6 +1,7 @@
 //! The pipeline, and the innermost call.
 
 use std::any::Any;
+use std::borrow::Cow;
 use std::fmt;
 use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::sync::Arc;
@@ -14,7 +15,7 @@ use super::times::Times;
 use super::values::{AnyValue, Gives, Values};
 use crate::clock::Clock;
 use crate::config::BulkheadConfig;
-use crate::core::{SemaphoreKind, ThreadPoolKind};
+use crate::core::{CallOptions, SemaphoreKind, ThreadPoolKind};
 use crate::error::BulkheadError;
 use crate::panic::{Panic, catch, contain_in};
 use crate::policy::chaos::Chaos;
@@ -91,10 +92,41 @@ pub(super) struct Inner<E, V: Values<E>, K: Place> {
     pub(super) chaos: Option<Chaos<E>>,
     pub(super) failure_if: Option<FailureIf<E>>,
     pub(super) listeners: Box<[Listener]>,
+    /// What the calls of the bulkhead ask for over what it is configured with.
+    pub(super) call: Option<Box<CallSettings>>,
     /// Whether there is nothing around the task.
     pub(super) is_nothing: bool,
     /// Whether it reads the clock for times that no bulkhead measures: for a layer or a listener.
     pub(super) is_timed: bool,
+}
+
+/// What each call of the bulkhead asks for.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct CallSettings {
+    pub(crate) operation: Option<Cow<'static, str>>,
+    /// `None`: what the bulkhead is configured with.
+    pub(crate) limits: Option<CallLimits>,
+    pub(crate) wait_for_capacity: Option<Duration>,
+    pub(crate) detached: bool,
+}
+
+/// The limits of a call in place of the bulkhead's own.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct CallLimits {
+    pub(crate) timeout: Option<Duration>,
+    pub(crate) queue_timeout: Option<Duration>,
+}
+
+impl CallSettings {
+    fn apply(&self, options: &mut CallOptions) {
+        options.operation.clone_from(&self.operation);
+        if let Some(limits) = self.limits {
+            options.timeout = limits.timeout;
+            options.queue_timeout = limits.queue_timeout;
+        }
+        options.wait_for_capacity = self.wait_for_capacity;
+        options.detached = self.detached;
+    }
 }
 
 /// Where the tasks of a pipeline run: [`ThreadPoolKind`] or [`SemaphoreKind`]. There are no others.
@@ -160,7 +192,7 @@ impl<E, V: Values<E>> Pipeline<E, V, ThreadPoolKind> {
         let inner = &*self.inner;
         let f = Arc::new(f);
         let result = inner.run(|trail| {
-            let limit = trail.limit_of(inner.bulkhead.config().execution_timeout)?;
+            let limit = trail.limit_of(inner.own_limit(inner.bulkhead.config()))?;
             inner.check_chaos(trail, inner.bulkhead.config())?;
             let submit = |bulkhead: &Bulkhead| inner.submit(bulkhead, &f);
             let result = match &inner.hedge {
@@ -187,7 +219,10 @@ impl<E, V: Values<E>> Inner<E, V, ThreadPoolKind> {
         T: Send + 'static,
         E: Send + 'static,
     {
-        let call = bulkhead.call();
+        let mut call = bulkhead.call();
+        if let Some(settings) = &self.call {
+            settings.apply(&mut call.options);
+        }
         let call = match shorter(call.options.timeout, remaining()) {
             Some(limit) => call.timeout(limit),
             None => call,
@@ -239,7 +274,10 @@ impl<E, V: Values<E>> Pipeline<E, V, SemaphoreKind> {
                 let limit = trail.limit_of(None)?;
                 return trail.run_here(&mut task, &limit);
             };
-            let call = bulkhead.call();
+            let mut call = bulkhead.call();
+            if let Some(settings) = &inner.call {
+                settings.apply(&mut call.options);
+            }
             let limit = trail.limit_of(call.options.timeout)?;
             inner.check_chaos(trail, bulkhead.config())?;
             let call = match limit.at_most {
@@ -344,6 +382,14 @@ fn outcome_in<T, E>(
 }
 
 impl<E, V: Values<E>, K: Place> Inner<E, V, K> {
+    /// The limit of a call of the bulkhead, without the pipeline's.
+    fn own_limit(&self, bulkhead: &BulkheadConfig) -> Option<Duration> {
+        match self.call.as_ref().and_then(|call| call.limits) {
+            Some(limits) => limits.timeout,
+            None => bulkhead.execution_timeout,
+        }
+    }
+
     /// Refuses the call in the bulkhead's place, if chaos wants so.
     fn check_chaos(
         &self,
