@@ -19,6 +19,7 @@ use crate::circuit::CircuitStorage;
 use crate::clock::Clock;
 use crate::core::{BulkheadBuilder, Kind, ShutdownReport};
 use crate::event::{BulkheadEvent, BulkheadListener};
+use crate::policy::{PipelineEvent, PipelineListener};
 use crate::registry::{AnyBulkhead, BulkheadRegistry, RegistryHealth};
 use crate::stats::BulkheadStats;
 use crate::sync::RwLock;
@@ -125,6 +126,7 @@ impl Limits {
 struct Collaborators {
     clock: Clock,
     listeners: Vec<Arc<dyn BulkheadListener>>,
+    pipeline_listeners: Arc<Vec<PipelineListener>>,
     circuit_storage: Option<Arc<dyn CircuitStorage>>,
     origins: Option<Origins>,
 }
@@ -164,6 +166,34 @@ impl DependenciesBuilder {
     /// Adds a plain closure as a [`listener`](Self::listener), without a type at its argument.
     pub fn on_event(self, listener: impl Fn(&BulkheadEvent<'_>) + Send + Sync + 'static) -> Self {
         self.listener(listener)
+    }
+
+    /// Adds a listener to every [pipeline](Dependencies::pipeline) of the dependencies, which is told after each call, with all
+    /// its attempts. As [`PipelineBuilder::listener`](crate::policy::PipelineBuilder::listener).
+    ///
+    /// ```
+    /// use bulkman::{Dependencies, DependencyPipeline};
+    /// use std::io;
+    ///
+    /// let dependencies = Dependencies::builder()
+    ///     .on_pipeline_event(|event| {
+    ///         if event.attempts > 1 || event.failure.is_some() {
+    ///             log::info!("{event}");
+    ///         }
+    ///     })
+    ///     .build();
+    /// dependencies.register_database("user_db")?;
+    /// let users: DependencyPipeline<io::Error> = dependencies.pipeline("user_db")?.build()?;
+    /// assert_eq!(users.execute(|| Ok("Ada")).value(), Some(&"Ada"));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn on_pipeline_event(
+        mut self,
+        listener: impl Fn(&PipelineEvent<'_>) + Send + Sync + 'static,
+    ) -> Self {
+        let listeners = &mut self.collaborators.pipeline_listeners;
+        Arc::make_mut(listeners).push(Arc::new(listener));
+        self
     }
 
     /// Keeps the circuits in a storage, as
@@ -248,12 +278,14 @@ impl Dependencies {
         let config = config.into();
         let resolved = self.resolve(name, &config, None)?;
         let clock = &self.collaborators.clock;
-        let mut policies =
-            Policies::of(&resolved, name, clock).map_err(|reason| DependencyError::Invalid {
+        let listeners = Arc::clone(&self.collaborators.pipeline_listeners);
+        let mut policies = Policies::of(&resolved, name, clock, listeners).map_err(|reason| {
+            DependencyError::Invalid {
                 dependency: name.to_owned(),
                 operation: None,
                 reason: Box::new(reason),
-            })?;
+            }
+        })?;
         let mut operations = BTreeMap::new();
         for (operation, overrides) in &config.operations {
             let resolved = self.resolve(name, &config, Some((operation, overrides)))?;

@@ -13,8 +13,8 @@ use crate::core::SemaphoreKind;
 use crate::error::BuildError;
 use crate::policy::{
     AnyValue, CallLimits, CallSettings, Chaos, Fallback, Gives, LayerKind, Only, Pipeline,
-    PipelineBuildError, PipelineBuilder, PipelineError, PipelineEvent, PipelineResult, RateLimit,
-    Retry, RetryBudget, RetryRule, Values,
+    PipelineBuildError, PipelineBuilder, PipelineError, PipelineEvent, PipelineListener,
+    PipelineResult, RateLimit, Retry, RetryBudget, RetryRule, Values,
 };
 use crate::registry::AnyBulkhead;
 
@@ -25,6 +25,7 @@ pub(super) struct Policies {
     rate_limit: Option<RateLimit>,
     /// `None`: that operation has no retry.
     operations: BTreeMap<String, Option<RetryPart>>,
+    listeners: Arc<Vec<PipelineListener>>,
 }
 
 #[derive(Clone)]
@@ -34,7 +35,12 @@ struct RetryPart {
 }
 
 impl Policies {
-    pub(super) fn of(resolved: &Resolved, name: &str, clock: &Clock) -> Result<Self, BuildError> {
+    pub(super) fn of(
+        resolved: &Resolved,
+        name: &str,
+        clock: &Clock,
+        listeners: Arc<Vec<PipelineListener>>,
+    ) -> Result<Self, BuildError> {
         let budget = resolved.retry.new_budget();
         let rate_limit = if resolved.has_rate_limit.value {
             let limit = resolved.rate_limit.rate_limit()?;
@@ -47,6 +53,7 @@ impl Policies {
             budget,
             rate_limit,
             operations: BTreeMap::new(),
+            listeners,
         })
     }
 
@@ -103,8 +110,13 @@ impl<E> DependencyPipelineBuilder<E> {
             Some(part) => (Some(part.retry), part.attempt_timeout),
             None => (None, None),
         };
+        let mut pipeline = Pipeline::builder(entry.bulkhead.name());
+        for listener in &*entry.policies.listeners {
+            let listener = Arc::clone(listener);
+            pipeline = pipeline.listener(move |event| listener(event));
+        }
         Self {
-            pipeline: Pipeline::builder(entry.bulkhead.name()),
+            pipeline,
             entry,
             options,
             chaos: None,

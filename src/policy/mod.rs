@@ -104,7 +104,7 @@ pub use pipeline::{
     AnyValue, Gives, LayerKind, Only, Pipeline, PipelineBuildError, PipelineBuilder,
     PipelineBulkhead, PipelineError, PipelineEvent, PipelineResult, Place, Values,
 };
-pub(crate) use pipeline::{CallLimits, CallSettings};
+pub(crate) use pipeline::{CallLimits, CallSettings, PipelineListener};
 pub use rate_limit::{KeyedRateLimit, RateLimit, RateLimited};
 pub use retry::{AttemptResult, Retry};
 pub use retry_rule::{ByDefault, RetryIf, RetryRule, RetryableError};

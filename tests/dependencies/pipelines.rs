@@ -251,6 +251,28 @@ fn functions_are_added_to_what_is_configured() {
 }
 
 #[test]
+fn a_listener_of_all_hears_of_each_call_once_with_its_attempts() {
+    let told = Arc::new(std::sync::Mutex::new(Vec::new()));
+    let heard = Arc::clone(&told);
+    let dependencies = Dependencies::builder()
+        .clock(ManualClock::new())
+        .on_pipeline_event(move |event| heard.lock().unwrap().push(event.to_string()))
+        .on_pipeline_event(|_| panic!("a listener"))
+        .build();
+    let config = database().retry(at_once().attempts(3));
+    dependencies.register_with("db", config).unwrap();
+    drop(of_operation(&dependencies, "get").execute(down().0));
+    drop(pipeline(&dependencies).execute(|| Ok(1)));
+    assert_eq!(
+        *told.lock().unwrap(),
+        [
+            "pipeline `db`, operation `get`: failed after 3 attempts in 0.0ns",
+            "pipeline `db`: succeeded after 1 attempt in 0.0ns",
+        ]
+    );
+}
+
+#[test]
 fn where_no_retry_is_configured_there_is_none_to_change() {
     let dependencies = with(database());
     let pipeline = dependencies

@@ -20,6 +20,7 @@ mod values;
 pub use builder::{PipelineBuilder, PipelineBulkhead};
 pub use error::{PipelineBuildError, PipelineError};
 pub use order::LayerKind;
+pub(crate) use result::Listener as PipelineListener;
 pub use result::{PipelineEvent, PipelineResult};
 pub(crate) use run::{CallLimits, CallSettings};
 pub use run::{Pipeline, Place};

@@ -488,11 +488,18 @@ impl<E, V: Values<E>, K: Place> Inner<E, V, K> {
         }
         let event = PipelineEvent {
             pipeline: &self.name,
+            operation: self
+                .call
+                .as_ref()
+                .and_then(|call| call.operation.as_deref()),
             failure: result.error().map(Failure::failure_kind),
             fell_back_from: result.fell_back_from.as_ref().map(Failure::failure_kind),
             attempts: result.attempts,
             decided_by: result.decided_by,
+            retry_stop: result.retry_stop,
+            hedged: result.hedged,
             elapsed: result.elapsed,
+            times: result.times,
         };
         for listener in &self.listeners {
             contain_in("pipeline", &self.name, "a listener", || listener(&event));
