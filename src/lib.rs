@@ -121,6 +121,9 @@
 //! [`Dependencies::explain`] shows which of them decides. With the feature `config` all of it comes from a file and the
 //! environment, see the module `settings`.
 //!
+//! A call of a dependency makes one attempt. [`Dependencies::pipeline`] adds the retries and the rate limit that its settings
+//! name.
+//!
 //! A [`BulkheadRegistry`], on which it stands, has bulkheads by name without such knowledge: made in one place, looked up in
 //! others, watched and shut down together.
 //!

@@ -56,6 +56,10 @@
 //! pauses, or the last attempts are cut short. And retry at one place only: three attempts around three attempts are nine
 //! calls.
 //!
+//! In a pipeline of nothing a call costs a few nanoseconds, and each layer adds its own price: `benches/README.md` has the
+//! table. Retries, rate limits and timeouts can also come from settings:
+//! [`Dependencies::pipeline`](crate::Dependencies::pipeline) puts them around a dependency in the order above.
+//!
 //! # One deadline
 //!
 //! A deadline that is set anywhere holds everywhere below. A [`Deadline`]'s scope, a pipeline's timeout and the caller's limit of
