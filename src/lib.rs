@@ -121,8 +121,8 @@
 //! [`Dependencies::explain`] shows which of them decides. With the feature `config` all of it comes from a file and the
 //! environment, see the module `settings`.
 //!
-//! A call of a dependency makes one attempt. [`Dependencies::pipeline`] adds the retries and the rate limit that its settings
-//! name.
+//! A call of a dependency makes one attempt. [`Dependencies::pipeline`] adds the retries, the rate limit and the hedge that its
+//! settings name.
 //!
 //! A [`BulkheadRegistry`], on which it stands, has bulkheads by name without such knowledge: made in one place, looked up in
 //! others, watched and shut down together.
@@ -235,7 +235,8 @@ pub use dependency::{
     BulkheadKind, CircuitBreakerOverrides, ConfigLevel, Decided, Dependencies, DependenciesBuilder,
     DependencyCall, DependencyConfig, DependencyDefaults, DependencyError, DependencyKind,
     DependencyOverrides, DependencyPipeline, DependencyPipelineBuilder, Explanation,
-    OperationOverrides, RateLimitOverrides, RetryOverrides, TimeoutSetting, UnknownKind,
+    HedgeOverrides, OperationOverrides, RateLimitOverrides, RetryOverrides, TimeoutSetting,
+    UnknownKind,
 };
 pub use error::{BuildError, BulkheadError, RejectReason, Rejected};
 pub use event::{BulkheadEvent, BulkheadListener, CallInfo, FinishedOutcome};

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::kind::{BulkheadKind, DependencyKind};
 use super::overrides::{CircuitBreakerOverrides, DependencyOverrides, TimeoutSetting};
-use super::policy_overrides::{RateLimitOverrides, RetryOverrides};
+use super::policy_overrides::{HedgeOverrides, RateLimitOverrides, RetryOverrides};
 
 /// A dependency: its kind, and what differs from others of the kind.
 ///
@@ -37,8 +37,8 @@ pub struct DependencyConfig {
     pub operations: BTreeMap<String, OperationOverrides>,
 }
 
-/// What is special about one operation of a dependency: its limits in time, and its retries. All else belongs to the
-/// bulkhead and the rate limit, which the operations of a dependency share.
+/// What is special about one operation of a dependency: its limits in time, its retries, and its hedge. All else belongs
+/// to the bulkhead and the rate limit, which the operations of a dependency share.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 #[cfg_attr(feature = "config", derive(serde::Serialize, serde::Deserialize))]
 #[cfg_attr(feature = "config", serde(default, deny_unknown_fields))]
@@ -56,6 +56,12 @@ pub struct OperationOverrides {
         serde(skip_serializing_if = "RetryOverrides::is_empty")
     )]
     pub retry: RetryOverrides,
+    /// The second attempts of its [pipelines](crate::DependencyCall::pipeline).
+    #[cfg_attr(
+        feature = "config",
+        serde(skip_serializing_if = "HedgeOverrides::is_empty")
+    )]
+    pub hedge: HedgeOverrides,
 }
 
 impl OperationOverrides {
@@ -84,6 +90,13 @@ impl OperationOverrides {
     #[must_use]
     pub fn retry(mut self, rules: RetryOverrides) -> Self {
         self.retry = rules;
+        self
+    }
+
+    /// As [`DependencyOverrides::hedge`](DependencyOverrides#method.hedge).
+    #[must_use]
+    pub fn hedge(mut self, rules: HedgeOverrides) -> Self {
+        self.hedge = rules;
         self
     }
 }
@@ -155,6 +168,13 @@ impl DependencyConfig {
         self
     }
 
+    /// As [`DependencyOverrides::hedge`](DependencyOverrides#method.hedge).
+    #[must_use]
+    pub fn hedge(mut self, rules: HedgeOverrides) -> Self {
+        self.overrides = self.overrides.hedge(rules);
+        self
+    }
+
     /// Sets what is special about an operation. [`DependencyCall::operation`](crate::DependencyCall::operation) names the
     /// operation of a call.
     #[must_use]
@@ -179,7 +199,7 @@ mod text {
 
     use super::{DependencyConfig, OperationOverrides};
     use crate::dependency::{
-        BulkheadKind, CircuitBreakerOverrides, DependencyKind, DependencyOverrides,
+        BulkheadKind, CircuitBreakerOverrides, DependencyKind, DependencyOverrides, HedgeOverrides,
         RateLimitOverrides, RetryOverrides, TimeoutSetting,
     };
 
@@ -203,6 +223,8 @@ mod text {
         retry: RetryOverrides,
         #[serde(default, skip_serializing_if = "RateLimitOverrides::is_empty")]
         rate_limit: RateLimitOverrides,
+        #[serde(default, skip_serializing_if = "HedgeOverrides::is_empty")]
+        hedge: HedgeOverrides,
         #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
         operations: BTreeMap<String, OperationOverrides>,
     }
@@ -220,6 +242,7 @@ mod text {
                     circuit_breaker: section.circuit_breaker,
                     retry: section.retry,
                     rate_limit: section.rate_limit,
+                    hedge: section.hedge,
                 },
                 operations: section.operations,
             }
@@ -237,6 +260,7 @@ mod text {
                 circuit_breaker,
                 retry,
                 rate_limit,
+                hedge,
             } = config.overrides;
             Self {
                 kind: config.kind,
@@ -248,6 +272,7 @@ mod text {
                 circuit_breaker,
                 retry,
                 rate_limit,
+                hedge,
                 operations: config.operations,
             }
         }

@@ -62,6 +62,11 @@ pub struct Explanation {
     /// The rules of the rate limit, by the names of the fields of [`RateLimitOverrides`](crate::RateLimitOverrides), as
     /// text. Empty if there is none.
     pub rate_limit_rules: BTreeMap<&'static str, Decided<String>>,
+    /// Whether its pipelines begin second attempts beside slow ones.
+    pub hedge: Decided<bool>,
+    /// The rules of these, by the names of the fields of [`HedgeOverrides`](crate::HedgeOverrides), as text. Empty if there
+    /// are none.
+    pub hedge_rules: BTreeMap<&'static str, Decided<String>>,
 }
 
 /// A setting, as a level has it.
@@ -77,7 +82,7 @@ pub(crate) struct Place<'a> {
     pub(crate) level: ConfigLevel,
     /// The name of the field, such as `timeout`.
     pub(crate) setting: &'a str,
-    /// The rule, where the setting is `circuit_breaker`, `retry` or `rate_limit`.
+    /// The rule, where the setting is `circuit_breaker`, `retry`, `rate_limit` or `hedge`.
     pub(crate) rule: Option<&'a str>,
 }
 
@@ -149,12 +154,14 @@ impl Explanation {
                 resolved.rate_limit_rules,
             ),
             rate_limit: with(resolved.has_rate_limit, of("rate_limit")),
+            hedge_rules: rules_of("hedge", resolved.has_hedge.value, resolved.hedge_rules),
+            hedge: with(resolved.has_hedge, of("hedge")),
         }
     }
 }
 
 /// The rules that each one has. The others are shown where a level sets them.
-const ALWAYS_SHOWN: [&str; 8] = [
+const ALWAYS_SHOWN: [&str; 9] = [
     "failure_threshold",
     "success_threshold",
     "isolation_duration",
@@ -163,6 +170,7 @@ const ALWAYS_SHOWN: [&str; 8] = [
     "budget",
     "calls",
     "period",
+    "delay",
 ];
 
 /// A line of the table: the setting, its value, its level, and where it stands.
@@ -208,8 +216,9 @@ impl fmt::Display for Explanation {
             ),
             ("retry", &self.retry, &self.retry_rules),
             ("rate limit", &self.rate_limit, &self.rate_limit_rules),
+            ("hedge", &self.hedge, &self.hedge_rules),
         ] {
-            // Most dependencies have no retry and no rate limit, and nobody has said a word about them.
+            // Most dependencies have no retry, no rate limit and no hedge, and nobody has said a word about them.
             if is_there.level == ConfigLevel::BuiltIn && name != "circuit breaker" {
                 continue;
             }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::config::OperationOverrides;
 use super::kind::BulkheadKind;
 use super::overrides::{CircuitBreakerOverrides, DependencyOverrides, TimeoutSetting};
-use super::policy_overrides::{RateLimitRules, RetryRules};
+use super::policy_overrides::{HedgeRules, RateLimitRules, RetryRules};
 use crate::circuit::CircuitBreakerConfig;
 use crate::config::BulkheadConfig;
 use crate::error::BuildError;
@@ -80,7 +80,7 @@ pub(super) fn decide<T>(
         .find_map(|(level, value)| value.map(|value| Decided::new(value, level)))
 }
 
-/// Whether there is a circuit breaker, a retry, or a rate limit. Each level: whether it says so, and whether it also sets
+/// Whether there is a circuit breaker, a retry, a rate limit, or a hedge. Each level: whether it says so, and whether it also sets
 /// rules.
 fn is_there(
     levels: impl IntoIterator<Item = (ConfigLevel, Option<bool>, Option<bool>)>,
@@ -122,6 +122,9 @@ pub(crate) struct Resolved {
     pub(crate) has_rate_limit: Decided<bool>,
     pub(crate) rate_limit: RateLimitRules,
     pub(crate) rate_limit_rules: BTreeMap<&'static str, Decided<String>>,
+    pub(crate) has_hedge: Decided<bool>,
+    pub(crate) hedge: HedgeRules,
+    pub(crate) hedge_rules: BTreeMap<&'static str, Decided<String>>,
 }
 
 impl Levels<'_> {
@@ -174,6 +177,16 @@ impl Levels<'_> {
         let rate_limit = self
             .of_dependency()
             .map(|(level, overrides)| (level, overrides.rate_limit));
+        let hedge = self
+            .of_dependency()
+            .map(|(level, overrides)| (level, overrides.hedge));
+        let hedge: Vec<_> = std::iter::once((ConfigLevel::Operation, own.hedge))
+            .chain(hedge)
+            .collect();
+        let (hedge_all, hedge_rules) = HedgeRules::resolve(&hedge);
+        let has_hedge = hedge
+            .iter()
+            .map(|(level, rules)| (*level, rules.enabled, rules.wanted()));
         let (retry_all, retry_rules) = RetryRules::resolve(&retry);
         let (rate_limit_all, rate_limit_rules) = RateLimitRules::resolve(&rate_limit);
         let has_retry = retry
@@ -189,6 +202,9 @@ impl Levels<'_> {
             has_rate_limit: is_there(has_rate_limit),
             rate_limit: rate_limit_all,
             rate_limit_rules,
+            has_hedge: is_there(has_hedge),
+            hedge: hedge_all,
+            hedge_rules,
             bulkhead: self.decide(BulkheadKind::ThreadPool, |o| o.bulkhead),
             max_concurrent_calls: self
                 .decide(built_in.max_concurrent_calls, |o| o.max_concurrent_calls),
@@ -219,6 +235,11 @@ impl Resolved {
         }
         if self.has_rate_limit.value {
             self.rate_limit.check().map_err(|error| error.of(name))?;
+        }
+        if self.has_hedge.value {
+            let has_threads = self.bulkhead.value == BulkheadKind::ThreadPool;
+            let checked = self.hedge.check(has_threads);
+            checked.map_err(|error| error.of(name))?;
         }
         Ok(())
     }

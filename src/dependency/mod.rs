@@ -33,7 +33,7 @@ pub use overrides::{
     CircuitBreakerOverrides, DependencyDefaults, DependencyOverrides, TimeoutSetting,
 };
 pub use pipeline::{DependencyPipeline, DependencyPipelineBuilder};
-pub use policy_overrides::{RateLimitOverrides, RetryOverrides};
+pub use policy_overrides::{HedgeOverrides, RateLimitOverrides, RetryOverrides};
 
 #[cfg(feature = "config")]
 pub(crate) use explain::Place;

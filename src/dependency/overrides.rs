@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::hierarchy::{ConfigLevel, Decided, decide};
 use super::kind::{BulkheadKind, DependencyKind};
-use super::policy_overrides::{RateLimitOverrides, RetryOverrides};
+use super::policy_overrides::{HedgeOverrides, RateLimitOverrides, RetryOverrides};
 use super::shown::Shown;
 use crate::circuit::{CircuitBreakerConfig, CircuitMode, CircuitWindow, IsolationBackoff};
 #[cfg(feature = "config")]
@@ -63,6 +63,12 @@ pub struct DependencyOverrides {
         serde(skip_serializing_if = "RateLimitOverrides::is_empty")
     )]
     pub rate_limit: RateLimitOverrides,
+    /// The second attempts of its [pipelines](crate::Dependencies::pipeline).
+    #[cfg_attr(
+        feature = "config",
+        serde(skip_serializing_if = "HedgeOverrides::is_empty")
+    )]
+    pub hedge: HedgeOverrides,
 }
 
 impl DependencyOverrides {
@@ -126,6 +132,13 @@ impl DependencyOverrides {
     #[must_use]
     pub fn rate_limit(mut self, rules: RateLimitOverrides) -> Self {
         self.rate_limit = rules;
+        self
+    }
+
+    /// Sets the second attempts beside slow ones of calls through a [pipeline](crate::Dependencies::pipeline).
+    #[must_use]
+    pub fn hedge(mut self, rules: HedgeOverrides) -> Self {
+        self.hedge = rules;
         self
     }
 }

@@ -12,7 +12,7 @@ use crate::clock::Clock;
 use crate::core::SemaphoreKind;
 use crate::error::BuildError;
 use crate::policy::{
-    AnyValue, CallLimits, CallSettings, Chaos, Fallback, Gives, LayerKind, Only, Pipeline,
+    AnyValue, CallLimits, CallSettings, Chaos, Fallback, Gives, Hedge, LayerKind, Only, Pipeline,
     PipelineBuildError, PipelineBuilder, PipelineError, PipelineEvent, PipelineListener,
     PipelineResult, RateLimit, Retry, RetryBudget, RetryRule, Values,
 };
@@ -23,9 +23,15 @@ pub(super) struct Policies {
     budget: RetryBudget,
     retry: Option<RetryPart>,
     rate_limit: Option<RateLimit>,
-    /// `None`: that operation has no retry.
-    operations: BTreeMap<String, Option<RetryPart>>,
+    hedge: Option<Hedge>,
+    operations: BTreeMap<String, OfOperation>,
     listeners: Arc<Vec<PipelineListener>>,
+}
+
+/// What an operation has in place of the dependency's.
+struct OfOperation {
+    retry: Option<RetryPart>,
+    hedge: Option<Hedge>,
 }
 
 #[derive(Clone)]
@@ -52,6 +58,7 @@ impl Policies {
             retry: RetryPart::of(resolved, &budget),
             budget,
             rate_limit,
+            hedge: hedge_of(resolved),
             operations: BTreeMap::new(),
             listeners,
         })
@@ -68,14 +75,34 @@ impl Policies {
         } else {
             self.budget.clone()
         };
-        let part = RetryPart::of(resolved, &budget);
-        self.operations.insert(operation.to_owned(), part);
+        let of_operation = OfOperation {
+            retry: RetryPart::of(resolved, &budget),
+            hedge: hedge_of(resolved),
+        };
+        self.operations.insert(operation.to_owned(), of_operation);
+    }
+
+    fn of_operation(&self, operation: Option<&str>) -> Option<&OfOperation> {
+        operation.and_then(|operation| self.operations.get(operation))
     }
 
     fn retry(&self, operation: Option<&str>) -> Option<RetryPart> {
-        let of_operation = operation.and_then(|operation| self.operations.get(operation));
-        of_operation.unwrap_or(&self.retry).clone()
+        match self.of_operation(operation) {
+            Some(own) => own.retry.clone(),
+            None => self.retry.clone(),
+        }
     }
+
+    fn hedge(&self, operation: Option<&str>) -> Option<Hedge> {
+        match self.of_operation(operation) {
+            Some(own) => own.hedge.clone(),
+            None => self.hedge.clone(),
+        }
+    }
+}
+
+fn hedge_of(resolved: &Resolved) -> Option<Hedge> {
+    resolved.has_hedge.value.then(|| resolved.hedge.hedge())?
 }
 
 impl RetryPart {
@@ -189,7 +216,7 @@ impl<E, V: Values<E>> DependencyPipelineBuilder<E, V> {
     }
 
     /// Builds the pipeline. From the outside in: the fallback, the timeout over everything, the retry, the rate limit, the
-    /// timeout of an attempt, and the bulkhead with its circuit.
+    /// timeout of an attempt, the hedge, and the bulkhead with its circuit.
     ///
     /// # Errors
     ///
@@ -213,6 +240,7 @@ impl<E, V: Values<E>> DependencyPipelineBuilder<E, V> {
             queue_timeout: config.queue_timeout,
         };
         let limits = options.limits(&entry, of_bulkhead);
+        let hedge = entry.policies.hedge(options.operation.as_deref());
         pipeline = pipeline.call_settings(CallSettings {
             operation: options.operation,
             limits: Some(CallLimits {
@@ -237,6 +265,9 @@ impl<E, V: Values<E>> DependencyPipelineBuilder<E, V> {
             if has_retry {
                 pipeline = pipeline.timeout(limit);
             }
+        }
+        if let Some(hedge) = hedge {
+            pipeline = pipeline.hedge(hedge);
         }
         Ok(DependencyPipeline(match &entry.bulkhead {
             AnyBulkhead::ThreadPool(bulkhead) => {

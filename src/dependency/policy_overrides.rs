@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::hierarchy::{ConfigLevel, Decided, decide};
 use super::shown::Shown;
 use crate::error::BuildError;
-use crate::policy::{Jitter, RateLimit, Retry, RetryBudget};
+use crate::policy::{Hedge, Jitter, RateLimit, Retry, RetryBudget};
 
 /// Makes a section of rules of which each is set or left to the next level, and what all levels together say.
 macro_rules! section {
@@ -234,6 +234,71 @@ section! {
     /// See [`RateLimit::wait_up_to`]. Built-in: no wait.
     #[cfg_attr(feature = "config", serde(with = "crate::duration_text::option"))]
     max_wait: Duration, Duration = Duration::ZERO;
+}
+
+section! {
+    /// The rules of the second attempts beside slow ones in a dependency's pipelines, of which each is set or left to the next
+    /// level.
+    ///
+    /// A dependency, a kind or an operation that sets a rule has them, unless it says [`off`](Self::off). They need
+    /// [`delay`](Self#structfield.delay), and a bulkhead with threads. They are for operations that only read, and hold for
+    /// calls through [`Dependencies::pipeline`](crate::Dependencies::pipeline).
+    ///
+    /// ```
+    /// use bulkman::{DependencyConfig, DependencyKind, HedgeOverrides, OperationOverrides};
+    /// use std::time::Duration;
+    ///
+    /// let hedge = HedgeOverrides::new().quantile(0.95).delay(Duration::from_millis(50));
+    /// let config = DependencyConfig::new(DependencyKind::Database)
+    ///     .operation("get_user", OperationOverrides::new().hedge(hedge));
+    /// # let _ = config;
+    /// ```
+    HedgeOverrides, "a hedge", all of them: HedgeRules
+    /// After which time the second attempt begins, see [`Hedge::after`]. Beside a quantile it holds until enough calls were
+    /// measured. There is no built-in time.
+    #[cfg_attr(feature = "config", serde(with = "crate::duration_text::option"))]
+    delay: Duration, Option<Duration> = None;
+    /// The second attempt begins after this quantile of the run times, from 0 to 1, see [`Hedge::after_quantile`]. Built-in:
+    /// none.
+    quantile: f64, Option<f64> = None;
+}
+
+impl HedgeRules {
+    /// The first rule that is out of range.
+    pub(super) fn check_alone(&self) -> Result<(), BuildError> {
+        let quantile = self.quantile.unwrap_or(1.0);
+        BuildError::check(
+            (0.0..=1.0).contains(&quantile),
+            "hedge.quantile",
+            quantile,
+            "must be a number from 0 to 1",
+        )
+    }
+
+    /// The first rule that is missing or out of range.
+    pub(super) fn check(&self, has_threads: bool) -> Result<(), BuildError> {
+        self.check_alone()?;
+        BuildError::check(
+            self.delay.is_some(),
+            "hedge.delay",
+            "none",
+            "must be a duration",
+        )?;
+        BuildError::check(
+            has_threads,
+            "hedge",
+            "on",
+            "must be off where the bulkhead is a semaphore, since two attempts at once cannot run in one thread",
+        )
+    }
+
+    pub(super) fn hedge(&self) -> Option<Hedge> {
+        let delay = self.delay?;
+        Some(match self.quantile {
+            Some(quantile) => Hedge::after_quantile(quantile, delay),
+            None => Hedge::after(delay),
+        })
+    }
 }
 
 impl RetryRules {

@@ -57,7 +57,7 @@
 //! calls.
 //!
 //! In a pipeline of nothing a call costs a few nanoseconds, and each layer adds its own price: `benches/README.md` has the
-//! table. Retries, rate limits and timeouts can also come from settings:
+//! table. Retries, rate limits, hedges and timeouts can also come from settings:
 //! [`Dependencies::pipeline`](crate::Dependencies::pipeline) puts them around a dependency in the order above.
 //!
 //! # One deadline

@@ -9,7 +9,7 @@
 //!     api_call_timeout: 15s        # file_system, cpu, payment
 //!   circuit_breaker:               # rules for all that have one, by the names of CircuitBreakerConfig
 //!     success_threshold: 2
-//!   retry:                         # the same for retries, by the names of RetryOverrides; and `rate_limit`
+//!   retry:                         # the same for retries, by the names of RetryOverrides; and `rate_limit`, `hedge`
 //!     max_delay: 2s
 //!   bulkheads:                     # one for each kind, over its preset; and `default`, for what no preset says
 //!     database:
@@ -80,7 +80,7 @@
 //!
 //! With the feature `config` all configurations ([`BulkheadConfig`](crate::BulkheadConfig),
 //! [`CircuitBreakerConfig`](crate::CircuitBreakerConfig), [`RetryOverrides`](crate::RetryOverrides),
-//! [`RateLimitOverrides`](crate::RateLimitOverrides), [`DependencyConfig`](crate::DependencyConfig),
+//! [`RateLimitOverrides`](crate::RateLimitOverrides), [`HedgeOverrides`](crate::HedgeOverrides), [`DependencyConfig`](crate::DependencyConfig),
 //! [`DependencyDefaults`](crate::DependencyDefaults) and what is in them) are serde's `Serialize` and `Deserialize`, with the
 //! keys above; only `DependencyDefaults` has the keys `global` and `kinds` in place of `resilience`. Durations are written as text and read as seconds or text.
 

@@ -11,8 +11,8 @@ use super::node::{Map, Node, Path, Value};
 use super::origin::Origin;
 use crate::config::BulkheadConfig;
 use crate::dependency::{
-    ConfigLevel, DependencyConfig, DependencyDefaults, DependencyKind, DependencyOverrides, Place,
-    TimeoutSetting,
+    ConfigLevel, DependencyConfig, DependencyDefaults, DependencyKind, DependencyOverrides,
+    HedgeOverrides, Place, TimeoutSetting,
 };
 use crate::error::BuildError;
 
@@ -22,8 +22,9 @@ const TIMEOUTS: &str = "timeouts";
 const CIRCUIT_BREAKER: &str = "circuit_breaker";
 const RETRY: &str = "retry";
 const RATE_LIMIT: &str = "rate_limit";
+const HEDGE: &str = "hedge";
 /// The sections with rules, which also stand in `resilience`, for all that have one.
-const WITH_RULES: [&str; 3] = [CIRCUIT_BREAKER, RETRY, RATE_LIMIT];
+const WITH_RULES: [&str; 4] = [CIRCUIT_BREAKER, RETRY, RATE_LIMIT, HEDGE];
 const BULKHEADS: &str = "bulkheads";
 const DEFAULT: &str = "default";
 const DEFAULT_TIMEOUT: &str = "default_timeout";
@@ -241,9 +242,21 @@ impl Reader {
                         this.content.defaults.global.rate_limit = rules;
                     }
                 }
+                HEDGE => {
+                    if let Some(rules) = this.rules(node, &path, "a hedge") {
+                        this.content.defaults.global.hedge = rules;
+                    }
+                }
                 BULKHEADS => this.bulkheads(node, &path),
                 _ => {
-                    let known = [TIMEOUTS, CIRCUIT_BREAKER, RETRY, RATE_LIMIT, BULKHEADS];
+                    let known = [
+                        TIMEOUTS,
+                        CIRCUIT_BREAKER,
+                        RETRY,
+                        RATE_LIMIT,
+                        HEDGE,
+                        BULKHEADS,
+                    ];
                     this.unknown(key, &path, name, &known);
                 }
             }
@@ -325,6 +338,7 @@ impl Reader {
                 ),
                 (RETRY, "it as `resilience.retry`".to_owned()),
                 (RATE_LIMIT, "it as `resilience.rate_limit`".to_owned()),
+                (HEDGE, "it as `resilience.hedge`".to_owned()),
             ] {
                 let stands_elsewhere = setting == "timeout" || kind.is_none();
                 if let Some(entry) = map.get(setting).filter(|_| stands_elsewhere) {
@@ -347,6 +361,7 @@ impl Reader {
                 overrides.circuit_breaker = before.circuit_breaker;
                 overrides.retry = before.retry;
                 overrides.rate_limit = before.rate_limit;
+                overrides.hedge = before.hedge;
             }
         });
     }
@@ -400,12 +415,13 @@ impl Reader {
                 };
                 ranges.check_limits(overrides.timeout, overrides.queue_timeout, place);
                 ranges.check_rules(RETRY, overrides.retry.wrong_alone(), place);
+                ranges.check_rules(HEDGE, overrides.hedge.wrong_alone(), place);
             }
         }
     }
 
     /// Whether the values that hold go together: those of each dependency, and of each kind, also if it has no dependency
-    /// yet. The limits of an operation go with everything.
+    /// yet. Of an operation only the hedge does not go with everything.
     fn check_together(&mut self) {
         let Content {
             defaults,
@@ -414,16 +430,23 @@ impl Reader {
         } = &self.content;
         let mut problems: Vec<SettingsProblem> = Vec::new();
         let mut check = |name: &str, config: &DependencyConfig| {
-            let resolved = defaults.resolve(config, None);
-            let Err(error) = resolved.validate(name) else {
-                return;
-            };
-            let place = Place {
-                dependency: name,
-                kind: config.kind,
-                ..Place::default()
-            };
-            problems.push(out_of_range(&error, place, &resolved, origins));
+            let hedged = config
+                .operations
+                .iter()
+                .filter(|(_, own)| own.hedge != HedgeOverrides::default())
+                .map(|(operation, own)| (operation.as_str(), Some(own)));
+            for (operation, own) in std::iter::once(("", None)).chain(hedged) {
+                let resolved = defaults.resolve(config, own);
+                if let Err(error) = resolved.validate(name) {
+                    let place = Place {
+                        dependency: name,
+                        kind: config.kind,
+                        operation,
+                        ..Place::default()
+                    };
+                    return problems.push(out_of_range(&error, place, &resolved, origins));
+                }
+            }
         };
         for kind in DependencyKind::ALL {
             check("any", &DependencyConfig::new(kind));
@@ -459,6 +482,7 @@ impl Ranges<'_> {
         self.check_rules(CIRCUIT_BREAKER, breaker, place);
         self.check_rules(RETRY, overrides.retry.wrong_alone(), place);
         self.check_rules(RATE_LIMIT, overrides.rate_limit.wrong_alone(), place);
+        self.check_rules(HEDGE, overrides.hedge.wrong_alone(), place);
     }
 
     fn check_rules(
@@ -520,6 +544,7 @@ fn out_of_range(
             ("max_queue_size", None) => ("max_queue_size", None, resolved.max_queue_size.level),
             // No level says it.
             ("rate_limit.calls", None) => (RATE_LIMIT, None, resolved.has_rate_limit.level),
+            ("hedge" | "hedge.delay", None) => (HEDGE, None, resolved.has_hedge.level),
             (field, None) => match field.strip_prefix("rate_limit.") {
                 Some(rule) => match resolved.rate_limit_rules.get(rule) {
                     Some(decided) => (RATE_LIMIT, Some(rule), decided.level),

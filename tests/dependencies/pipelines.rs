@@ -2,7 +2,7 @@
 
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
 use bulkman::policy::{
@@ -11,7 +11,8 @@ use bulkman::policy::{
 use bulkman::{
     BulkheadKind, CircuitBreakerOverrides, ConfigLevel, Dependencies, DependencyConfig,
     DependencyDefaults, DependencyError, DependencyKind, DependencyOverrides, DependencyPipeline,
-    ManualClock, OperationOverrides, RateLimitOverrides, RetryOverrides, TimeoutSetting, current,
+    HedgeOverrides, ManualClock, OperationOverrides, RateLimitOverrides, RetryOverrides,
+    TimeoutSetting, current,
 };
 
 use super::support::{HOUR, seconds};
@@ -224,6 +225,34 @@ fn a_calls_own_limit_comes_before_all_others() {
 }
 
 #[test]
+fn a_second_attempt_begins_beside_a_slow_one() {
+    let hedge = HedgeOverrides::new().delay(Duration::ZERO);
+    let config = database().hedge(hedge).operation(
+        "write",
+        OperationOverrides::new().hedge(HedgeOverrides::off()),
+    );
+    let dependencies = with(config);
+    let pipeline = pipeline(&dependencies);
+    assert_eq!(
+        pipeline.layers(),
+        [LayerKind::Timeout, LayerKind::Hedge, LayerKind::Bulkhead]
+    );
+    let first = Arc::new(AtomicBool::new(true));
+    let result = pipeline.execute(move || {
+        if first.swap(false, Ordering::Relaxed) {
+            // Until it is told that the other one has won.
+            while !current().unwrap().is_cancelled() {
+                std::thread::yield_now();
+            }
+        }
+        Ok(7)
+    });
+    assert_eq!((result.hedged, result.value()), (1, Some(&7)));
+    let write = of_operation(&dependencies, "write");
+    assert_eq!(write.layers(), [LayerKind::Timeout, LayerKind::Bulkhead]);
+}
+
+#[test]
 fn functions_are_added_to_what_is_configured() {
     let dependencies = with(database().retry(at_once().attempts(5)));
     let listened = Arc::new(AtomicU32::new(0));
@@ -346,6 +375,25 @@ fn values_out_of_range_are_told_when_the_dependency_is_registered() {
     ] {
         let error = dependencies.register_with("db", config).unwrap_err();
         assert!(matches!(error, DependencyError::Invalid { .. }));
+        assert!(error.to_string().ends_with(text), "{error}");
+    }
+    for (config, text) in [
+        (
+            database().hedge(HedgeOverrides::on()),
+            "hedge.delay is none, it must be a duration",
+        ),
+        (
+            database().hedge(HedgeOverrides::new().quantile(f64::NAN)),
+            "hedge.quantile is NaN, it must be a number from 0 to 1",
+        ),
+        (
+            database()
+                .bulkhead(BulkheadKind::Semaphore)
+                .hedge(HedgeOverrides::new().delay(HOUR)),
+            "since two attempts at once cannot run in one thread",
+        ),
+    ] {
+        let error = dependencies.register_with("db", config).unwrap_err();
         assert!(error.to_string().ends_with(text), "{error}");
     }
     let operation = OperationOverrides::new().retry(retry().attempts(0));

@@ -207,7 +207,7 @@ fn each_slip_is_told_with_its_place() {
             "resilience",
             "timeout = {}",
             "`resilience.timeout`: found a key that is unknown here, expected one of `timeouts`, `circuit_breaker`, \
-             `retry`, `rate_limit`, `bulkheads`; did you mean `timeouts`?"
+             `retry`, `rate_limit`, `hedge`, `bulkheads`; did you mean `timeouts`?"
                 .into(),
         ),
         (
@@ -231,7 +231,7 @@ fn each_slip_is_told_with_its_place() {
             "external_dependencies",
             "db = {kind = \"cpu\", operations = {get = {max_queue_size = 1}}}",
             "`external_dependencies.db.operations.get.max_queue_size`: found a key that is unknown here, expected one of \
-             `timeout`, `queue_timeout`, `retry`"
+             `timeout`, `queue_timeout`, `retry`, `hedge`"
                 .into(),
         ),
     ] {
@@ -539,6 +539,7 @@ fn what_is_wrong_with_retries_and_rate_limits_is_told_with_its_place() {
         [resilience.bulkheads.default]
         retry = {attempts = 3}
         rate_limit = true
+        hedge = {delay = "1s"}
         [resilience.bulkheads.database]
         retry = {factor = 0.5, jitter = "some", budget_reserve = 4294967296}
         [external_dependencies.a]
@@ -547,6 +548,7 @@ fn what_is_wrong_with_retries_and_rate_limits_is_told_with_its_place() {
         rate_limit = {calls = "5", per = "1s", burst = 0}
         [external_dependencies.a.operations.x]
         retry = {enabled = false, budget = 2}
+        hedge = {quantile = 95}
         rate_limit = {calls = 1}
     "#;
     let found = problems(toml(text));
@@ -562,7 +564,9 @@ fn what_is_wrong_with_retries_and_rate_limits_is_told_with_its_place() {
         "`external_dependencies.a.rate_limit.per`: found a key that is unknown here, expected one of `enabled`, \
          `calls`, `period`, `burst`, `max_wait`",
         "`external_dependencies.a.operations.x.rate_limit`: found a key that is unknown here, expected one of `timeout`, \
-         `queue_timeout`, `retry`",
+         `queue_timeout`, `retry`, `hedge`",
+        "`resilience.bulkheads.default.hedge`: found a key that does not stand here, expected it as `resilience.hedge`",
+        "`external_dependencies.a.operations.x.hedge.quantile`: found 95, expected a number from 0 to 1",
         "`resilience.retry.attempts`: found 0, expected at least 1",
         "`resilience.rate_limit.calls`: found 0, expected at least 1",
         "`resilience.bulkheads.database.retry.factor`: found 0.5, expected a number, at least 1",
@@ -592,6 +596,31 @@ fn a_rate_limit_needs_a_number_of_calls_that_goes_with_its_period() {
     );
     let off = "external_dependencies.a = {kind = \"cpu\", rate_limit = false}";
     assert!(toml(off).is_ok());
+}
+
+#[test]
+fn a_hedge_needs_a_delay_and_threads() {
+    for (settings, expected) in [
+        (
+            "a = {kind = \"cpu\", hedge = true}",
+            "text:2:20: `external_dependencies.a.hedge`: found none, expected a duration",
+        ),
+        (
+            "a = {kind = \"cpu\", operations = {get = {hedge = {quantile = 0.9}}}}",
+            "text:2:41: `external_dependencies.a.operations.get.hedge`: found none, expected a duration",
+        ),
+        (
+            "a = {kind = \"cache\", hedge = {delay = \"1s\"}}",
+            "text:2:22: `external_dependencies.a.hedge`: found on, expected off where the bulkhead is a semaphore, since two \
+             attempts at once cannot run in one thread",
+        ),
+    ] {
+        let text = format!("[external_dependencies]\n{settings}");
+        assert_eq!(problem(toml(&text)), expected);
+    }
+    let global =
+        "resilience.hedge = {delay = \"1s\"}\nexternal_dependencies.a = {kind = \"cache\"}";
+    assert!(toml(global).is_ok(), "rules for all give nobody a hedge");
 }
 
 #[test]

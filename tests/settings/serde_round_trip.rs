@@ -7,7 +7,7 @@ use bulkman::policy::Jitter;
 use bulkman::{
     BulkheadConfig, BulkheadKind, CircuitBreakerConfig, CircuitBreakerOverrides, CircuitMode,
     CircuitWindow, DependencyConfig, DependencyDefaults, DependencyKind, DependencyOverrides,
-    OperationOverrides, RateLimitOverrides, RetryOverrides, TimeoutSetting,
+    HedgeOverrides, OperationOverrides, RateLimitOverrides, RetryOverrides, TimeoutSetting,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -151,9 +151,12 @@ fn the_rules_of_policies() {
         round_trip(&limit),
         r#"{"calls":50,"period":"1s","burst":5,"max_wait":"200ms"}"#
     );
+    let hedge = HedgeOverrides::new().delay(seconds(1)).quantile(0.95);
+    assert_eq!(round_trip(&hedge), r#"{"delay":"1s","quantile":0.95}"#);
     let config = DependencyConfig::new(DependencyKind::ExternalApi)
         .retry(retry)
         .rate_limit(limit)
+        .hedge(hedge)
         .operation(
             "get",
             OperationOverrides::new().retry(RetryOverrides::off()),

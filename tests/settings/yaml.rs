@@ -384,6 +384,8 @@ fn the_sample_has_every_key() {
         "period",
         "burst",
         "max_wait",
+        "delay",
+        "quantile",
     ];
     for key in keys.chain(of_policies) {
         assert!(text.contains(&format!("{key}: ")), "{key}");
