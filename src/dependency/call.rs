@@ -324,6 +324,14 @@ impl<C> DependencyCall<C> {
 }
 
 impl Options {
+    /// Whether the call or its operation has a limit of its own.
+    pub(super) fn has_limits(&self, entry: &Entry) -> bool {
+        let operation = self.operation.as_deref();
+        let of_operation = operation.and_then(|operation| entry.operations.get(operation));
+        let own = self.timeout.or(self.at_most).or(self.queue_timeout);
+        own.is_some() || of_operation.is_some()
+    }
+
     /// The call's own limits first, then those of its operation, then the bulkhead's.
     pub(super) fn limits(&self, entry: &Entry, of_bulkhead: Limits) -> Limits {
         let of_operation = self
@@ -347,13 +355,7 @@ impl Options {
         let Call {
             inner, mut options, ..
         } = call;
-        let limits = self.limits(
-            entry,
-            Limits {
-                timeout: options.timeout,
-                queue_timeout: options.queue_timeout,
-            },
-        );
+        let limits = self.limits(entry, Limits::of_call(&options));
         options.timeout = limits.timeout;
         options.queue_timeout = limits.queue_timeout;
         options.wait_for_capacity = self.wait_for_capacity;

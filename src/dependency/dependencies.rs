@@ -17,7 +17,7 @@ use super::overrides::{DependencyDefaults, DependencyOverrides};
 use super::pipeline::{DependencyPipelineBuilder, Policies};
 use crate::circuit::CircuitStorage;
 use crate::clock::Clock;
-use crate::core::{BulkheadBuilder, Kind, ShutdownReport};
+use crate::core::{BulkheadBuilder, CallOptions, Kind, ShutdownReport};
 use crate::event::{BulkheadEvent, BulkheadListener};
 use crate::policy::{PipelineEvent, PipelineListener};
 use crate::registry::{AnyBulkhead, BulkheadRegistry, RegistryHealth};
@@ -113,6 +113,13 @@ pub(super) struct Limits {
 }
 
 impl Limits {
+    pub(super) fn of_call(options: &CallOptions) -> Self {
+        Self {
+            timeout: options.timeout,
+            queue_timeout: options.queue_timeout,
+        }
+    }
+
     fn of(resolved: &Resolved) -> Self {
         Self {
             timeout: resolved.timeout.value.limit(),

@@ -218,6 +218,9 @@ impl<E, V: Values<E>> DependencyPipelineBuilder<E, V> {
     /// Builds the pipeline. From the outside in: the fallback, the timeout over everything, the retry, the rate limit, the
     /// timeout of an attempt, the hedge, and the bulkhead with its circuit.
     ///
+    /// The timeout over everything is that of this moment. A limit that is changed later on the bulkhead holds for each
+    /// attempt.
+    ///
     /// # Errors
     ///
     /// [`InvalidValue`](PipelineBuildError::InvalidValue) if the call's own [`timeout`](crate::DependencyCall::timeout) is
@@ -234,19 +237,20 @@ impl<E, V: Values<E>> DependencyPipelineBuilder<E, V> {
             retry,
             attempt_timeout,
         } = self;
-        let config = entry.bulkhead.config();
-        let of_bulkhead = Limits {
-            timeout: config.execution_timeout,
-            queue_timeout: config.queue_timeout,
+        let of_bulkhead = match &entry.bulkhead {
+            AnyBulkhead::ThreadPool(bulkhead) => Limits::of_call(&bulkhead.call().options),
+            AnyBulkhead::Semaphore(bulkhead) => Limits::of_call(&bulkhead.call().options),
         };
         let limits = options.limits(&entry, of_bulkhead);
+        // Without limits of its own each attempt goes by the bulkhead's, which may change.
+        let own_limits = options.has_limits(&entry).then_some(CallLimits {
+            timeout: limits.timeout,
+            queue_timeout: limits.queue_timeout,
+        });
         let hedge = entry.policies.hedge(options.operation.as_deref());
         pipeline = pipeline.call_settings(CallSettings {
             operation: options.operation,
-            limits: Some(CallLimits {
-                timeout: limits.timeout,
-                queue_timeout: limits.queue_timeout,
-            }),
+            limits: own_limits,
             wait_for_capacity: options.wait_for_capacity,
             detached: options.detached,
         });

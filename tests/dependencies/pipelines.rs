@@ -253,6 +253,25 @@ fn a_second_attempt_begins_beside_a_slow_one() {
 }
 
 #[test]
+fn a_limit_that_changes_holds_for_the_next_attempt() {
+    for kind in [BulkheadKind::ThreadPool, BulkheadKind::Semaphore] {
+        let clock = ManualClock::new();
+        let dependencies = Dependencies::builder().clock(clock).build();
+        let config = database().bulkhead(kind).timeout(HOUR);
+        dependencies.register_with("db", config).unwrap();
+        let pipeline = pipeline(&dependencies);
+        let limit = || {
+            let left = pipeline.execute(|| Ok(current().unwrap().remaining()));
+            left.into_result().unwrap().unwrap()
+        };
+        assert_eq!(limit(), HOUR);
+        let bulkhead = dependencies.bulkhead("db").unwrap();
+        bulkhead.set_execution_timeout(seconds(5)).unwrap();
+        assert_eq!(limit(), seconds(5));
+    }
+}
+
+#[test]
 fn functions_are_added_to_what_is_configured() {
     let dependencies = with(database().retry(at_once().attempts(5)));
     let listened = Arc::new(AtomicU32::new(0));

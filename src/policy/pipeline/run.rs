@@ -192,7 +192,7 @@ impl<E, V: Values<E>> Pipeline<E, V, ThreadPoolKind> {
         let inner = &*self.inner;
         let f = Arc::new(f);
         let result = inner.run(|trail| {
-            let limit = trail.limit_of(inner.own_limit(inner.bulkhead.config()))?;
+            let limit = trail.limit_of(inner.own_limit())?;
             inner.check_chaos(trail, inner.bulkhead.config())?;
             let submit = |bulkhead: &Bulkhead| inner.submit(bulkhead, &f);
             let result = match &inner.hedge {
@@ -212,6 +212,14 @@ impl<E, V: Values<E>> Pipeline<E, V, ThreadPoolKind> {
 }
 
 impl<E, V: Values<E>> Inner<E, V, ThreadPoolKind> {
+    /// The limit of a call of the bulkhead, without the pipeline's. The bulkhead's own may change while it works.
+    fn own_limit(&self) -> Option<Duration> {
+        match self.call.as_ref().and_then(|call| call.limits) {
+            Some(limits) => limits.timeout,
+            None => self.bulkhead.call().options.timeout,
+        }
+    }
+
     /// Starts an attempt.
     fn submit<T, F>(&self, bulkhead: &Bulkhead, f: &Arc<F>) -> ExecutionHandle<T, E>
     where
@@ -382,14 +390,6 @@ fn outcome_in<T, E>(
 }
 
 impl<E, V: Values<E>, K: Place> Inner<E, V, K> {
-    /// The limit of a call of the bulkhead, without the pipeline's.
-    fn own_limit(&self, bulkhead: &BulkheadConfig) -> Option<Duration> {
-        match self.call.as_ref().and_then(|call| call.limits) {
-            Some(limits) => limits.timeout,
-            None => bulkhead.execution_timeout,
-        }
-    }
-
     /// Refuses the call in the bulkhead's place, if chaos wants so.
     fn check_chaos(
         &self,
