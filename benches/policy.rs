@@ -5,6 +5,8 @@
 //! cargo bench --bench policy              # half a minute
 //! cargo bench --bench policy -- --quick   # seconds
 //! ```
+//!
+//! `instructions.rs` counts the same, exactly.
 
 #![allow(missing_docs, reason = "criterion_group makes a public function")]
 
@@ -37,7 +39,7 @@ fn retry() -> Retry {
     Retry::new(3).budget(RetryBudget::new(0.1))
 }
 
-/// Each layer by itself, beside the call without a pipeline and two readings of the clock, which a pipeline makes.
+/// Each layer by itself, beside the call without a pipeline and two readings of the clock, which a pipeline with a layer makes.
 fn layers(c: &mut Criterion) {
     let mut group = c.benchmark_group("pipeline in the caller's thread");
     group.bench_function("no pipeline", |b| b.iter(task));

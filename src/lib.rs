@@ -162,6 +162,9 @@
 //! which is experimental. With the feature `config` all of it comes from a file and the
 //! environment, see the module `settings`.
 //!
+//! A call of a dependency makes one attempt. [`Dependencies::pipeline`] adds the retries, the rate limit and the hedge that its
+//! settings name.
+//!
 //! A [`BulkheadRegistry`], on which it stands, has bulkheads by name without such knowledge: made in one place, looked up in
 //! others, watched and shut down together.
 //!
@@ -302,8 +305,9 @@ pub use core::{
 pub use dependency::{
     AdaptiveTimeoutSetting, BulkheadKind, CircuitBreakerOverrides, ConfigLevel, Decided,
     Dependencies, DependenciesBuilder, DependencyCall, DependencyConfig, DependencyDefaults,
-    DependencyError, DependencyKind, DependencyOverrides, Explanation, OperationOverrides,
-    TimeoutSetting, UnknownKind,
+    DependencyError, DependencyKind, DependencyOverrides, DependencyPipeline,
+    DependencyPipelineBuilder, Explanation, HedgeOverrides, OperationOverrides, RateLimitOverrides,
+    RetryOverrides, TimeoutSetting, UnknownKind,
 };
 pub use error::{BuildError, BulkheadError, RejectReason, Rejected};
 pub use event::{BulkheadEvent, BulkheadListener, CallInfo, FinishedOutcome};

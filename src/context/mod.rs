@@ -13,3 +13,4 @@ pub(crate) use captured::CapturedContexts;
 pub(crate) use trace::{
     CallTrace, EnteredTrace, TraceOptions, event_of_caller_timeout, event_of_refusal,
 };
+pub(crate) use var::has_values;

@@ -1,7 +1,7 @@
 //! Values that a thread has for a scope, and that every bulkhead carries to the worker.
 //!
-//! All values of a thread are one shared map that nobody changes: setting a value makes a new map. So taking them along
-//! with a call is one reference, and nothing at all where no value is set.
+//! All values of a thread are one shared map. Nobody changes it while it is shared: setting a value makes a new map then. So
+//! taking them along with a call is one reference, and nothing at all where no value is set.
 
 #![allow(
     clippy::missing_const_for_thread_local,
@@ -69,6 +69,13 @@ pub struct ContextVar<T: 'static> {
     _address: OnceLock<()>,
     detached_too: bool,
     _type: PhantomData<fn() -> T>,
+}
+
+/// Whether this thread has a value of any variable.
+#[inline]
+pub(crate) fn has_values() -> bool {
+    let has_some = CURRENT.try_with(|current| current.borrow().is_some());
+    has_some.unwrap_or(false)
 }
 
 impl<T: Send + Sync + 'static> ContextVar<T> {
@@ -233,10 +240,10 @@ impl fmt::Debug for ContextGuard {
 /// nothing is set.
 fn replace(key: Key, value: Option<Shared>) -> Option<Shared> {
     let changed = CURRENT.try_with(|current| {
-        let mut values = match &*current.borrow() {
-            Some(values) => Values::clone(values),
-            None => Values::new(),
-        };
+        let mut shared = current.take().unwrap_or_default();
+        // In place, if nothing was taken along to another thread. Else the new map has all values of the old one, of which
+        // none is dropped here.
+        let values = Arc::make_mut(&mut shared);
         let place = values.iter().position(|(of, _)| *of == key);
         let before = match (place, value) {
             (Some(place), Some(value)) => Some(std::mem::replace(&mut values[place].1, value)),
@@ -247,13 +254,13 @@ fn replace(key: Key, value: Option<Shared>) -> Option<Shared> {
             }
             (None, None) => None,
         };
-        let values = (!values.is_empty()).then(|| Arc::new(values));
-        (current.replace(values), before)
+        if !values.is_empty() {
+            current.replace(Some(shared));
+        }
+        // Dropping it is user code: outside of the thread-local, which that code may read.
+        before
     });
-    // Dropping values is user code: outside of the thread-local, which that code may read.
-    let (old, before) = changed.ok()?;
-    drop(old);
-    before
+    changed.ok()?
 }
 
 /// All [`ContextVar`] values of a thread, to be taken to another one.

@@ -67,8 +67,8 @@ pub(crate) use shutdown::{
     ShutdownTarget, WaitLimit, begin_shutdown, finish_shutdown, shut_down, wait_closed, wait_idle,
 };
 pub(crate) use this_thread::{
-    OtherCalls, ThisThread, become_worker, begin_guard, end_guard, nested_calls_of_this_thread,
-    other_calls, run_for_caller, run_job, run_nested, slot_of_this_thread, this_worker,
-    while_holding_permit,
+    OtherCalls, ThisThread, become_worker, begin_guard, end_guard, may_have_a_call,
+    nested_calls_of_this_thread, other_calls, run_for_caller, run_job, run_nested,
+    slot_of_this_thread, this_worker, while_holding_permit,
 };
 pub(crate) use ticket::RETRY_SOON;

@@ -467,8 +467,24 @@ pub(crate) fn slot_of_this_thread(serial: u64) -> Option<usize> {
     CALLS.with(|calls| calls.find_map(in_caller, |_| None))
 }
 
-/// The innermost call that runs on this thread.
+/// The innermost call that runs on this thread. A thread without a call only looks at two words.
+#[inline]
 pub(super) fn innermost() -> Option<Arc<dyn CallView>> {
+    if may_have_a_call() {
+        find_innermost()
+    } else {
+        None
+    }
+}
+
+/// Whether this thread runs a call, or is a worker, which may run one.
+#[inline]
+pub(crate) fn may_have_a_call() -> bool {
+    // A nested call is on a worker.
+    CALLS.with(|calls| calls.is_worker.get() || calls.top.get().serial != NO_BULKHEAD)
+}
+
+fn find_innermost() -> Option<Arc<dyn CallView>> {
     let nested = |nested: &NestedJob| running(&nested.job);
     let from_queue = || {
         let own = WORKER_JOB.try_with(|job| job.borrow().as_ref().and_then(running));
@@ -480,7 +496,7 @@ pub(super) fn innermost() -> Option<Arc<dyn CallView>> {
 /// What a call inherits that this thread makes now. A thread without a call only looks at two words.
 #[inline(always)]
 pub(super) fn inherited_from_this_thread() -> Option<Arc<Inherited>> {
-    if CALLS.with(|calls| calls.is_worker.get() || calls.top.get().serial != NO_BULKHEAD) {
+    if may_have_a_call() {
         inherited_from_innermost()
     } else {
         None

@@ -7,6 +7,8 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use super::dependencies::Entry;
+use super::limits::{OperationLimits, TimeLimits};
+use super::pipeline::DependencyPipelineBuilder;
 use crate::circuit::Verdict;
 use crate::core::{
     Call, ClassifyWith, EveryError, FailureClassifier, FailureIf, Kind, new_execution_id,
@@ -50,14 +52,14 @@ pub struct DependencyCall<C = EveryError> {
 
 /// What the call itself sets.
 #[derive(Clone, Debug, Default)]
-struct Options {
-    operation: Option<Cow<'static, str>>,
+pub(super) struct Options {
+    pub(super) operation: Option<Cow<'static, str>>,
     timeout: Option<Duration>,
     /// Holds over the limits of all levels.
     at_most: Option<Duration>,
     queue_timeout: Option<Duration>,
-    wait_for_capacity: Option<Duration>,
-    detached: bool,
+    pub(super) wait_for_capacity: Option<Duration>,
+    pub(super) detached: bool,
 }
 
 impl DependencyCall {
@@ -67,6 +69,35 @@ impl DependencyCall {
             options: Options::default(),
             classifier: EveryError,
         }
+    }
+
+    /// Begins a pipeline for calls with the options set so far, with the retries and the rate limit that the settings have for
+    /// its operation and its dependency. It is built once, and serves any number of calls.
+    ///
+    /// ```
+    /// use bulkman::{Dependencies, DependencyConfig, DependencyKind, OperationOverrides, RetryOverrides};
+    /// use std::io;
+    ///
+    /// let dependencies = Dependencies::new();
+    /// let get_user = OperationOverrides::new().retry(RetryOverrides::new().attempts(3));
+    /// let config = DependencyConfig::new(DependencyKind::Database).operation("get_user", get_user);
+    /// dependencies.register_with("user_db", config)?;
+    ///
+    /// let get_user = dependencies
+    ///     .call("user_db")?
+    ///     .operation("get_user")
+    ///     .pipeline()
+    ///     .retry_with(|retry| retry.retry_if(|error: &io::Error| error.kind() != io::ErrorKind::NotFound))
+    ///     .build()?;
+    /// assert_eq!(get_user.execute(|| Ok("Ada")).value(), Some(&"Ada"));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// A limit of the call's own, [`timeout`](Self::timeout) or [`within`](Self::within), holds for all attempts together,
+    /// for each call of the pipeline anew.
+    pub fn pipeline<E>(self) -> DependencyPipelineBuilder<E> {
+        let (options, entry) = (self.options, self.entry);
+        DependencyPipelineBuilder::new(entry, options)
     }
 
     /// As [`Call::failure_if`].
@@ -294,6 +325,34 @@ impl<C> DependencyCall<C> {
 }
 
 impl Options {
+    /// Whether the call or its operation has a limit of its own.
+    pub(super) fn has_limits(&self, entry: &Entry) -> bool {
+        let of_operation = entry.limits.of_operation(self.operation.as_deref());
+        let own = self.timeout.or(self.at_most).or(self.queue_timeout);
+        own.is_some() || of_operation.is_some()
+    }
+
+    /// The call's own limits first, then those of its operation, then the bulkhead's.
+    pub(super) fn limits(&self, entry: &Entry, of_bulkhead: TimeLimits) -> TimeLimits {
+        let of_operation = entry.limits.of_operation(self.operation.as_deref());
+        let others = of_operation.map_or(of_bulkhead, OperationLimits::in_time);
+        TimeLimits {
+            timeout: shorter(self.timeout.or(others.timeout), self.at_most),
+            queue_timeout: self.queue_timeout.or(others.queue_timeout),
+        }
+    }
+
+    /// The same for a single call, whose timeout may follow how long calls take, unless it has one of its own.
+    fn limits_of_call(&self, entry: &Entry, of_bulkhead: TimeLimits) -> TimeLimits {
+        let mut limits = self.limits(entry, of_bulkhead);
+        if self.timeout.is_none() {
+            if let Some(adaptive) = entry.limits.adaptive(self.operation.as_deref()) {
+                limits.timeout = shorter(Some(adaptive.limit()), self.at_most);
+            }
+        }
+        limits
+    }
+
     /// The call's own options first, then those of its operation. The bulkhead is configured with all others.
     fn apply<'a, K: Kind, C>(
         self,
@@ -304,17 +363,9 @@ impl Options {
         let Call {
             inner, mut options, ..
         } = call;
-        let of_operation = entry.limits.of_operation(self.operation.as_deref());
-        if let Some(limits) = of_operation {
-            options.timeout = limits.timeout;
-            options.queue_timeout = limits.queue_timeout;
-        }
-        options.timeout = match (self.timeout, entry.limits.adaptive_of(of_operation)) {
-            (None, Some(adaptive)) => Some(adaptive.limit()),
-            (own, _) => own.or(options.timeout),
-        };
-        options.timeout = shorter(options.timeout, self.at_most);
-        options.queue_timeout = self.queue_timeout.or(options.queue_timeout);
+        let limits = self.limits_of_call(entry, TimeLimits::of_call(&options));
+        options.timeout = limits.timeout;
+        options.queue_timeout = limits.queue_timeout;
         options.wait_for_capacity = self.wait_for_capacity;
         options.operation = self.operation;
         options.detached = self.detached;

@@ -6,6 +6,7 @@ use super::kind::{BulkheadKind, DependencyKind};
 use super::overrides::{
     AdaptiveTimeoutSetting, CircuitBreakerOverrides, DependencyOverrides, TimeoutSetting,
 };
+use super::policy_overrides::{HedgeOverrides, RateLimitOverrides, RetryOverrides};
 
 /// A dependency: its kind, and what differs from others of the kind.
 ///
@@ -38,8 +39,8 @@ pub struct DependencyConfig {
     pub operations: BTreeMap<String, OperationOverrides>,
 }
 
-/// What is special about one operation of a dependency: its limits in time. All else belongs to the bulkhead, which the
-/// operations of a dependency share.
+/// What is special about one operation of a dependency: its limits in time, its retries, and its hedge. All else belongs
+/// to the bulkhead and the rate limit, which the operations of a dependency share.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 #[cfg_attr(feature = "config", derive(serde::Serialize, serde::Deserialize))]
 #[cfg_attr(feature = "config", serde(default, deny_unknown_fields))]
@@ -54,6 +55,18 @@ pub struct OperationOverrides {
     /// How long the call may wait for a worker, or for a slot.
     #[cfg_attr(feature = "config", serde(skip_serializing_if = "Option::is_none"))]
     pub queue_timeout: Option<TimeoutSetting>,
+    /// The retries of its [pipelines](crate::DependencyCall::pipeline).
+    #[cfg_attr(
+        feature = "config",
+        serde(skip_serializing_if = "RetryOverrides::is_empty")
+    )]
+    pub retry: RetryOverrides,
+    /// The second attempts of its [pipelines](crate::DependencyCall::pipeline).
+    #[cfg_attr(
+        feature = "config",
+        serde(skip_serializing_if = "HedgeOverrides::is_empty")
+    )]
+    pub hedge: HedgeOverrides,
 }
 
 impl OperationOverrides {
@@ -81,6 +94,21 @@ impl OperationOverrides {
     #[must_use]
     pub fn queue_timeout(mut self, limit: impl Into<TimeoutSetting>) -> Self {
         self.queue_timeout = Some(limit.into());
+        self
+    }
+
+    /// As [`DependencyOverrides::retry`](DependencyOverrides#method.retry). An operation that must not run twice says
+    /// [`off`](RetryOverrides::off).
+    #[must_use]
+    pub fn retry(mut self, rules: RetryOverrides) -> Self {
+        self.retry = rules;
+        self
+    }
+
+    /// As [`DependencyOverrides::hedge`](DependencyOverrides#method.hedge).
+    #[must_use]
+    pub fn hedge(mut self, rules: HedgeOverrides) -> Self {
+        self.hedge = rules;
         self
     }
 }
@@ -159,6 +187,27 @@ impl DependencyConfig {
         self
     }
 
+    /// As [`DependencyOverrides::retry`](DependencyOverrides#method.retry).
+    #[must_use]
+    pub fn retry(mut self, rules: RetryOverrides) -> Self {
+        self.overrides = self.overrides.retry(rules);
+        self
+    }
+
+    /// As [`DependencyOverrides::rate_limit`](DependencyOverrides#method.rate_limit).
+    #[must_use]
+    pub fn rate_limit(mut self, rules: RateLimitOverrides) -> Self {
+        self.overrides = self.overrides.rate_limit(rules);
+        self
+    }
+
+    /// As [`DependencyOverrides::hedge`](DependencyOverrides#method.hedge).
+    #[must_use]
+    pub fn hedge(mut self, rules: HedgeOverrides) -> Self {
+        self.overrides = self.overrides.hedge(rules);
+        self
+    }
+
     /// Sets what is special about an operation. [`DependencyCall::operation`](crate::DependencyCall::operation) names the
     /// operation of a call.
     #[must_use]
@@ -184,7 +233,7 @@ mod text {
     use super::{DependencyConfig, OperationOverrides};
     use crate::dependency::{
         AdaptiveTimeoutSetting, BulkheadKind, CircuitBreakerOverrides, DependencyKind,
-        DependencyOverrides, TimeoutSetting,
+        DependencyOverrides, HedgeOverrides, RateLimitOverrides, RetryOverrides, TimeoutSetting,
     };
 
     #[derive(Serialize, Deserialize)]
@@ -209,6 +258,12 @@ mod text {
         max_nested_calls: Option<usize>,
         #[serde(default, skip_serializing_if = "CircuitBreakerOverrides::is_empty")]
         circuit_breaker: CircuitBreakerOverrides,
+        #[serde(default, skip_serializing_if = "RetryOverrides::is_empty")]
+        retry: RetryOverrides,
+        #[serde(default, skip_serializing_if = "RateLimitOverrides::is_empty")]
+        rate_limit: RateLimitOverrides,
+        #[serde(default, skip_serializing_if = "HedgeOverrides::is_empty")]
+        hedge: HedgeOverrides,
         #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
         operations: BTreeMap<String, OperationOverrides>,
     }
@@ -227,6 +282,9 @@ mod text {
                     stack_size: section.stack_size,
                     max_nested_calls: section.max_nested_calls,
                     circuit_breaker: section.circuit_breaker,
+                    retry: section.retry,
+                    rate_limit: section.rate_limit,
+                    hedge: section.hedge,
                 },
                 operations: section.operations,
             }
@@ -245,6 +303,9 @@ mod text {
                 stack_size,
                 max_nested_calls,
                 circuit_breaker,
+                retry,
+                rate_limit,
+                hedge,
             } = config.overrides;
             Self {
                 kind: config.kind,
@@ -257,6 +318,9 @@ mod text {
                 stack_size,
                 max_nested_calls,
                 circuit_breaker,
+                retry,
+                rate_limit,
+                hedge,
                 operations: config.operations,
             }
         }

@@ -15,11 +15,13 @@ use super::kind::{BulkheadKind, DependencyKind};
 use super::limits::Limits;
 use super::near::nearest;
 use super::overrides::{DependencyDefaults, DependencyOverrides};
+use super::pipeline::{DependencyPipelineBuilder, Policies};
 use crate::adaptive::AdaptiveTimeout;
 use crate::circuit::CircuitStorage;
 use crate::clock::Clock;
 use crate::core::{BulkheadBuilder, Kind, ShutdownReport};
 use crate::event::{BulkheadEvent, BulkheadListener};
+use crate::policy::{PipelineEvent, PipelineListener};
 use crate::registry::{AnyBulkhead, BulkheadRegistry, RegistryHealth};
 use crate::stats::BulkheadStats;
 use crate::sync::RwLock;
@@ -63,6 +65,9 @@ use crate::sync::RwLock;
 /// [semaphore](DependencyKind#thread-pool-or-semaphore) the wait for a slot. The result has both clocks,
 /// [`queued_time`](crate::ExecutionResult::queued_time) and [`execution_time`](crate::ExecutionResult::execution_time).
 ///
+/// A [call](Self::call) makes one attempt: its closure can be called once only. What is to be called again takes the
+/// [`pipeline`](Self::pipeline), with the retries and the rate limit of the settings.
+///
 /// The bulkheads are in a [`BulkheadRegistry`], with the same errors, results and numbers as anywhere.
 ///
 /// # Coming from Python
@@ -98,6 +103,7 @@ pub(super) struct Entry {
     pub(super) config: DependencyConfig,
     pub(super) bulkhead: AnyBulkhead,
     pub(super) limits: Arc<Limits>,
+    pub(super) policies: Policies,
 }
 
 /// What all bulkheads are built with.
@@ -105,6 +111,7 @@ pub(super) struct Entry {
 struct Collaborators {
     clock: Clock,
     listeners: Vec<Arc<dyn BulkheadListener>>,
+    pipeline_listeners: Arc<Vec<PipelineListener>>,
     circuit_storage: Option<Arc<dyn CircuitStorage>>,
     origins: Option<Origins>,
 }
@@ -144,6 +151,34 @@ impl DependenciesBuilder {
     /// Adds a plain closure as a [`listener`](Self::listener), without a type at its argument.
     pub fn on_event(self, listener: impl Fn(&BulkheadEvent<'_>) + Send + Sync + 'static) -> Self {
         self.listener(listener)
+    }
+
+    /// Adds a listener to every [pipeline](Dependencies::pipeline) of the dependencies, which is told after each call, with all
+    /// its attempts. As [`PipelineBuilder::listener`](crate::policy::PipelineBuilder::listener).
+    ///
+    /// ```
+    /// use bulkman::{Dependencies, DependencyPipeline};
+    /// use std::io;
+    ///
+    /// let dependencies = Dependencies::builder()
+    ///     .on_pipeline_event(|event| {
+    ///         if event.attempts > 1 || event.failure.is_some() {
+    ///             log::info!("{event}");
+    ///         }
+    ///     })
+    ///     .build();
+    /// dependencies.register_database("user_db")?;
+    /// let users: DependencyPipeline<io::Error> = dependencies.pipeline("user_db")?.build()?;
+    /// assert_eq!(users.execute(|| Ok("Ada")).value(), Some(&"Ada"));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn on_pipeline_event(
+        mut self,
+        listener: impl Fn(&PipelineEvent<'_>) + Send + Sync + 'static,
+    ) -> Self {
+        let listeners = &mut self.collaborators.pipeline_listeners;
+        Arc::make_mut(listeners).push(Arc::new(listener));
+        self
     }
 
     /// Keeps the circuits in a storage, as
@@ -229,9 +264,18 @@ impl Dependencies {
         let resolved = self.resolve(name, &config, None)?;
         let clock = &self.collaborators.clock;
         let mut limits = Limits::of(&resolved, clock);
+        let listeners = Arc::clone(&self.collaborators.pipeline_listeners);
+        let mut policies = Policies::of(&resolved, name, clock, listeners).map_err(|reason| {
+            DependencyError::Invalid {
+                dependency: name.to_owned(),
+                operation: None,
+                reason: Box::new(reason),
+            }
+        })?;
         for (operation, overrides) in &config.operations {
             let resolved = self.resolve(name, &config, Some((operation, overrides)))?;
             limits.add(operation, &resolved, clock);
+            policies.add(operation, &resolved);
         }
         let limits = Arc::new(limits);
         let bulkhead: AnyBulkhead = match resolved.bulkhead.value {
@@ -248,6 +292,7 @@ impl Dependencies {
             config,
             bulkhead,
             limits,
+            policies,
         });
         // One that was removed from the registry itself may still be here. It is dropped after the lock is released.
         let replaced = self.entries.write().insert(name.into(), entry);
@@ -294,11 +339,7 @@ impl Dependencies {
         let resolved = self
             .defaults
             .resolve(config, operation.map(|(_, overrides)| overrides));
-        let adaptive = match resolved.adaptive_timeout.value.config() {
-            Some(config) => config.validate().map_err(|error| error.of(name)),
-            None => Ok(()),
-        };
-        match resolved.bulkhead_config(name).validate().and(adaptive) {
+        match resolved.validate(name) {
             Ok(()) => Ok(resolved),
             Err(reason) => Err(DependencyError::Invalid {
                 dependency: name.to_owned(),
@@ -378,6 +419,31 @@ impl Dependencies {
     /// [`Unknown`](DependencyError::Unknown), with the names that there are.
     pub fn call(&self, name: &str) -> Result<DependencyCall, DependencyError> {
         self.entry(name).map(DependencyCall::new)
+    }
+
+    /// Begins a pipeline for calls of a dependency: its timeout over all attempts, its retries, its rate limit and its
+    /// bulkhead, as the settings have them. Build it once, and keep it. For an operation,
+    /// [`call(name)?.operation(o).pipeline()`](DependencyCall::pipeline).
+    ///
+    /// ```
+    /// use bulkman::{Dependencies, DependencyConfig, DependencyKind, DependencyPipeline, RetryOverrides};
+    /// use std::io;
+    ///
+    /// let dependencies = Dependencies::new();
+    /// let config = DependencyConfig::new(DependencyKind::Database).retry(RetryOverrides::new().attempts(3));
+    /// dependencies.register_with("user_db", config)?;
+    ///
+    /// let users: DependencyPipeline<io::Error> = dependencies.pipeline("user_db")?.build()?;
+    /// let result = users.execute(|| Ok("Ada")); // called once for each attempt
+    /// assert_eq!((result.attempts, result.into_result()?), (1, "Ada"));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`Unknown`](DependencyError::Unknown), with the names that there are.
+    pub fn pipeline<E>(&self, name: &str) -> Result<DependencyPipelineBuilder<E>, DependencyError> {
+        Ok(self.call(name)?.pipeline())
     }
 
     fn entry(&self, name: &str) -> Result<Arc<Entry>, DependencyError> {

@@ -61,6 +61,21 @@ pub struct Explanation {
     pub circuit_breaker_rules: BTreeMap<&'static str, Decided<String>>,
     /// The same as data; `None` if there is none.
     pub circuit_breaker_config: Option<CircuitBreakerConfig>,
+    /// Whether its pipelines retry.
+    pub retry: Decided<bool>,
+    /// The rules of the retry, by the names of the fields of [`RetryOverrides`](crate::RetryOverrides), as text. Empty if
+    /// there is none.
+    pub retry_rules: BTreeMap<&'static str, Decided<String>>,
+    /// Whether its pipelines have a rate limit.
+    pub rate_limit: Decided<bool>,
+    /// The rules of the rate limit, by the names of the fields of [`RateLimitOverrides`](crate::RateLimitOverrides), as
+    /// text. Empty if there is none.
+    pub rate_limit_rules: BTreeMap<&'static str, Decided<String>>,
+    /// Whether its pipelines begin second attempts beside slow ones.
+    pub hedge: Decided<bool>,
+    /// The rules of these, by the names of the fields of [`HedgeOverrides`](crate::HedgeOverrides), as text. Empty if there
+    /// are none.
+    pub hedge_rules: BTreeMap<&'static str, Decided<String>>,
 }
 
 /// A setting, as a level has it.
@@ -76,7 +91,7 @@ pub(crate) struct Place<'a> {
     pub(crate) level: ConfigLevel,
     /// The name of the field, such as `timeout`.
     pub(crate) setting: &'a str,
-    /// The rule, where the setting is `circuit_breaker`.
+    /// The rule, where the setting is `circuit_breaker`, `retry`, `rate_limit` or `hedge`.
     pub(crate) rule: Option<&'a str>,
 }
 
@@ -92,6 +107,8 @@ impl Default for Place<'_> {
         }
     }
 }
+
+type Rules = BTreeMap<&'static str, Decided<String>>;
 
 type OriginOf<'a> = &'a (dyn Fn(&Place<'_>) -> Option<Arc<str>> + Send + Sync);
 
@@ -116,12 +133,16 @@ impl Explanation {
         }
         let of = |setting: &'static str| move |level| origin(setting, None, level);
         let has_breaker = resolved.has_circuit_breaker.value;
-        let rules = resolved.rules.into_iter().map(|(rule, decided)| {
-            let decided = with(decided, |level| {
-                origin("circuit_breaker", Some(rule), level)
+        let rules_of = |setting: &'static str, is_there: bool, rules: Rules| -> Rules {
+            if !is_there {
+                return Rules::new();
+            }
+            let rules = rules.into_iter().map(|(rule, decided)| {
+                let decided = with(decided, |level| origin(setting, Some(rule), level));
+                (rule, decided)
             });
-            (rule, decided)
-        });
+            rules.collect()
+        };
         Self {
             dependency: place.dependency.to_owned(),
             kind: place.kind,
@@ -136,21 +157,33 @@ impl Explanation {
             stack_size: with(resolved.stack_size, of("stack_size")),
             max_nested_calls: with(resolved.max_nested_calls, of("max_nested_calls")),
             circuit_breaker: with(resolved.has_circuit_breaker, of("circuit_breaker")),
-            circuit_breaker_rules: if has_breaker {
-                rules.collect()
-            } else {
-                BTreeMap::new()
-            },
+            circuit_breaker_rules: rules_of("circuit_breaker", has_breaker, resolved.rules),
             circuit_breaker_config: has_breaker.then_some(resolved.circuit_breaker),
+            retry_rules: rules_of("retry", resolved.has_retry.value, resolved.retry_rules),
+            retry: with(resolved.has_retry, of("retry")),
+            rate_limit_rules: rules_of(
+                "rate_limit",
+                resolved.has_rate_limit.value,
+                resolved.rate_limit_rules,
+            ),
+            rate_limit: with(resolved.has_rate_limit, of("rate_limit")),
+            hedge_rules: rules_of("hedge", resolved.has_hedge.value, resolved.hedge_rules),
+            hedge: with(resolved.has_hedge, of("hedge")),
         }
     }
 }
 
-/// The rules that every circuit breaker has. The others are shown where a level sets them.
-const ALWAYS_SHOWN: [&str; 3] = [
+/// The rules that each one has. The others are shown where a level sets them.
+const ALWAYS_SHOWN: [&str; 9] = [
     "failure_threshold",
     "success_threshold",
     "isolation_duration",
+    "attempts",
+    "first_delay",
+    "budget",
+    "calls",
+    "period",
+    "delay",
 ];
 
 /// A line of the table: the setting, its value, its level, and where it stands.
@@ -168,11 +201,7 @@ fn row(name: &str, value: impl fmt::Display, decided: &Decided<impl Sized>) -> R
 
 impl fmt::Display for Explanation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let breaker = if self.circuit_breaker.value {
-            "on"
-        } else {
-            "off"
-        };
+        let on_or_off = |on| if on { "on" } else { "off" };
         let mut rows = vec![row("timeout", self.timeout.value, &self.timeout)];
         let is_set = |level| level != ConfigLevel::BuiltIn;
         if is_set(self.adaptive_timeout.level) {
@@ -209,10 +238,25 @@ impl fmt::Display for Explanation {
             let calls = &self.max_nested_calls;
             rows.push(row("nested calls", calls.value, calls));
         }
-        rows.push(row("circuit breaker", breaker, &self.circuit_breaker));
-        for (rule, decided) in &self.circuit_breaker_rules {
-            if decided.level != ConfigLevel::BuiltIn || ALWAYS_SHOWN.contains(rule) {
-                rows.push(row(&format!("  {rule}"), &decided.value, decided));
+        for (name, is_there, rules) in [
+            (
+                "circuit breaker",
+                &self.circuit_breaker,
+                &self.circuit_breaker_rules,
+            ),
+            ("retry", &self.retry, &self.retry_rules),
+            ("rate limit", &self.rate_limit, &self.rate_limit_rules),
+            ("hedge", &self.hedge, &self.hedge_rules),
+        ] {
+            // Most dependencies have no retry, no rate limit and no hedge, and nobody has said a word about them.
+            if is_there.level == ConfigLevel::BuiltIn && name != "circuit breaker" {
+                continue;
+            }
+            rows.push(row(name, on_or_off(is_there.value), is_there));
+            for (rule, decided) in rules {
+                if decided.level != ConfigLevel::BuiltIn || ALWAYS_SHOWN.contains(rule) {
+                    rows.push(row(&format!("  {rule}"), &decided.value, decided));
+                }
             }
         }
         write!(

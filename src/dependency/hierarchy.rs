@@ -10,9 +10,11 @@ use super::kind::BulkheadKind;
 use super::overrides::{
     AdaptiveTimeoutSetting, CircuitBreakerOverrides, DependencyOverrides, TimeoutSetting,
 };
+use super::policy_overrides::{HedgeRules, RateLimitRules, RetryRules};
 use crate::adaptive::AdaptiveTimeoutConfig;
 use crate::circuit::CircuitBreakerConfig;
 use crate::config::BulkheadConfig;
+use crate::error::BuildError;
 
 /// Where a setting of a dependency comes from. The first level that says something decides, in this order; a call's own
 /// [`timeout`](crate::DependencyCall::timeout) comes before all.
@@ -81,6 +83,21 @@ pub(super) fn decide<T>(
         .find_map(|(level, value)| value.map(|value| Decided::new(value, level)))
 }
 
+/// Whether there is a circuit breaker, a retry, a rate limit, or a hedge. Each level: whether it says so, and whether it also sets
+/// rules.
+fn is_there(
+    levels: impl IntoIterator<Item = (ConfigLevel, Option<bool>, Option<bool>)>,
+) -> Decided<bool> {
+    let wanted = levels
+        .into_iter()
+        .map(|(level, enabled, wanted)| match level {
+            // The rules that hold for all hold for those that have one. They give nobody one.
+            ConfigLevel::Global => (level, enabled),
+            _ => (level, wanted),
+        });
+    decide(wanted).unwrap_or(Decided::new(false, ConfigLevel::BuiltIn))
+}
+
 /// What every level says about a dependency and one of its operations.
 #[derive(Clone, Copy)]
 pub(crate) struct Levels<'a> {
@@ -105,6 +122,15 @@ pub(crate) struct Resolved {
     pub(crate) has_circuit_breaker: Decided<bool>,
     pub(crate) circuit_breaker: CircuitBreakerConfig,
     pub(crate) rules: BTreeMap<&'static str, Decided<String>>,
+    pub(crate) has_retry: Decided<bool>,
+    pub(crate) retry: RetryRules,
+    pub(crate) retry_rules: BTreeMap<&'static str, Decided<String>>,
+    pub(crate) has_rate_limit: Decided<bool>,
+    pub(crate) rate_limit: RateLimitRules,
+    pub(crate) rate_limit_rules: BTreeMap<&'static str, Decided<String>>,
+    pub(crate) has_hedge: Decided<bool>,
+    pub(crate) hedge: HedgeRules,
+    pub(crate) hedge_rules: BTreeMap<&'static str, Decided<String>>,
 }
 
 impl Levels<'_> {
@@ -141,19 +167,50 @@ impl Levels<'_> {
         let own = self.operation.copied().unwrap_or_default();
         let has_circuit_breaker = self.of_dependency().map(|(level, overrides)| {
             let breaker = &overrides.circuit_breaker;
-            // The rules that hold for all hold for those that have a circuit breaker. They give nobody one.
-            let wanted = match level {
-                ConfigLevel::Global => breaker.enabled,
-                _ => breaker.wanted(),
-            };
-            (level, wanted)
+            (level, breaker.enabled, breaker.wanted())
         });
         let (circuit_breaker, rules) = CircuitBreakerOverrides::resolve(
             &self
                 .of_dependency()
                 .map(|(level, overrides)| (level, &overrides.circuit_breaker)),
         );
+        let retry = self
+            .of_dependency()
+            .map(|(level, overrides)| (level, overrides.retry));
+        let retry: Vec<_> = std::iter::once((ConfigLevel::Operation, own.retry))
+            .chain(retry)
+            .collect();
+        let rate_limit = self
+            .of_dependency()
+            .map(|(level, overrides)| (level, overrides.rate_limit));
+        let hedge = self
+            .of_dependency()
+            .map(|(level, overrides)| (level, overrides.hedge));
+        let hedge: Vec<_> = std::iter::once((ConfigLevel::Operation, own.hedge))
+            .chain(hedge)
+            .collect();
+        let (hedge_all, hedge_rules) = HedgeRules::resolve(&hedge);
+        let has_hedge = hedge
+            .iter()
+            .map(|(level, rules)| (*level, rules.enabled, rules.wanted()));
+        let (retry_all, retry_rules) = RetryRules::resolve(&retry);
+        let (rate_limit_all, rate_limit_rules) = RateLimitRules::resolve(&rate_limit);
+        let has_retry = retry
+            .iter()
+            .map(|(level, rules)| (*level, rules.enabled, rules.wanted()));
+        let has_rate_limit = rate_limit
+            .iter()
+            .map(|(level, rules)| (*level, rules.enabled, rules.wanted()));
         Resolved {
+            has_retry: is_there(has_retry),
+            retry: retry_all,
+            retry_rules,
+            has_rate_limit: is_there(has_rate_limit),
+            rate_limit: rate_limit_all,
+            rate_limit_rules,
+            has_hedge: is_there(has_hedge),
+            hedge: hedge_all,
+            hedge_rules,
             bulkhead: self.decide(BulkheadKind::ThreadPool, |o| o.bulkhead),
             max_concurrent_calls: self
                 .decide(built_in.max_concurrent_calls, |o| o.max_concurrent_calls),
@@ -175,8 +232,7 @@ impl Levels<'_> {
             ),
             stack_size: self.decide(built_in.stack_size, |o| o.stack_size.map(Some)),
             max_nested_calls: self.decide(built_in.max_nested_calls, |o| o.max_nested_calls),
-            has_circuit_breaker: decide(has_circuit_breaker)
-                .unwrap_or(Decided::new(false, ConfigLevel::BuiltIn)),
+            has_circuit_breaker: is_there(has_circuit_breaker),
             circuit_breaker,
             rules,
         }
@@ -184,6 +240,26 @@ impl Levels<'_> {
 }
 
 impl Resolved {
+    /// Whether all that holds is in range, and goes together.
+    pub(crate) fn validate(&self, name: &str) -> Result<(), BuildError> {
+        self.bulkhead_config(name).validate()?;
+        if let Some(config) = self.adaptive_timeout.value.config() {
+            config.validate().map_err(|error| error.of(name))?;
+        }
+        if self.has_retry.value {
+            self.retry.check_alone().map_err(|error| error.of(name))?;
+        }
+        if self.has_rate_limit.value {
+            self.rate_limit.check().map_err(|error| error.of(name))?;
+        }
+        if self.has_hedge.value {
+            let has_threads = self.bulkhead.value == BulkheadKind::ThreadPool;
+            let checked = self.hedge.check(has_threads);
+            checked.map_err(|error| error.of(name))?;
+        }
+        Ok(())
+    }
+
     /// The configuration of the bulkhead.
     pub(crate) fn bulkhead_config(&self, name: &str) -> BulkheadConfig {
         let mut config = BulkheadConfig::new(name)

@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::hierarchy::Resolved;
 use crate::adaptive::AdaptiveTimeout;
 use crate::clock::Clock;
+use crate::core::CallOptions;
 use crate::event::{BulkheadEvent, BulkheadListener};
 
 /// The limits of the operations that differ from the bulkhead's, and what follows how long calls take.
@@ -17,9 +18,30 @@ pub(super) struct Limits {
 
 /// The limits of an operation that the configuration names.
 pub(super) struct OperationLimits {
+    in_time: TimeLimits,
+    adaptive: Option<AdaptiveTimeout>,
+}
+
+/// How long a caller waits, and how long a call may wait for its turn.
+#[derive(Clone, Copy)]
+pub(super) struct TimeLimits {
     pub(super) timeout: Option<Duration>,
     pub(super) queue_timeout: Option<Duration>,
-    adaptive: Option<AdaptiveTimeout>,
+}
+
+impl TimeLimits {
+    pub(super) fn of_call(options: &CallOptions) -> Self {
+        Self {
+            timeout: options.timeout,
+            queue_timeout: options.queue_timeout,
+        }
+    }
+}
+
+impl OperationLimits {
+    pub(super) fn in_time(&self) -> TimeLimits {
+        self.in_time
+    }
 }
 
 impl Limits {
@@ -32,8 +54,10 @@ impl Limits {
 
     pub(super) fn add(&mut self, operation: &str, resolved: &Resolved, clock: &Clock) {
         let limits = OperationLimits {
-            timeout: resolved.timeout.value.limit(),
-            queue_timeout: resolved.queue_timeout.value.limit(),
+            in_time: TimeLimits {
+                timeout: resolved.timeout.value.limit(),
+                queue_timeout: resolved.queue_timeout.value.limit(),
+            },
             adaptive: adaptive(resolved, clock),
         };
         self.operations.insert(operation.to_owned(), limits);
@@ -45,15 +69,7 @@ impl Limits {
 
     /// What decides how long a caller waits, in place of the timeout.
     pub(super) fn adaptive(&self, operation: Option<&str>) -> Option<&AdaptiveTimeout> {
-        self.adaptive_of(self.of_operation(operation))
-    }
-
-    /// The same, for an operation that was looked up.
-    pub(super) fn adaptive_of<'a>(
-        &'a self,
-        operation: Option<&'a OperationLimits>,
-    ) -> Option<&'a AdaptiveTimeout> {
-        match operation {
+        match self.of_operation(operation) {
             Some(limits) => limits.adaptive.as_ref(),
             None => self.adaptive.as_ref(),
         }

@@ -3,11 +3,11 @@
 //! | file | job |
 //! |---|---|
 //! | `kind` | the kinds of dependency, and the settings that suit each |
-//! | `overrides`, `config` | what each level says: defaults, kinds, dependencies, operations |
+//! | `overrides`, `policy_overrides`, `config` | what each level says: defaults, kinds, dependencies, operations |
 //! | `hierarchy` | which level decides a value: a pure function |
-//! | `explain` | the same for people |
+//! | `explain`, `shown` | the same for people |
 //! | `limits` | the limits in time of a dependency and of its operations, of which some follow how long calls take |
-//! | `dependencies`, `call` | dependencies by name, and their calls, over `registry.rs` |
+//! | `dependencies`, `call`, `pipeline` | dependencies by name, and their calls, over `registry.rs` |
 //! | `error`, `near` | errors, and the name that was probably meant |
 
 mod call;
@@ -20,6 +20,9 @@ mod kind;
 mod limits;
 pub(crate) mod near;
 mod overrides;
+mod pipeline;
+mod policy_overrides;
+mod shown;
 
 pub use call::DependencyCall;
 pub use config::{DependencyConfig, OperationOverrides};
@@ -32,6 +35,8 @@ pub use overrides::{
     AdaptiveTimeoutSetting, CircuitBreakerOverrides, DependencyDefaults, DependencyOverrides,
     TimeoutSetting,
 };
+pub use pipeline::{DependencyPipeline, DependencyPipelineBuilder};
+pub use policy_overrides::{HedgeOverrides, RateLimitOverrides, RetryOverrides};
 
 #[cfg(feature = "config")]
 pub(crate) use explain::Place;

@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use super::hierarchy::{ConfigLevel, Decided, decide};
 use super::kind::{BulkheadKind, DependencyKind};
+use super::policy_overrides::{HedgeOverrides, RateLimitOverrides, RetryOverrides};
+use super::shown::Shown;
 use crate::adaptive::AdaptiveTimeoutConfig;
 use crate::circuit::{CircuitBreakerConfig, CircuitMode, CircuitWindow, IsolationBackoff};
 #[cfg(feature = "config")]
@@ -60,6 +62,24 @@ pub struct DependencyOverrides {
         serde(skip_serializing_if = "CircuitBreakerOverrides::is_empty")
     )]
     pub circuit_breaker: CircuitBreakerOverrides,
+    /// The retries of its [pipelines](crate::Dependencies::pipeline).
+    #[cfg_attr(
+        feature = "config",
+        serde(skip_serializing_if = "RetryOverrides::is_empty")
+    )]
+    pub retry: RetryOverrides,
+    /// The rate limit of its [pipelines](crate::Dependencies::pipeline).
+    #[cfg_attr(
+        feature = "config",
+        serde(skip_serializing_if = "RateLimitOverrides::is_empty")
+    )]
+    pub rate_limit: RateLimitOverrides,
+    /// The second attempts of its [pipelines](crate::Dependencies::pipeline).
+    #[cfg_attr(
+        feature = "config",
+        serde(skip_serializing_if = "HedgeOverrides::is_empty")
+    )]
+    pub hedge: HedgeOverrides,
 }
 
 impl DependencyOverrides {
@@ -152,6 +172,27 @@ impl DependencyOverrides {
     #[must_use]
     pub fn circuit_breaker(mut self, rules: impl Into<CircuitBreakerOverrides>) -> Self {
         self.circuit_breaker = rules.into();
+        self
+    }
+
+    /// Sets the retries of calls through a [pipeline](crate::Dependencies::pipeline).
+    #[must_use]
+    pub fn retry(mut self, rules: RetryOverrides) -> Self {
+        self.retry = rules;
+        self
+    }
+
+    /// Sets the rate limit of calls through a [pipeline](crate::Dependencies::pipeline).
+    #[must_use]
+    pub fn rate_limit(mut self, rules: RateLimitOverrides) -> Self {
+        self.rate_limit = rules;
+        self
+    }
+
+    /// Sets the second attempts beside slow ones of calls through a [pipeline](crate::Dependencies::pipeline).
+    #[must_use]
+    pub fn hedge(mut self, rules: HedgeOverrides) -> Self {
+        self.hedge = rules;
         self
     }
 }
@@ -692,67 +733,5 @@ mod text {
         fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
             deserializer.deserialize_any(LimitVisitor)
         }
-    }
-}
-
-/// The value of a rule as people read it.
-trait Shown {
-    fn shown(self) -> String;
-}
-
-impl<T: Shown> Shown for Option<T> {
-    fn shown(self) -> String {
-        self.map_or_else(|| "none".to_owned(), Shown::shown)
-    }
-}
-
-impl Shown for usize {
-    fn shown(self) -> String {
-        self.to_string()
-    }
-}
-
-impl Shown for f64 {
-    fn shown(self) -> String {
-        self.to_string()
-    }
-}
-
-impl Shown for bool {
-    fn shown(self) -> String {
-        if self { "yes" } else { "no" }.to_owned()
-    }
-}
-
-impl Shown for Duration {
-    fn shown(self) -> String {
-        format!("{self:?}")
-    }
-}
-
-impl Shown for CircuitMode {
-    fn shown(self) -> String {
-        match self {
-            Self::Normal => "normal",
-            Self::ObserveOnly => "observe_only",
-            Self::Disabled => "disabled",
-            Self::ForcedOpen => "forced_open",
-        }
-        .to_owned()
-    }
-}
-
-impl Shown for CircuitWindow {
-    fn shown(self) -> String {
-        match self {
-            Self::Calls(calls) => format!("{calls} calls"),
-            Self::Time(period) => period.shown(),
-        }
-    }
-}
-
-impl Shown for IsolationBackoff {
-    fn shown(self) -> String {
-        format!("{} times, up to {:?}", self.factor, self.max)
     }
 }

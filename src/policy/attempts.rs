@@ -87,12 +87,13 @@ pub struct Attempts<'r, R = ByDefault> {
 }
 
 impl<'r, R> Attempts<'r, R> {
-    pub(super) fn new(retry: &'r Retry<R>) -> Self {
+    /// `now` by the retry's clock.
+    pub(super) fn begin(retry: &'r Retry<R>, now: Instant) -> Self {
         if let Some(budget) = &retry.budget {
             budget.pay_in();
         }
         Self {
-            begun: retry.clock.now(),
+            begun: now,
             attempt: Cell::new(1),
             yielded: Cell::new(false),
             waited: Cell::new(Duration::ZERO),
@@ -255,8 +256,12 @@ impl<'r, R> Attempts<'r, R> {
         })
     }
 
+    pub(super) fn has_listeners(&self) -> bool {
+        !self.retry.listeners.is_empty()
+    }
+
     fn tell(&self, end: AttemptEnd) {
-        if self.retry.listeners.is_empty() {
+        if !self.has_listeners() {
             return;
         }
         let event = RetryEvent {

@@ -7,6 +7,8 @@ use crate::sync::nanos;
 
 /// How the pause before an attempt is spread, so that callers who failed together do not come back together.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "config", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "config", serde(rename_all = "snake_case"))]
 #[non_exhaustive]
 pub enum Jitter {
     /// Any time from nothing to the whole pause, all equally likely. The default: it spreads callers the most.

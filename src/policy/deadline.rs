@@ -4,8 +4,8 @@ use std::fmt;
 use std::time::{Duration, Instant};
 
 use crate::clock::Clock;
-use crate::context::{ContextGuard, ContextVar};
-use crate::core::{Call, Kind, current};
+use crate::context::{ContextGuard, ContextVar, has_values};
+use crate::core::{Call, Kind, current, may_have_a_call};
 use crate::sync::after;
 
 static SCOPE: ContextVar<Deadline> = ContextVar::unless_detached();
@@ -52,8 +52,13 @@ impl Deadline {
     #[must_use]
     pub fn after_on(clock: impl Into<Clock>, limit: Duration) -> Self {
         let clock = clock.into();
+        Self::after_moment(clock.now(), clock, limit)
+    }
+
+    /// The time `limit` after a moment of this clock.
+    pub(super) fn after_moment(moment: Instant, clock: Clock, limit: Duration) -> Self {
         Self {
-            at: after(clock.now(), limit),
+            at: after(moment, limit),
             clock,
         }
     }
@@ -155,7 +160,17 @@ impl fmt::Debug for DeadlineGuard {
 /// });
 /// ```
 #[must_use]
+#[inline]
 pub fn remaining() -> Option<Duration> {
+    // Mostly there is neither, and to see that takes a look at three words.
+    if has_values() || may_have_a_call() {
+        find_remaining()
+    } else {
+        None
+    }
+}
+
+fn find_remaining() -> Option<Duration> {
     let of_scope = SCOPE.shared().and_then(|deadline| deadline.remaining());
     let of_call = current().and_then(|call| call.remaining());
     shorter(of_scope, of_call)

@@ -231,15 +231,18 @@ impl<T, X> Fallback<T, X> {
         });
     }
 
-    /// A call has succeeded.
-    pub(super) fn remember(&self, value: &T) {
+    /// A call has succeeded. Tells whether the value was cloned.
+    pub(super) fn remember(&self, value: &T) -> bool {
+        let mut cloned = false;
         for source in &self.sources {
             if let Answer::LastGood(last) = &source.answer {
                 contain_in("fallback", &self.name, "the clone of a value", || {
                     last.put(value, self.clock.now());
                 });
+                cloned = true;
             }
         }
+        cloned
     }
 }
 

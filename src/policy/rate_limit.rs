@@ -306,12 +306,14 @@ impl KeyedRateLimit {
     fn reserve(&self, key: &str, longest: Duration) -> Result<u64, RateLimited> {
         let now = self.limit.since_epoch();
         let mut keys = self.keys.lock();
-        let even = keys.even.get(key).copied().unwrap_or(0);
+        // One look at the map, as long as the key is known.
+        let known = keys.even.get_mut(key);
+        let even = known.as_deref().copied().unwrap_or(0);
         let turn = self.limit.pace.turn(even, now);
         if turn.delay > nanos(longest) {
             return Err(self.limit.limited(turn.delay));
         }
-        if let Some(known) = keys.even.get_mut(key) {
+        if let Some(known) = known {
             *known = turn.even;
         } else {
             keys.forget_idle(now);

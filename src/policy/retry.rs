@@ -179,6 +179,11 @@ impl<E> Retry<RetryIf<E>> {
 }
 
 impl<R> Retry<R> {
+    /// The rule that decides which errors are worth another attempt.
+    pub(crate) fn current_rule(&self) -> &R {
+        &self.rule
+    }
+
     /// Puts a rule of the caller's own in place of the present one.
     #[must_use]
     pub fn rule<S>(self, rule: S) -> Retry<S> {
@@ -353,7 +358,7 @@ impl<R> Retry<R> {
     /// Begins a call whose attempts the caller makes itself: see [`Attempts`].
     #[must_use]
     pub fn attempts(&self) -> Attempts<'_, R> {
-        Attempts::new(self)
+        Attempts::begin(self, self.clock.now())
     }
 }
 

@@ -154,6 +154,17 @@ pub trait RetryRule<X> {
     }
 }
 
+/// A rule that others have too, of whatever type it is.
+impl<X, R: RetryRule<X> + ?Sized> RetryRule<X> for Arc<R> {
+    fn is_retryable(&self, error: &X) -> bool {
+        R::is_retryable(self, error)
+    }
+
+    fn retry_after(&self, error: &X) -> Option<Duration> {
+        R::retry_after(self, error)
+    }
+}
+
 /// The rule of a [`Retry`](super::Retry) that was given none: the error decides, see [`RetryableError`].
 #[derive(Clone, Copy, Debug, Default)]
 pub struct ByDefault {

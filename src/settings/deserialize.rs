@@ -240,6 +240,11 @@ impl<'a> Deserializer<'a> for Reader<'a, '_> {
         visitor.visit_u64(self.unsigned()?)
     }
 
+    fn deserialize_u32<V: Visitor<'a>>(self, visitor: V) -> Result<V::Value, Wrong> {
+        let number = u32::try_from(self.unsigned()?);
+        visitor.visit_u32(number.map_err(|_| self.wrong("a whole number, at most 4294967295"))?)
+    }
+
     fn deserialize_f64<V: Visitor<'a>>(self, visitor: V) -> Result<V::Value, Wrong> {
         match self.node.value {
             Value::Float(number) => visitor.visit_f64(number),
@@ -288,7 +293,7 @@ impl<'a> Deserializer<'a> for Reader<'a, '_> {
 
     serde::forward_to_deserialize_any! {
         <V: Visitor<'a>>
-        i8 i16 i32 i64 i128 u8 u16 u32 u128 f32 char str string bytes byte_buf unit unit_struct newtype_struct seq
+        i8 i16 i32 i64 i128 u8 u16 u128 f32 char str string bytes byte_buf unit unit_struct newtype_struct seq
         tuple tuple_struct identifier ignored_any
     }
 }

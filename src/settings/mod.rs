@@ -9,6 +9,8 @@
 //!     api_call_timeout: 15s        # file_system, cpu, payment
 //!   circuit_breaker:               # rules for all that have one, by the names of CircuitBreakerConfig
 //!     success_threshold: 2
+//!   retry:                         # the same for retries, by the names of RetryOverrides; and `rate_limit`, `hedge`
+//!     max_delay: 2s
 //!   bulkheads:                     # one for each kind, over its preset; and `default`, for what no preset says
 //!     database:
 //!       max_concurrent_calls: 10
@@ -19,14 +21,16 @@
 //!       max_nested_calls: 64
 //!       adaptive_timeout: false    # or true, or a section with the numbers of AdaptiveTimeoutConfig: experimental
 //!       circuit_breaker: true      # or false, or a section with rules
+//!       retry: {attempts: 3}       # for calls through Dependencies::pipeline; or true, or false
 //! external_dependencies:
 //!   user_db:
 //!     kind: database               # the only key that has to be there
 //!     timeout: 3s                  # and all keys of a bulkhead above
 //!     circuit_breaker:
 //!       failure_threshold: 3
+//!     rate_limit: {calls: 100, max_wait: 50ms}
 //!     operations:
-//!       export: {timeout: 2m, queue_timeout: 10s, adaptive_timeout: false}
+//!       export: {timeout: 2m, queue_timeout: 10s, adaptive_timeout: false, retry: false}
 //! production:                      # any other name is an environment's, with both sections over the ones above
 //!   external_dependencies:
 //!     user_db: {max_concurrent_calls: 40}
@@ -78,7 +82,8 @@
 //! # Other formats
 //!
 //! With the feature `config` all configurations ([`BulkheadConfig`](crate::BulkheadConfig),
-//! [`CircuitBreakerConfig`](crate::CircuitBreakerConfig), [`DependencyConfig`](crate::DependencyConfig),
+//! [`CircuitBreakerConfig`](crate::CircuitBreakerConfig), [`RetryOverrides`](crate::RetryOverrides),
+//! [`RateLimitOverrides`](crate::RateLimitOverrides), [`HedgeOverrides`](crate::HedgeOverrides), [`DependencyConfig`](crate::DependencyConfig),
 //! [`DependencyDefaults`](crate::DependencyDefaults) and what is in them) are serde's `Serialize` and `Deserialize`, with the
 //! keys above; only `DependencyDefaults` has the keys `global` and `kinds` in place of `resilience`. Durations are written as
 //! text and read as seconds or text. [`Settings`] are too: what holds in the chosen environment.

@@ -13,7 +13,7 @@ use crate::adaptive::AdaptiveTimeoutConfig;
 use crate::config::BulkheadConfig;
 use crate::dependency::{
     AdaptiveTimeoutSetting, ConfigLevel, DependencyConfig, DependencyDefaults, DependencyKind,
-    DependencyOverrides, Place, TimeoutSetting,
+    DependencyOverrides, HedgeOverrides, Place, TimeoutSetting,
 };
 use crate::error::BuildError;
 
@@ -21,6 +21,11 @@ pub(super) const RESILIENCE: &str = "resilience";
 pub(super) const DEPENDENCIES: &str = "external_dependencies";
 const TIMEOUTS: &str = "timeouts";
 const CIRCUIT_BREAKER: &str = "circuit_breaker";
+const RETRY: &str = "retry";
+const RATE_LIMIT: &str = "rate_limit";
+const HEDGE: &str = "hedge";
+/// The sections with rules, which also stand in `resilience`, for all that have one.
+const WITH_RULES: [&str; 4] = [CIRCUIT_BREAKER, RETRY, RATE_LIMIT, HEDGE];
 const BULKHEADS: &str = "bulkheads";
 pub(super) const DEFAULT: &str = "default";
 pub(super) const DEFAULT_TIMEOUT: &str = "default_timeout";
@@ -127,7 +132,7 @@ fn keys_of(place: &Place<'_>) -> Option<Vec<String>> {
         (ConfigLevel::Global, "timeout", _) => {
             return Some(timeouts.key(DEFAULT_TIMEOUT).keys());
         }
-        (ConfigLevel::Global, CIRCUIT_BREAKER, Some(_)) => resilience,
+        (ConfigLevel::Global, setting, Some(_)) if WITH_RULES.contains(&setting) => resilience,
         (ConfigLevel::Global, ..) => bulkheads.key(DEFAULT),
     };
     let setting = section.key(place.setting);
@@ -223,9 +228,38 @@ impl Reader {
             let path = outer.key(name);
             match name {
                 TIMEOUTS => this.timeouts(node, &path),
-                CIRCUIT_BREAKER => this.circuit_breaker(node, &path),
+                CIRCUIT_BREAKER => {
+                    if let Some(rules) = this.rules(node, &path, "a circuit breaker") {
+                        this.content.defaults.global.circuit_breaker = rules;
+                    }
+                }
+                RETRY => {
+                    if let Some(rules) = this.rules(node, &path, "a retry") {
+                        this.content.defaults.global.retry = rules;
+                    }
+                }
+                RATE_LIMIT => {
+                    if let Some(rules) = this.rules(node, &path, "a rate limit") {
+                        this.content.defaults.global.rate_limit = rules;
+                    }
+                }
+                HEDGE => {
+                    if let Some(rules) = this.rules(node, &path, "a hedge") {
+                        this.content.defaults.global.hedge = rules;
+                    }
+                }
                 BULKHEADS => this.bulkheads(node, &path),
-                _ => this.unknown(key, &path, name, &[TIMEOUTS, CIRCUIT_BREAKER, BULKHEADS]),
+                _ => {
+                    let known = [
+                        TIMEOUTS,
+                        CIRCUIT_BREAKER,
+                        RETRY,
+                        RATE_LIMIT,
+                        HEDGE,
+                        BULKHEADS,
+                    ];
+                    this.unknown(key, &path, name, &known);
+                }
             }
         });
     }
@@ -254,11 +288,17 @@ impl Reader {
         self.content.defaults.kinds.entry(kind).or_default()
     }
 
-    fn circuit_breaker(&mut self, node: &Node, path: &Path<'_>) {
+    /// The rules for all that have one. That they have one does not stand here.
+    fn rules<'a, T: Deserialize<'a>>(
+        &mut self,
+        node: &'a Node,
+        path: &Path<'_>,
+        what: &str,
+    ) -> Option<T> {
         let enabled = match &node.value {
             Value::Map(map) => map.get("enabled").map(|entry| &entry.key),
             Value::Bool(_) => Some(&node.origin),
-            Value::Nothing => return,
+            Value::Nothing => return None,
             _ => None,
         };
         let mut told = Vec::new();
@@ -266,15 +306,13 @@ impl Reader {
             self.problem(
                 origin,
                 path,
-                "whether there is a circuit breaker",
+                format!("whether there is {what}"),
                 "rules alone: that a kind of dependency has one, or none, stands in `resilience.bulkheads`, that a \
                  dependency has one in `external_dependencies`",
             );
             told.push(path.key("enabled").keys());
         }
-        if let Some(rules) = read(node, path, told, &mut self.problems) {
-            self.content.defaults.global.circuit_breaker = rules;
-        }
+        read(node, path, told, &mut self.problems)
     }
 
     fn bulkheads(&mut self, node: &Node, outer: &Path<'_>) {
@@ -299,6 +337,9 @@ impl Reader {
                     CIRCUIT_BREAKER,
                     "it as `resilience.circuit_breaker`".to_owned(),
                 ),
+                (RETRY, "it as `resilience.retry`".to_owned()),
+                (RATE_LIMIT, "it as `resilience.rate_limit`".to_owned()),
+                (HEDGE, "it as `resilience.hedge`".to_owned()),
             ] {
                 let stands_elsewhere = setting == "timeout" || kind.is_none();
                 if let Some(entry) = map.get(setting).filter(|_| stands_elsewhere) {
@@ -315,11 +356,13 @@ impl Reader {
                 Some(kind) => this.kind(kind),
                 None => &mut this.content.defaults.global,
             };
-            let (timeout, rules) = (overrides.timeout, overrides.circuit_breaker.clone());
-            *overrides = read;
-            overrides.timeout = timeout;
+            let before = std::mem::replace(overrides, read);
+            overrides.timeout = before.timeout;
             if kind.is_none() {
-                overrides.circuit_breaker = rules;
+                overrides.circuit_breaker = before.circuit_breaker;
+                overrides.retry = before.retry;
+                overrides.rate_limit = before.rate_limit;
+                overrides.hedge = before.hedge;
             }
         });
     }
@@ -373,12 +416,14 @@ impl Reader {
                 };
                 ranges.check_limits(overrides.timeout, overrides.queue_timeout, place);
                 ranges.check_adaptive(overrides.adaptive_timeout, place);
+                ranges.check_rules(RETRY, overrides.retry.wrong_alone(), place);
+                ranges.check_rules(HEDGE, overrides.hedge.wrong_alone(), place);
             }
         }
     }
 
     /// Whether the values that hold go together: those of each dependency, and of each kind, also if it has no dependency
-    /// yet. The limits of an operation go with everything.
+    /// yet. Of an operation only the hedge does not go with everything.
     fn check_together(&mut self) {
         let Content {
             defaults,
@@ -387,16 +432,23 @@ impl Reader {
         } = &self.content;
         let mut problems: Vec<SettingsProblem> = Vec::new();
         let mut check = |name: &str, config: &DependencyConfig| {
-            let resolved = defaults.resolve(config, None);
-            let Err(error) = resolved.bulkhead_config(name).validate() else {
-                return;
-            };
-            let place = Place {
-                dependency: name,
-                kind: config.kind,
-                ..Place::default()
-            };
-            problems.push(out_of_range(&error, place, &resolved, origins));
+            let hedged = config
+                .operations
+                .iter()
+                .filter(|(_, own)| own.hedge != HedgeOverrides::default())
+                .map(|(operation, own)| (operation.as_str(), Some(own)));
+            for (operation, own) in std::iter::once(("", None)).chain(hedged) {
+                let resolved = defaults.resolve(config, own);
+                if let Err(error) = resolved.validate(name) {
+                    let place = Place {
+                        dependency: name,
+                        kind: config.kind,
+                        operation,
+                        ..Place::default()
+                    };
+                    return problems.push(out_of_range(&error, place, &resolved, origins));
+                }
+            }
         };
         for kind in DependencyKind::ALL {
             check("any", &DependencyConfig::new(kind));
@@ -433,10 +485,24 @@ impl Ranges<'_> {
         }
         self.check_limits(overrides.timeout, overrides.queue_timeout, place);
         self.check_adaptive(overrides.adaptive_timeout, place);
-        for (rule, error) in overrides.circuit_breaker.wrong_alone() {
+        let breaker = overrides.circuit_breaker.wrong_alone();
+        self.check_rules(CIRCUIT_BREAKER, breaker, place);
+        self.check_rules(RETRY, overrides.retry.wrong_alone(), place);
+        self.check_rules(RATE_LIMIT, overrides.rate_limit.wrong_alone(), place);
+        self.check_rules(HEDGE, overrides.hedge.wrong_alone(), place);
+    }
+
+    fn check_rules(
+        &mut self,
+        setting: &'static str,
+        wrong: Vec<(&'static str, BuildError)>,
+        place: Place<'_>,
+    ) {
+        for (rule, error) in wrong {
             let place = Place {
+                setting,
                 rule: Some(rule),
-                ..setting(CIRCUIT_BREAKER)
+                ..place
             };
             self.check_one(Err(error), place);
         }
@@ -495,7 +561,16 @@ fn out_of_range(
         BuildError::InvalidValue { field, .. } => match (*field, resolved.rules.get(field)) {
             (rule, Some(decided)) => (CIRCUIT_BREAKER, Some(rule), decided.level),
             ("max_queue_size", None) => ("max_queue_size", None, resolved.max_queue_size.level),
-            _ => ("", None, ConfigLevel::Dependency),
+            // No level says it.
+            ("rate_limit.calls", None) => (RATE_LIMIT, None, resolved.has_rate_limit.level),
+            ("hedge" | "hedge.delay", None) => (HEDGE, None, resolved.has_hedge.level),
+            (field, None) => match field.strip_prefix("rate_limit.") {
+                Some(rule) => match resolved.rate_limit_rules.get(rule) {
+                    Some(decided) => (RATE_LIMIT, Some(rule), decided.level),
+                    None => ("", None, ConfigLevel::Dependency),
+                },
+                None => ("", None, ConfigLevel::Dependency),
+            },
         },
         _ => ("", None, ConfigLevel::Dependency),
     };

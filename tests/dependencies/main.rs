@@ -9,4 +9,5 @@ mod collaborators;
 mod explain;
 mod kinds;
 mod names;
+mod pipelines;
 mod together;

@@ -40,7 +40,7 @@ fn exactly_as_many_run_as_the_new_limits_say() {
         assert!(bulkhead.try_acquire().is_err(), "from {from} to {to}");
         let stats = bulkhead.stats();
         assert_eq!(
-            (stats.active_tasks, stats.max_concurrent_calls),
+            (stats.in_flight, stats.max_concurrent_calls),
             (to as u64, to as u64)
         );
         assert_balanced(&stats);

@@ -3,10 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use bulkman::policy::PipelineError;
 use bulkman::settings::{Format, Settings};
 use bulkman::{
     AnyBulkhead, BulkheadConfig, BulkheadRegistry, ConfigLevel, Dependencies, DependencyError,
-    DependencyKind, ManualClock, current,
+    DependencyKind, DependencyPipeline, ManualClock, current,
 };
 
 use super::helpers::toml;
@@ -64,6 +65,63 @@ fn each_is_registered_with_what_the_settings_say() {
         hashes.config().queue_timeout,
         Some(Duration::from_millis(700))
     );
+}
+
+#[test]
+fn a_pipeline_has_the_retries_and_the_rate_limit_of_the_settings() {
+    let settings = toml(
+        r#"
+[resilience.retry]
+first_delay = 0
+[resilience.bulkheads.database.retry]
+attempts = 4
+[external_dependencies.user_db]
+kind = "database"
+circuit_breaker = false
+rate_limit = {calls = 3, period = "1h"}
+[external_dependencies.user_db.operations.add_user]
+retry = false
+[external_dependencies.sessions]
+kind = "cache"
+"#,
+    )
+    .unwrap();
+    let dependencies = Dependencies::from_settings(&settings).unwrap();
+    let user_db: DependencyPipeline<&str> =
+        dependencies.pipeline("user_db").unwrap().build().unwrap();
+    let call = dependencies.call("user_db").unwrap().operation("add_user");
+    let add_user: DependencyPipeline<&str> = call.pipeline().build().unwrap();
+    let sessions: DependencyPipeline<&str> =
+        dependencies.pipeline("sessions").unwrap().build().unwrap();
+    let down = || Err::<(), _>("down");
+    assert_eq!(sessions.execute(down).attempts, 1);
+    assert_eq!(add_user.execute(down).attempts, 1);
+    let result = user_db.execute(down);
+    assert_eq!(result.attempts, 3, "the fourth would come too late");
+    assert!(matches!(
+        result.error(),
+        Some(PipelineError::RateLimited(_))
+    ));
+
+    let text = dependencies
+        .explain("user_db", "add_user")
+        .unwrap()
+        .to_string();
+    let policies = text.split_once("\n  retry").unwrap().1;
+    assert_eq!(
+        policies,
+        "                off          operation   text:11:1
+  rate limit           on           dependency  text:9:1
+    calls              3            dependency  text:9:15
+    period             3600s        dependency  text:9:26"
+    );
+    let text = dependencies.explain("user_db", "get").unwrap().to_string();
+    for line in [
+        "attempts           4            kind              text:5:1",
+        "first_delay        0ns          global default    text:3:1",
+    ] {
+        assert!(text.contains(line), "{text}");
+    }
 }
 
 #[test]

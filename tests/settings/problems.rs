@@ -207,7 +207,7 @@ fn each_slip_is_told_with_its_place() {
             "resilience",
             "timeout = {}",
             "`resilience.timeout`: found a key that is unknown here, expected one of `timeouts`, `circuit_breaker`, \
-             `bulkheads`; did you mean `timeouts`?"
+             `retry`, `rate_limit`, `hedge`, `bulkheads`; did you mean `timeouts`?"
                 .into(),
         ),
         (
@@ -231,7 +231,7 @@ fn each_slip_is_told_with_its_place() {
             "external_dependencies",
             "db = {kind = \"cpu\", operations = {get = {max_queue_size = 1}}}",
             "`external_dependencies.db.operations.get.max_queue_size`: found a key that is unknown here, expected one of \
-             `timeout`, `adaptive_timeout`, `queue_timeout`"
+             `timeout`, `adaptive_timeout`, `queue_timeout`, `retry`, `hedge`"
                 .into(),
         ),
         (
@@ -567,6 +567,101 @@ fn a_value_out_of_range_is_told_also_where_it_does_not_count() {
             "external_dependencies.b.operations.x.queue_timeout",
         ]
     );
+}
+
+#[test]
+fn what_is_wrong_with_retries_and_rate_limits_is_told_with_its_place() {
+    let text = r#"
+        [resilience.retry]
+        enabled = true
+        attempts = 0
+        [resilience.rate_limit]
+        calls = 0
+        [resilience.bulkheads.default]
+        retry = {attempts = 3}
+        rate_limit = true
+        hedge = {delay = "1s"}
+        [resilience.bulkheads.database]
+        retry = {factor = 0.5, jitter = "some", budget_reserve = 4294967296}
+        [external_dependencies.a]
+        kind = "cpu"
+        retry = 3
+        rate_limit = {calls = "5", per = "1s", burst = 0}
+        [external_dependencies.a.operations.x]
+        retry = {enabled = false, budget = 2}
+        hedge = {quantile = 95}
+        rate_limit = {calls = 1}
+    "#;
+    let found = problems(toml(text));
+    let expected = [
+        "`resilience.retry`: found whether there is a retry, expected rules alone",
+        "`resilience.bulkheads.default.retry`: found a key that does not stand here, expected it as `resilience.retry`",
+        "`resilience.bulkheads.default.rate_limit`: found a key that does not stand here, expected it as \
+         `resilience.rate_limit`",
+        "`resilience.bulkheads.database.retry.jitter`: found \"some\"",
+        "`resilience.bulkheads.database.retry.budget_reserve`: found `4294967296`, expected a whole number, at most 4294967295",
+        "`external_dependencies.a.retry`: found `3`, expected true, false, or a section with the rules of a retry",
+        "`external_dependencies.a.rate_limit.calls`: found \"5\", expected a whole number",
+        "`external_dependencies.a.rate_limit.per`: found a key that is unknown here, expected one of `enabled`, \
+         `calls`, `period`, `burst`, `max_wait`",
+        "`external_dependencies.a.operations.x.rate_limit`: found a key that is unknown here, expected one of `timeout`, \
+         `queue_timeout`, `retry`, `hedge`",
+        "`resilience.bulkheads.default.hedge`: found a key that does not stand here, expected it as `resilience.hedge`",
+        "`external_dependencies.a.operations.x.hedge.quantile`: found 95, expected a number from 0 to 1",
+        "`resilience.retry.attempts`: found 0, expected at least 1",
+        "`resilience.rate_limit.calls`: found 0, expected at least 1",
+        "`resilience.bulkheads.database.retry.factor`: found 0.5, expected a number, at least 1",
+        "`external_dependencies.a.rate_limit.burst`: found 0, expected at least 1",
+        "`external_dependencies.a.operations.x.retry.budget`: found 2, expected a number from 0 to 1",
+    ];
+    for expected in expected {
+        assert!(
+            found.iter().any(|found| found.contains(expected)),
+            "{expected}\n{found:#?}"
+        );
+    }
+    assert_eq!(found.len(), expected.len(), "{found:#?}");
+}
+
+#[test]
+fn a_rate_limit_needs_a_number_of_calls_that_goes_with_its_period() {
+    let without = "external_dependencies.a = {kind = \"cpu\", rate_limit = {burst = 2}}";
+    assert_eq!(
+        problem(toml(without)),
+        "text:1:42: `external_dependencies.a.rate_limit`: found none, expected a number of calls"
+    );
+    let fast = "[resilience.rate_limit]\nperiod = \"1ns\"\n[external_dependencies.a]\nkind = \"cpu\"\nrate_limit = {calls = 2}";
+    assert_eq!(
+        problem(toml(fast)),
+        "text:2:1: `resilience.rate_limit.period`: found 1ns, expected at least a nanosecond for each call"
+    );
+    let off = "external_dependencies.a = {kind = \"cpu\", rate_limit = false}";
+    assert!(toml(off).is_ok());
+}
+
+#[test]
+fn a_hedge_needs_a_delay_and_threads() {
+    for (settings, expected) in [
+        (
+            "a = {kind = \"cpu\", hedge = true}",
+            "text:2:20: `external_dependencies.a.hedge`: found none, expected a duration",
+        ),
+        (
+            "a = {kind = \"cpu\", operations = {get = {hedge = {quantile = 0.9}}}}",
+            "text:2:41: `external_dependencies.a.operations.get.hedge`: found none, expected a duration",
+        ),
+        (
+            "a = {kind = \"cache\", hedge = {delay = \"1s\"}}",
+            "text:2:22: `external_dependencies.a.hedge`: found on, expected off where the bulkhead is a semaphore, since two \
+             attempts at once cannot run in one thread",
+        ),
+    ] {
+        let text = format!("[external_dependencies]\n{settings}");
+        assert_eq!(problem(toml(&text)), expected);
+    }
+    let global =
+        "resilience.hedge = {delay = \"1s\"}\nexternal_dependencies.a = {kind = \"cache\"}";
+    assert!(toml(global).is_ok(), "rules for all give nobody a hedge");
 }
 
 #[test]

@@ -3,11 +3,13 @@
 use std::fmt::Debug;
 use std::time::Duration;
 
+use bulkman::policy::Jitter;
 use bulkman::settings::Settings;
 use bulkman::{
     AdaptiveTimeoutConfig, AdaptiveTimeoutSetting, BulkheadConfig, BulkheadKind,
     CircuitBreakerConfig, CircuitBreakerOverrides, CircuitMode, CircuitWindow, DependencyConfig,
-    DependencyDefaults, DependencyKind, DependencyOverrides, OperationOverrides, TimeoutSetting,
+    DependencyDefaults, DependencyKind, DependencyOverrides, HedgeOverrides, OperationOverrides,
+    RateLimitOverrides, RetryOverrides, TimeoutSetting,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -150,6 +152,55 @@ fn an_adaptive_timeout_is_a_word_or_its_numbers() {
             .max_nested_calls(0),
     );
     round_trip(&OperationOverrides::new().adaptive_timeout(false));
+}
+
+#[test]
+fn the_rules_of_policies() {
+    assert_eq!(round_trip(&RetryOverrides::new()), "{}");
+    assert_eq!(round_trip(&RetryOverrides::off()), r#"{"enabled":false}"#);
+    let short: RateLimitOverrides = serde_json::from_str("true").unwrap();
+    assert_eq!(short, RateLimitOverrides::on());
+    let retry = RetryOverrides::new()
+        .attempts(4)
+        .first_delay(Duration::from_millis(50))
+        .factor(1.5)
+        .max_delay(seconds(2))
+        .jitter(Jitter::None)
+        .max_named_delay(seconds(9))
+        .budget(0.25)
+        .budget_reserve(3)
+        .attempt_timeout(seconds(1))
+        .retry_timeouts(true)
+        .retry_panics(false);
+    assert_eq!(
+        round_trip(&retry),
+        r#"{"attempts":4,"first_delay":"50ms","factor":1.5,"max_delay":"2s","jitter":"none","max_named_delay":"9s","budget":0.25,"budget_reserve":3,"attempt_timeout":"1s","retry_timeouts":true,"retry_panics":false}"#
+    );
+    let limit = RateLimitOverrides::new()
+        .calls(50)
+        .period(seconds(1))
+        .burst(5)
+        .max_wait(Duration::from_millis(200));
+    assert_eq!(
+        round_trip(&limit),
+        r#"{"calls":50,"period":"1s","burst":5,"max_wait":"200ms"}"#
+    );
+    let hedge = HedgeOverrides::new().delay(seconds(1)).quantile(0.95);
+    assert_eq!(round_trip(&hedge), r#"{"delay":"1s","quantile":0.95}"#);
+    let config = DependencyConfig::new(DependencyKind::ExternalApi)
+        .retry(retry)
+        .rate_limit(limit)
+        .hedge(hedge)
+        .operation(
+            "get",
+            OperationOverrides::new().retry(RetryOverrides::off()),
+        );
+    let text = round_trip(&config);
+    assert!(text.contains(r#""rate_limit":{"calls":50"#), "{text}");
+    assert!(
+        text.ends_with(r#""operations":{"get":{"retry":{"enabled":false}}}}"#),
+        "{text}"
+    );
 }
 
 #[test]

@@ -2,6 +2,8 @@
 
 use std::ffi::OsString;
 
+use bulkman::RetryOverrides;
+use bulkman::policy::Jitter;
 use bulkman::settings::{Format, Settings, SettingsError};
 
 use super::helpers::{problem, problems};
@@ -23,6 +25,38 @@ fn load(variables: &[(&str, &str)]) -> Result<Settings, SettingsError> {
     Settings::from_text(TEXT, Format::Toml)
         .variables(variables.iter().copied())
         .load()
+}
+
+#[test]
+fn variables_set_the_rules_of_a_retry_and_of_a_rate_limit() {
+    let settings = load(&[
+        (
+            "BULKMAN_EXTERNAL_DEPENDENCIES__USER_DB__RETRY__ATTEMPTS",
+            "5",
+        ),
+        ("BULKMAN_EXTERNAL_DEPENDENCIES__CACHE__RETRY", "false"),
+        (
+            "BULKMAN_EXTERNAL_DEPENDENCIES__USER_DB__RATE_LIMIT__CALLS",
+            "50",
+        ),
+        ("BULKMAN_RESILIENCE__RETRY__JITTER", "none"),
+    ])
+    .unwrap();
+    let user_db = &settings.dependencies()["user-db"].overrides;
+    assert_eq!(user_db.retry.attempts, Some(5));
+    assert_eq!(user_db.rate_limit.calls, Some(50));
+    let cache = &settings.dependencies()["Cache"].overrides;
+    assert_eq!(cache.retry, RetryOverrides::off());
+    let global = &settings.defaults().global;
+    assert_eq!(global.retry.jitter, Some(Jitter::None));
+    assert_eq!(
+        problem(load(&[(
+            "BULKMAN_EXTERNAL_DEPENDENCIES__USER_DB__RETRY__BUDGET",
+            "2"
+        )])),
+        "variable BULKMAN_EXTERNAL_DEPENDENCIES__USER_DB__RETRY__BUDGET: \
+         `external_dependencies.user-db.retry.budget`: found 2, expected a number from 0 to 1"
+    );
 }
 
 #[test]

@@ -371,6 +371,25 @@ fn the_sample_has_every_key() {
             .isolation_backoff(2.0, seconds(60));
     let rules = serde_json::to_value(rules).unwrap();
     let keys = rules.as_object().unwrap().keys().map(String::as_str);
+    let of_policies = [
+        "attempts",
+        "first_delay",
+        "factor",
+        "max_delay",
+        "jitter",
+        "max_named_delay",
+        "budget",
+        "budget_reserve",
+        "attempt_timeout",
+        "retry_timeouts",
+        "retry_panics",
+        "calls",
+        "period",
+        "burst",
+        "max_wait",
+        "delay",
+        "quantile",
+    ];
     let numbers = AdaptiveTimeoutConfig::new().ceiling(seconds(1));
     let numbers = serde_json::to_value(numbers).unwrap();
     let numbers = numbers.as_object().unwrap().keys().map(String::as_str);
@@ -380,12 +399,11 @@ fn the_sample_has_every_key() {
         "adaptive_timeout",
         "operations",
     ];
-    for key in keys
-        .chain(DependencyKind::NAMES)
-        .chain(numbers)
-        .chain(others)
-    {
-        assert!(text.contains(key), "{key}");
+    for key in keys.chain(of_policies).chain(numbers).chain(others) {
+        assert!(text.contains(&format!("{key}:")), "{key}");
+    }
+    for kind in DependencyKind::NAMES {
+        assert!(text.contains(kind), "{kind}");
     }
 }
 

@@ -1,5 +1,6 @@
 //! Building a pipeline.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,7 +9,7 @@ use super::error::{PipelineBuildError, PipelineError};
 use super::layer::{AnyRule, FailureIf, Layer};
 use super::order::{Conflict, Inside, LayerKind, check};
 use super::result::{Listener, PipelineEvent};
-use super::run::{Inner, Pipeline, Place};
+use super::run::{CallSettings, Inner, Pipeline, Place};
 use super::values::{AnyValue, Only, Values};
 use crate::adaptive::AdaptiveTimeout;
 use crate::circuit::CircuitBreaker;
@@ -42,6 +43,7 @@ pub struct PipelineBuilder<E, V: Values<E> = AnyValue, K: Place = SemaphoreKind>
     chaos: Option<Chaos<E>>,
     failure_if: Option<FailureIf<E>>,
     listeners: Vec<Listener>,
+    call: Option<Box<CallSettings>>,
 }
 
 /// A bulkhead for a pipeline: an `Arc<Bulkhead>` or an `Arc<SemaphoreBulkhead>`. There are no others.
@@ -115,6 +117,7 @@ impl<E> Pipeline<E, AnyValue, SemaphoreKind> {
             chaos: None,
             failure_if: None,
             listeners: Vec::new(),
+            call: None,
         }
     }
 
@@ -169,6 +172,7 @@ impl<E, K: Place> PipelineBuilder<E, AnyValue, K> {
             chaos: self.chaos,
             failure_if: self.failure_if,
             listeners: self.listeners,
+            call: self.call,
         };
         builder.layer(LayerKind::Fallback, Layer::Fallback(fallback))
     }
@@ -211,6 +215,7 @@ impl<E, V: Values<E>> PipelineBuilder<E, V> {
             chaos: self.chaos,
             failure_if: self.failure_if,
             listeners: self.listeners,
+            call: self.call,
         }
     }
 }
@@ -259,7 +264,7 @@ impl<E, V: Values<E>, K: Place> PipelineBuilder<E, V, K> {
     where
         R: RetryRule<PipelineError<E>> + Clone + Send + Sync + 'static,
     {
-        let rule = AnyRule(Arc::new(retry.rule.clone()));
+        let rule: AnyRule<E> = Arc::new(retry.rule.clone());
         self.layer(LayerKind::Retry, Layer::Retry(retry.rule(rule)))
     }
 
@@ -307,6 +312,19 @@ impl<E, V: Values<E>, K: Place> PipelineBuilder<E, V, K> {
         listener: impl Fn(&PipelineEvent<'_>) + Send + Sync + 'static,
     ) -> Self {
         self.listeners.push(Arc::new(listener));
+        self
+    }
+
+    /// Names what the calls do, for the bulkhead's listeners, its shutdown reports, and the task itself. As
+    /// [`Call::operation`](crate::Call::operation).
+    pub fn operation(mut self, name: impl Into<Cow<'static, str>>) -> Self {
+        self.call.get_or_insert_default().operation = Some(name.into());
+        self
+    }
+
+    /// Sets everything that the calls of the bulkhead ask for.
+    pub(crate) fn call_settings(mut self, settings: CallSettings) -> Self {
+        self.call = Some(Box::new(settings));
         self
     }
 
@@ -365,6 +383,10 @@ impl<E, V: Values<E>, K: Place> PipelineBuilder<E, V, K> {
         if let Some(chaos) = &mut chaos {
             chaos.set_clock(&clock);
         }
+        let is_nothing = self.order.is_empty() && self.listeners.is_empty();
+        // A bulkhead measures its calls by itself.
+        let is_timed = !self.listeners.is_empty()
+            || self.order.iter().any(|layer| *layer != LayerKind::Bulkhead);
         Ok(Pipeline {
             inner: Arc::new(Inner {
                 name: self.name,
@@ -376,6 +398,9 @@ impl<E, V: Values<E>, K: Place> PipelineBuilder<E, V, K> {
                 chaos,
                 failure_if: self.failure_if,
                 listeners: self.listeners.into(),
+                call: self.call,
+                is_nothing,
+                is_timed,
             }),
         })
     }

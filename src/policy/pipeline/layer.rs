@@ -1,10 +1,11 @@
 //! What each layer does around those inside of it.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::error::PipelineError;
 use super::order::LayerKind;
+use super::times::Times;
 use super::values::{Gives, Values};
 use crate::adaptive::AdaptiveTimeout;
 use crate::circuit::{CircuitBreaker, CircuitBreakerConfig, CircuitPermit, Verdict};
@@ -12,7 +13,7 @@ use crate::clock::Clock;
 use crate::core::current;
 use crate::error::BulkheadError;
 use crate::panic::contain_in;
-use crate::policy::attempts::RetryStop;
+use crate::policy::attempts::{Attempts, RetryStop};
 use crate::policy::deadline::Deadline;
 use crate::policy::rate_limit::RateLimit;
 use crate::policy::retry::Retry;
@@ -29,18 +30,7 @@ pub(super) enum Layer<E, V: Values<E>> {
 }
 
 /// A retry's rule, whatever its type.
-#[derive(Clone)]
-pub(super) struct AnyRule<E>(pub(super) Arc<dyn RetryRule<PipelineError<E>> + Send + Sync>);
-
-impl<E> RetryRule<PipelineError<E>> for AnyRule<E> {
-    fn is_retryable(&self, error: &PipelineError<E>) -> bool {
-        self.0.is_retryable(error)
-    }
-
-    fn retry_after(&self, error: &PipelineError<E>) -> Option<Duration> {
-        self.0.retry_after(error)
-    }
-}
+pub(crate) type AnyRule<E> = Arc<dyn RetryRule<PipelineError<E>> + Send + Sync>;
 
 /// Which of the task's own errors are failures, for the circuits.
 pub(super) type FailureIf<E> = Arc<dyn Fn(&E) -> bool + Send + Sync>;
@@ -49,13 +39,17 @@ pub(super) type FailureIf<E> = Arc<dyn Fn(&E) -> bool + Send + Sync>;
 pub(super) struct Trail<'p, E> {
     pub(super) name: &'p Arc<str>,
     pub(super) clock: &'p Clock,
+    /// Whether the times are measured that no bulkhead measures.
+    pub(super) is_timed: bool,
+    /// What the clock has shown, as long as no time has passed since: no wait, and no code of the user's.
+    pub(super) just_now: Option<Instant>,
     pub(super) failure_if: Option<&'p FailureIf<E>>,
     pub(super) attempts: u32,
     pub(super) hedged: u32,
     pub(super) retry_stop: Option<RetryStop>,
     pub(super) decided_by: LayerKind,
     pub(super) fell_back_from: Option<PipelineError<E>>,
-    pub(super) times: [Duration; LayerKind::COUNT],
+    pub(super) times: Times,
     /// The innermost timeout around.
     pub(super) limit: Option<Duration>,
     /// Whether the last attempt has taken its limit, or longer.
@@ -63,9 +57,20 @@ pub(super) struct Trail<'p, E> {
 }
 
 impl<E> Trail<'_, E> {
+    /// The time now. It is read once for all layers that ask before anything happens.
+    pub(super) fn now(&mut self) -> Instant {
+        let now = self.just_now.unwrap_or_else(|| self.clock.now());
+        self.just_now = Some(now);
+        now
+    }
+
+    /// Time may have passed.
+    pub(super) fn went_on(&mut self) {
+        self.just_now = None;
+    }
+
     pub(super) fn spend(&mut self, layer: LayerKind, time: Duration) {
-        let spent = &mut self.times[layer as usize];
-        *spent = spent.saturating_add(time);
+        self.times.spend(layer, time);
     }
 
     /// The result comes from this layer, as far as those inside of the next one know.
@@ -114,9 +119,10 @@ pub(super) fn run<'p, T, E, V: Gives<T, E>>(
         }
         Layer::Timeout(limit) => run_within(*limit, inner, trail, attempt),
         Layer::AdaptiveTimeout(timeout) => {
-            let (limit, began) = (timeout.limit(), trail.clock.now());
+            let (limit, began) = (timeout.limit(), trail.now());
             let result = run_within(limit, inner, trail, attempt);
-            let took = trail.clock.now().saturating_duration_since(began);
+            trail.went_on();
+            let took = trail.now().saturating_duration_since(began);
             match &result {
                 // The fallback's answer, and not the dependency's.
                 Ok(_) if trail.decided_by == LayerKind::Fallback => {}
@@ -130,20 +136,26 @@ pub(super) fn run<'p, T, E, V: Gives<T, E>>(
             result
         }
         Layer::Retry(retry) => {
-            let attempts = retry.attempts();
+            let attempts = Attempts::begin(retry, trail.now());
             let result = loop {
                 match attempts.run(|| run(inner, trail, attempt)) {
                     Ok(value) => {
-                        attempts.succeeded();
+                        if attempts.has_listeners() {
+                            attempts.succeeded();
+                            trail.went_on();
+                        }
                         break Ok(value);
                     }
-                    Err(error) => match attempts.next_after(&error) {
-                        Ok(()) => trail.discard(error),
-                        Err(stop) => {
-                            trail.retry_stop = Some(stop);
-                            break Err(error);
+                    Err(error) => {
+                        trail.went_on();
+                        match attempts.next_after(&error) {
+                            Ok(()) => trail.discard(error),
+                            Err(stop) => {
+                                trail.retry_stop = Some(stop);
+                                break Err(error);
+                            }
                         }
-                    },
+                    }
                 }
             };
             trail.attempts = attempts.made();
@@ -152,15 +164,21 @@ pub(super) fn run<'p, T, E, V: Gives<T, E>>(
         }
         Layer::RateLimit(limit) => match limit.acquire() {
             Ok(waited) => {
-                trail.spend(LayerKind::RateLimit, waited);
+                if !waited.is_zero() {
+                    trail.went_on();
+                    trail.spend(LayerKind::RateLimit, waited);
+                }
                 run(inner, trail, attempt)
             }
             Err(limited) => trail.decide(LayerKind::RateLimit, PipelineError::RateLimited(limited)),
         },
         Layer::Circuit(breaker) => match breaker.try_acquire() {
             Ok(permit) => {
+                // Its storage and its listeners are user code.
+                trail.went_on();
                 let result = run(inner, trail, attempt);
                 judge(permit, breaker.config(), trail, &result);
+                trail.went_on();
                 result
             }
             Err(open) => trail.decide(LayerKind::Circuit, PipelineError::CircuitOpen(open)),
@@ -175,7 +193,7 @@ fn run_within<'p, T, E, V: Gives<T, E>>(
     attempt: Attempt<'_, 'p, T, E>,
 ) -> Result<T, PipelineError<E>> {
     let around = trail.limit.replace(limit);
-    let deadline = Deadline::after_on(trail.clock.clone(), limit);
+    let deadline = Deadline::after_moment(trail.now(), trail.clock.clone(), limit);
     let result = deadline.with(|| run(layers, trail, attempt));
     trail.limit = around;
     result
@@ -188,7 +206,9 @@ fn fall_back<T, E, V: Gives<T, E>>(
 ) -> Result<T, PipelineError<E>> {
     let error = match result {
         Ok(value) => {
-            V::remember(fallback, &value);
+            if V::remember(fallback, &value) {
+                trail.went_on();
+            }
             return Ok(value);
         }
         Err(error) => error,
@@ -197,6 +217,7 @@ fn fall_back<T, E, V: Gives<T, E>>(
     let answer = V::answer(fallback, &error);
     let took = trail.clock.now().saturating_duration_since(began);
     trail.spend(LayerKind::Fallback, took);
+    trail.went_on();
     match answer {
         Some(value) => {
             trail.decided_by = LayerKind::Fallback;

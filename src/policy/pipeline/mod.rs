@@ -6,7 +6,7 @@
 //! | `layer` | what each layer does around those inside of it |
 //! | `run` | the pipeline, and its innermost call, on a worker or in the caller's thread |
 //! | `values` | whether a pipeline serves calls with values of any type, or of one |
-//! | `result`, `error` | what a call gives |
+//! | `result`, `times`, `error` | what a call gives |
 
 mod builder;
 mod error;
@@ -14,11 +14,14 @@ mod layer;
 mod order;
 mod result;
 mod run;
+mod times;
 mod values;
 
 pub use builder::{PipelineBuilder, PipelineBulkhead};
 pub use error::{PipelineBuildError, PipelineError};
 pub use order::LayerKind;
+pub(crate) use result::Listener as PipelineListener;
 pub use result::{PipelineEvent, PipelineResult};
+pub(crate) use run::{CallLimits, CallSettings};
 pub use run::{Pipeline, Place};
 pub use values::{AnyValue, Gives, Only, Values};

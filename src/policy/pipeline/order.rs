@@ -26,10 +26,6 @@ pub enum LayerKind {
     Task,
 }
 
-impl LayerKind {
-    pub(super) const COUNT: usize = 9;
-}
-
 impl fmt::Display for LayerKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {

@@ -1,18 +1,21 @@
 //! The pipeline, and the innermost call.
 
+use std::any::Any;
+use std::borrow::Cow;
 use std::fmt;
 use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::error::PipelineError;
-use super::layer::{self, Attempt, FailureIf, Layer, Trail};
+use super::layer::{self, FailureIf, Layer, Trail};
 use super::order::LayerKind;
 use super::result::{Listener, PipelineEvent, PipelineResult};
+use super::times::Times;
 use super::values::{AnyValue, Gives, Values};
 use crate::clock::Clock;
 use crate::config::BulkheadConfig;
-use crate::core::{SemaphoreKind, ThreadPoolKind};
+use crate::core::{CallOptions, SemaphoreKind, ThreadPoolKind};
 use crate::error::BulkheadError;
 use crate::panic::{Panic, catch, contain_in};
 use crate::policy::chaos::Chaos;
@@ -89,6 +92,41 @@ pub(super) struct Inner<E, V: Values<E>, K: Place> {
     pub(super) chaos: Option<Chaos<E>>,
     pub(super) failure_if: Option<FailureIf<E>>,
     pub(super) listeners: Box<[Listener]>,
+    /// What the calls of the bulkhead ask for over what it is configured with.
+    pub(super) call: Option<Box<CallSettings>>,
+    /// Whether there is nothing around the task.
+    pub(super) is_nothing: bool,
+    /// Whether it reads the clock for times that no bulkhead measures: for a layer or a listener.
+    pub(super) is_timed: bool,
+}
+
+/// What each call of the bulkhead asks for.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct CallSettings {
+    pub(crate) operation: Option<Cow<'static, str>>,
+    /// `None`: what the bulkhead is configured with.
+    pub(crate) limits: Option<CallLimits>,
+    pub(crate) wait_for_capacity: Option<Duration>,
+    pub(crate) detached: bool,
+}
+
+/// The limits of a call in place of the bulkhead's own.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct CallLimits {
+    pub(crate) timeout: Option<Duration>,
+    pub(crate) queue_timeout: Option<Duration>,
+}
+
+impl CallSettings {
+    fn apply(&self, options: &mut CallOptions) {
+        options.operation.clone_from(&self.operation);
+        if let Some(limits) = self.limits {
+            options.timeout = limits.timeout;
+            options.queue_timeout = limits.queue_timeout;
+        }
+        options.wait_for_capacity = self.wait_for_capacity;
+        options.detached = self.detached;
+    }
 }
 
 /// Where the tasks of a pipeline run: [`ThreadPoolKind`] or [`SemaphoreKind`]. There are no others.
@@ -153,8 +191,8 @@ impl<E, V: Values<E>> Pipeline<E, V, ThreadPoolKind> {
     {
         let inner = &*self.inner;
         let f = Arc::new(f);
-        let result = inner.run(&mut |trail| {
-            let limit = trail.limit_of(inner.bulkhead.config().execution_timeout)?;
+        let result = inner.run(|trail| {
+            let limit = trail.limit_of(inner.own_limit())?;
             inner.check_chaos(trail, inner.bulkhead.config())?;
             let submit = |bulkhead: &Bulkhead| inner.submit(bulkhead, &f);
             let result = match &inner.hedge {
@@ -174,6 +212,14 @@ impl<E, V: Values<E>> Pipeline<E, V, ThreadPoolKind> {
 }
 
 impl<E, V: Values<E>> Inner<E, V, ThreadPoolKind> {
+    /// The limit of a call of the bulkhead, without the pipeline's. The bulkhead's own may change while it works.
+    fn own_limit(&self) -> Option<Duration> {
+        match self.call.as_ref().and_then(|call| call.limits) {
+            Some(limits) => limits.timeout,
+            None => self.bulkhead.call().options.timeout,
+        }
+    }
+
     /// Starts an attempt.
     fn submit<T, F>(&self, bulkhead: &Bulkhead, f: &Arc<F>) -> ExecutionHandle<T, E>
     where
@@ -181,7 +227,10 @@ impl<E, V: Values<E>> Inner<E, V, ThreadPoolKind> {
         T: Send + 'static,
         E: Send + 'static,
     {
-        let call = bulkhead.call();
+        let mut call = bulkhead.call();
+        if let Some(settings) = &self.call {
+            settings.apply(&mut call.options);
+        }
         let call = match shorter(call.options.timeout, remaining()) {
             Some(limit) => call.timeout(limit),
             None => call,
@@ -205,7 +254,20 @@ impl<E, V: Values<E>> Inner<E, V, ThreadPoolKind> {
 /// Tasks run in their callers' threads, and may borrow.
 impl<E, V: Values<E>> Pipeline<E, V, SemaphoreKind> {
     /// Makes a call in this thread. `f` is called once for each attempt.
-    pub fn execute<T, F>(&self, mut f: F) -> PipelineResult<T, E>
+    #[inline]
+    pub fn execute<T, F>(&self, f: F) -> PipelineResult<T, E>
+    where
+        V: Gives<T, E>,
+        F: FnMut() -> Result<T, E>,
+    {
+        if self.inner.is_nothing && remaining().is_none() {
+            self.inner.run_nothing(f)
+        } else {
+            self.run_layers(f)
+        }
+    }
+
+    fn run_layers<T, F>(&self, mut f: F) -> PipelineResult<T, E>
     where
         V: Gives<T, E>,
         F: FnMut() -> Result<T, E>,
@@ -215,12 +277,15 @@ impl<E, V: Values<E>> Pipeline<E, V, SemaphoreKind> {
             Some(chaos) => chaos.call(&mut f),
             None => f(),
         };
-        let result = inner.run(&mut |trail| {
+        let result = inner.run(|trail| {
             let Some(bulkhead) = &inner.bulkhead else {
                 let limit = trail.limit_of(None)?;
                 return trail.run_here(&mut task, &limit);
             };
-            let call = bulkhead.call();
+            let mut call = bulkhead.call();
+            if let Some(settings) = &inner.call {
+                settings.apply(&mut call.options);
+            }
             let limit = trail.limit_of(call.options.timeout)?;
             inner.check_chaos(trail, bulkhead.config())?;
             let call = match limit.at_most {
@@ -276,6 +341,7 @@ impl<E> Trail<'_, E> {
         result: ExecutionResult<T, E>,
         limit: &AttemptLimit,
     ) -> Result<T, PipelineError<E>> {
+        self.went_on();
         self.spend(LayerKind::Bulkhead, result.queued_time);
         self.spend(LayerKind::Task, result.execution_time);
         let took = result.queued_time.saturating_add(result.execution_time);
@@ -294,20 +360,32 @@ impl<E> Trail<'_, E> {
         f: &mut impl FnMut() -> Result<T, E>,
         limit: &AttemptLimit,
     ) -> Result<T, PipelineError<E>> {
-        let began = self.clock.now();
+        let began = self.is_timed.then(|| self.now());
         let outcome = catch(f);
-        let took = self.clock.now().saturating_duration_since(began);
-        self.spend(LayerKind::Task, took);
-        self.was_late = limit.is_over_after(took);
+        if let Some(began) = began {
+            self.went_on();
+            let took = self.now().saturating_duration_since(began);
+            self.spend(LayerKind::Task, took);
+            self.was_late = limit.is_over_after(took);
+        }
         self.decided_by = LayerKind::Task;
-        let result = match outcome {
-            Ok(result) => result.map_err(BulkheadError::Failed),
-            Err(payload) => Err(BulkheadError::Panicked(Panic::new(
-                Arc::clone(self.name),
-                payload,
-            ))),
-        };
-        result.map_err(PipelineError::Call)
+        outcome_in(self.name, outcome)
+    }
+}
+
+/// What became of a task in its caller's thread.
+#[inline]
+fn outcome_in<T, E>(
+    pipeline: &Arc<str>,
+    outcome: Result<Result<T, E>, Box<dyn Any + Send>>,
+) -> Result<T, PipelineError<E>> {
+    match outcome {
+        Ok(Ok(value)) => Ok(value),
+        Ok(Err(error)) => Err(PipelineError::Call(BulkheadError::Failed(error))),
+        Err(payload) => {
+            let panic = Panic::new(Arc::clone(pipeline), payload);
+            Err(PipelineError::Call(BulkheadError::Panicked(panic)))
+        }
     }
 }
 
@@ -332,25 +410,56 @@ impl<E, V: Values<E>, K: Place> Inner<E, V, K> {
         }
     }
 
-    fn run<'p, T>(&'p self, attempt: Attempt<'_, 'p, T, E>) -> PipelineResult<T, E>
+    /// Only catches a panic.
+    #[inline]
+    fn run_nothing<T>(&self, mut f: impl FnMut() -> Result<T, E>) -> PipelineResult<T, E> {
+        let result = outcome_in(&self.name, catch(&mut f));
+        self.discard(f);
+        PipelineResult {
+            result,
+            pipeline: Arc::clone(&self.name),
+            attempts: 1,
+            decided_by: LayerKind::Task,
+            retry_stop: None,
+            fell_back_from: None,
+            hedged: 0,
+            elapsed: Duration::ZERO,
+            times: Times::default(),
+        }
+    }
+
+    fn run<'p, T>(
+        &'p self,
+        mut attempt: impl FnMut(&mut Trail<'p, E>) -> Result<T, PipelineError<E>>,
+    ) -> PipelineResult<T, E>
     where
         V: Gives<T, E>,
     {
-        let began = self.clock.now();
+        let began = self.is_timed.then(|| self.clock.now());
         let mut trail = Trail {
             name: &self.name,
             clock: &self.clock,
+            is_timed: self.is_timed,
+            just_now: began,
             failure_if: self.failure_if.as_ref(),
             attempts: 1,
             hedged: 0,
             retry_stop: None,
             decided_by: LayerKind::Task,
             fell_back_from: None,
-            times: [Duration::ZERO; LayerKind::COUNT],
+            times: Times::default(),
             limit: None,
             was_late: false,
         };
-        let result = layer::run(&self.layers, &mut trail, attempt);
+        let result = if self.layers.is_empty() {
+            attempt(&mut trail)
+        } else {
+            layer::run(&self.layers, &mut trail, &mut attempt)
+        };
+        let elapsed = match began {
+            Some(began) => trail.now().saturating_duration_since(began),
+            None => trail.times.on_bulkhead(),
+        };
         let result = PipelineResult {
             result,
             pipeline: Arc::clone(&self.name),
@@ -359,7 +468,7 @@ impl<E, V: Values<E>, K: Place> Inner<E, V, K> {
             retry_stop: trail.retry_stop,
             fell_back_from: trail.fell_back_from,
             hedged: trail.hedged,
-            elapsed: self.clock.now().saturating_duration_since(began),
+            elapsed,
             times: trail.times,
         };
         self.tell(&result);
@@ -368,7 +477,9 @@ impl<E, V: Values<E>, K: Place> Inner<E, V, K> {
 
     /// Drops a task, which is user code.
     fn discard<F>(&self, task: F) {
-        contain_in("pipeline", &self.name, "the drop of a task", || drop(task));
+        if std::mem::needs_drop::<F>() {
+            contain_in("pipeline", &self.name, "the drop of a task", || drop(task));
+        }
     }
 
     fn tell<T>(&self, result: &PipelineResult<T, E>) {
@@ -377,11 +488,18 @@ impl<E, V: Values<E>, K: Place> Inner<E, V, K> {
         }
         let event = PipelineEvent {
             pipeline: &self.name,
+            operation: self
+                .call
+                .as_ref()
+                .and_then(|call| call.operation.as_deref()),
             failure: result.error().map(Failure::failure_kind),
             fell_back_from: result.fell_back_from.as_ref().map(Failure::failure_kind),
             attempts: result.attempts,
             decided_by: result.decided_by,
+            retry_stop: result.retry_stop,
+            hedged: result.hedged,
             elapsed: result.elapsed,
+            times: result.times,
         };
         for listener in &self.listeners {
             contain_in("pipeline", &self.name, "a listener", || listener(&event));

@@ -33,8 +33,9 @@ pub trait Values<E>: sealed::Sealed {
 pub trait Gives<T, E>: Values<E> {
     #[doc(hidden)]
     fn answer(fallback: &Self::Fallback, error: &PipelineError<E>) -> Option<T>;
+    /// Whether it has: then the value's `clone` has run, which is user code.
     #[doc(hidden)]
-    fn remember(fallback: &Self::Fallback, value: &T);
+    fn remember(fallback: &Self::Fallback, value: &T) -> bool;
 }
 
 mod sealed {
@@ -64,7 +65,7 @@ impl<T, E> Gives<T, E> for AnyValue {
         match *fallback {}
     }
 
-    fn remember(fallback: &Infallible, _: &T) {
+    fn remember(fallback: &Infallible, _: &T) -> bool {
         match *fallback {}
     }
 }
@@ -74,7 +75,7 @@ impl<T, E> Gives<T, E> for Only<T> {
         fallback.answer(error)
     }
 
-    fn remember(fallback: &Self::Fallback, value: &T) {
-        fallback.remember(value);
+    fn remember(fallback: &Self::Fallback, value: &T) -> bool {
+        fallback.remember(value)
     }
 }

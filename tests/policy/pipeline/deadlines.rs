@@ -143,6 +143,8 @@ fn without_time_no_task_starts() {
     for pipeline in [
         builder().bulkhead(&in_callers).build().unwrap(),
         builder().build().unwrap(),
+        // Nothing at all is around this one.
+        pipeline(&clock).build().unwrap(),
     ] {
         let result = over.with(|| pipeline.execute(&task));
         assert_eq!(result.decided_by, LayerKind::Timeout);

@@ -1,9 +1,10 @@
 //! What a call gives: outcome, attempts, which layer decided, and where the time went.
 
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex};
 
 use bulkman::policy::{
-    Failure, FailureKind, Fallback, LayerKind, PipelineError, RateLimit, RetryStop, attempt,
+    self, Failure, FailureKind, Fallback, LayerKind, PipelineError, RateLimit, RetryStop, attempt,
 };
 use bulkman::{BulkheadConfig, BulkheadError, ManualClock};
 
@@ -180,6 +181,67 @@ fn the_time_is_told_by_layer() {
     assert_eq!(result.time_in(LayerKind::Fallback), seconds(7));
     assert_eq!(result.time_in(LayerKind::RateLimit), millis(0));
     assert_eq!(result.elapsed, seconds(13) + millis(300));
+}
+
+#[test]
+fn a_pipeline_of_nothing_tells_no_time() {
+    let clock = ManualClock::new();
+    let slow = || {
+        clock.advance(SECOND);
+        Ok(7)
+    };
+    let nothing = pipeline(&clock).build().unwrap().execute(slow);
+    assert_eq!(nothing.elapsed, millis(0));
+    assert_eq!(nothing.time_in(LayerKind::Task), millis(0));
+    // Whoever asks for it pays for it.
+    let told = Arc::new(Mutex::new(None));
+    let listener = Arc::clone(&told);
+    let watched = pipeline(&clock)
+        .listener(move |event| *listener.lock().unwrap() = Some(event.elapsed))
+        .build()
+        .unwrap()
+        .execute(slow);
+    assert_eq!(watched.elapsed, SECOND);
+    assert_eq!(watched.time_in(LayerKind::Task), SECOND);
+    assert_eq!(*told.lock().unwrap(), Some(SECOND));
+}
+
+#[test]
+fn a_bulkhead_alone_tells_the_times_that_it_has_measured() {
+    let clock = ManualClock::new();
+    let hand = clock.clone();
+    let slow = move || {
+        hand.advance(SECOND);
+        Ok(7)
+    };
+    let here = semaphore(BulkheadConfig::new("users"), &clock);
+    let here = pipeline(&clock).bulkhead(&here).build().unwrap();
+    let there = threads(BulkheadConfig::new("users"), &clock);
+    let there = pipeline(&clock).bulkhead(&there).build().unwrap();
+    for result in [here.execute(slow.clone()), there.execute(slow)] {
+        assert_eq!(result.elapsed, SECOND);
+        assert_eq!(result.time_in(LayerKind::Task), SECOND);
+    }
+}
+
+/// Layers share a reading of the clock only while nothing happens between them.
+#[test]
+fn a_second_attempt_has_its_own_limit_from_its_own_beginning() {
+    let clock = ManualClock::new();
+    let pipeline = pipeline(&clock)
+        .timeout(seconds(60))
+        .retry(retry(3, &clock))
+        .timeout(seconds(4))
+        .build()
+        .unwrap();
+    let result = pipeline.execute(|| {
+        assert_eq!(policy::remaining(), Some(seconds(4)));
+        clock.advance(seconds(3));
+        Err::<(), _>("down")
+    });
+    assert_eq!(result.attempts, 3);
+    assert_eq!(result.time_in(LayerKind::Task), seconds(9));
+    assert_eq!(result.elapsed, seconds(9) + millis(300));
 }
 
 #[test]

@@ -1,0 +1,372 @@
+//! Calls of a dependency that are made again, and at a rate: the policies that its settings name, around its bulkhead.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::call::Options;
+use super::dependencies::Entry;
+use super::hierarchy::{ConfigLevel, Resolved};
+use super::limits::TimeLimits;
+use crate::clock::Clock;
+use crate::core::SemaphoreKind;
+use crate::error::BuildError;
+use crate::policy::{
+    AnyValue, CallLimits, CallSettings, Chaos, Fallback, Gives, Hedge, LayerKind, Only, Pipeline,
+    PipelineBuildError, PipelineBuilder, PipelineError, PipelineEvent, PipelineListener,
+    PipelineResult, RateLimit, Retry, RetryBudget, RetryRule, Values,
+};
+use crate::registry::AnyBulkhead;
+
+/// What the pipelines of a dependency share.
+pub(super) struct Policies {
+    budget: RetryBudget,
+    retry: Option<RetryPart>,
+    rate_limit: Option<RateLimit>,
+    hedge: Option<Hedge>,
+    operations: BTreeMap<String, OfOperation>,
+    listeners: Arc<Vec<PipelineListener>>,
+}
+
+/// What an operation has in place of the dependency's.
+struct OfOperation {
+    retry: Option<RetryPart>,
+    hedge: Option<Hedge>,
+}
+
+#[derive(Clone)]
+struct RetryPart {
+    retry: Retry,
+    attempt_timeout: Option<Duration>,
+}
+
+impl Policies {
+    pub(super) fn of(
+        resolved: &Resolved,
+        name: &str,
+        clock: &Clock,
+        listeners: Arc<Vec<PipelineListener>>,
+    ) -> Result<Self, BuildError> {
+        let budget = resolved.retry.new_budget();
+        let rate_limit = if resolved.has_rate_limit.value {
+            let limit = resolved.rate_limit.rate_limit()?;
+            Some(limit.name(name).clock(clock.clone()))
+        } else {
+            None
+        };
+        Ok(Self {
+            retry: RetryPart::of(resolved, &budget),
+            budget,
+            rate_limit,
+            hedge: hedge_of(resolved),
+            operations: BTreeMap::new(),
+            listeners,
+        })
+    }
+
+    /// What is special about an operation.
+    pub(super) fn add(&mut self, operation: &str, resolved: &Resolved) {
+        let is_its_own = |rule| {
+            let decided = resolved.retry_rules.get(rule);
+            decided.is_some_and(|decided| decided.level == ConfigLevel::Operation)
+        };
+        let budget = if is_its_own("budget") || is_its_own("budget_reserve") {
+            resolved.retry.new_budget()
+        } else {
+            self.budget.clone()
+        };
+        let of_operation = OfOperation {
+            retry: RetryPart::of(resolved, &budget),
+            hedge: hedge_of(resolved),
+        };
+        self.operations.insert(operation.to_owned(), of_operation);
+    }
+
+    fn of_operation(&self, operation: Option<&str>) -> Option<&OfOperation> {
+        operation.and_then(|operation| self.operations.get(operation))
+    }
+
+    fn retry(&self, operation: Option<&str>) -> Option<RetryPart> {
+        match self.of_operation(operation) {
+            Some(own) => own.retry.clone(),
+            None => self.retry.clone(),
+        }
+    }
+
+    fn hedge(&self, operation: Option<&str>) -> Option<Hedge> {
+        match self.of_operation(operation) {
+            Some(own) => own.hedge.clone(),
+            None => self.hedge.clone(),
+        }
+    }
+}
+
+fn hedge_of(resolved: &Resolved) -> Option<Hedge> {
+    resolved.has_hedge.value.then(|| resolved.hedge.hedge())?
+}
+
+impl RetryPart {
+    fn of(resolved: &Resolved, budget: &RetryBudget) -> Option<Self> {
+        resolved.has_retry.value.then(|| Self {
+            retry: resolved.retry.retry(budget.clone()),
+            attempt_timeout: resolved.retry.attempt_timeout,
+        })
+    }
+}
+
+type AnyRule<E> = Arc<dyn RetryRule<PipelineError<E>> + Send + Sync>;
+
+/// Builds a [`DependencyPipeline`], from [`Dependencies::pipeline`](crate::Dependencies::pipeline) or
+/// [`DependencyCall::pipeline`](crate::DependencyCall::pipeline).
+///
+/// The settings say all that is data. What is a function is added here.
+#[must_use = "a builder does nothing until `build`"]
+pub struct DependencyPipelineBuilder<E, V: Values<E> = AnyValue> {
+    entry: Arc<Entry>,
+    options: Options,
+    pipeline: PipelineBuilder<E, V>,
+    chaos: Option<Chaos<E>>,
+    retry: Option<Retry<AnyRule<E>>>,
+    attempt_timeout: Option<Duration>,
+}
+
+impl<E> DependencyPipelineBuilder<E> {
+    pub(super) fn new(entry: Arc<Entry>, options: Options) -> Self {
+        let part = entry.policies.retry(options.operation.as_deref());
+        let (retry, attempt_timeout) = match part {
+            Some(part) => (Some(part.retry), part.attempt_timeout),
+            None => (None, None),
+        };
+        let mut pipeline = Pipeline::builder(entry.bulkhead.name());
+        for listener in &*entry.policies.listeners {
+            let listener = Arc::clone(listener);
+            pipeline = pipeline.listener(move |event| listener(event));
+        }
+        Self {
+            pipeline,
+            entry,
+            options,
+            chaos: None,
+            retry: retry.map(with_any_rule),
+            attempt_timeout,
+        }
+    }
+
+    /// Adds a fallback, which answers for whatever goes wrong. All calls then give a `T`. As
+    /// [`PipelineBuilder::fallback`].
+    pub fn fallback<T>(
+        self,
+        fallback: Fallback<T, PipelineError<E>>,
+    ) -> DependencyPipelineBuilder<E, Only<T>> {
+        DependencyPipelineBuilder {
+            entry: self.entry,
+            options: self.options,
+            pipeline: self.pipeline.fallback(fallback),
+            chaos: self.chaos,
+            retry: self.retry,
+            attempt_timeout: self.attempt_timeout,
+        }
+    }
+}
+
+fn with_any_rule<E, R>(retry: Retry<R>) -> Retry<AnyRule<E>>
+where
+    R: RetryRule<PipelineError<E>> + Clone + Send + Sync + 'static,
+{
+    let rule: AnyRule<E> = Arc::new(retry.current_rule().clone());
+    retry.rule(rule)
+}
+
+impl<E, V: Values<E>> DependencyPipelineBuilder<E, V> {
+    /// Changes the retry, if the settings have one: `change` gets it as it is configured, and adds which errors are worth
+    /// another attempt, or a listener.
+    ///
+    /// It begins with the rule by default, also if it was called before: the last one counts.
+    pub fn retry_with<R>(mut self, change: impl FnOnce(Retry) -> Retry<R>) -> Self
+    where
+        R: RetryRule<PipelineError<E>> + Clone + Send + Sync + 'static,
+    {
+        let operation = self.options.operation.as_deref();
+        if let Some(part) = self.entry.policies.retry(operation) {
+            self.retry = Some(with_any_rule(change(part.retry)));
+        }
+        self
+    }
+
+    /// Lets only those of the tasks' own errors count against the circuit for which `is_failure` says so. As
+    /// [`PipelineBuilder::failure_if`].
+    pub fn failure_if(mut self, is_failure: impl Fn(&E) -> bool + Send + Sync + 'static) -> Self {
+        self.pipeline = self.pipeline.failure_if(is_failure);
+        self
+    }
+
+    /// Adds a listener, which is told after each call. As [`PipelineBuilder::listener`].
+    pub fn listener(
+        mut self,
+        listener: impl Fn(&PipelineEvent<'_>) + Send + Sync + 'static,
+    ) -> Self {
+        self.pipeline = self.pipeline.listener(listener);
+        self
+    }
+
+    /// Adds chaos in the place of the dependency. As [`PipelineBuilder::chaos`].
+    pub fn chaos(mut self, chaos: Chaos<E>) -> Self {
+        self.chaos = Some(chaos);
+        self
+    }
+
+    /// Builds the pipeline. From the outside in: the fallback, the timeout over everything, the retry, the rate limit, the
+    /// timeout of an attempt, the hedge, and the bulkhead with its circuit.
+    ///
+    /// The timeout over everything is that of this moment. A limit that is changed later on the bulkhead holds for each
+    /// attempt. An [adaptive timeout](crate::AdaptiveTimeout) is for single calls: a pipeline goes by its ceiling.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidValue`](PipelineBuildError::InvalidValue) if the call's own [`timeout`](crate::DependencyCall::timeout) is
+    /// zero, or nothing was left of its deadline. The settings were checked when the dependency was registered.
+    pub fn build(self) -> Result<DependencyPipeline<E, V>, PipelineBuildError>
+    where
+        E: 'static,
+    {
+        let Self {
+            entry,
+            options,
+            mut pipeline,
+            chaos,
+            retry,
+            attempt_timeout,
+        } = self;
+        let of_bulkhead = match &entry.bulkhead {
+            AnyBulkhead::ThreadPool(bulkhead) => TimeLimits::of_call(&bulkhead.call().options),
+            AnyBulkhead::Semaphore(bulkhead) => TimeLimits::of_call(&bulkhead.call().options),
+        };
+        let limits = options.limits(&entry, of_bulkhead);
+        // Without limits of its own each attempt goes by the bulkhead's, which may change.
+        let own_limits = options.has_limits(&entry).then_some(CallLimits {
+            timeout: limits.timeout,
+            queue_timeout: limits.queue_timeout,
+        });
+        let hedge = entry.policies.hedge(options.operation.as_deref());
+        pipeline = pipeline.call_settings(CallSettings {
+            operation: options.operation,
+            limits: own_limits,
+            wait_for_capacity: options.wait_for_capacity,
+            detached: options.detached,
+        });
+        if let Some(limit) = limits.timeout {
+            pipeline = pipeline.timeout(limit);
+        }
+        let has_retry = retry.is_some();
+        if let Some(retry) = retry {
+            pipeline = pipeline.retry(retry);
+        }
+        if let Some(limit) = &entry.policies.rate_limit {
+            pipeline = pipeline.rate_limit(limit.clone());
+        }
+        let is_shorter = |attempt: &Duration| limits.timeout.is_none_or(|whole| *attempt < whole);
+        if let Some(limit) = attempt_timeout.filter(is_shorter) {
+            if has_retry {
+                pipeline = pipeline.timeout(limit);
+            }
+        }
+        if let Some(hedge) = hedge {
+            pipeline = pipeline.hedge(hedge);
+        }
+        Ok(DependencyPipeline(match &entry.bulkhead {
+            AnyBulkhead::ThreadPool(bulkhead) => {
+                let pipeline = pipeline.bulkhead(bulkhead);
+                AnyPipeline::ThreadPool(match chaos {
+                    Some(chaos) => pipeline.chaos(chaos).build()?,
+                    None => pipeline.build()?,
+                })
+            }
+            AnyBulkhead::Semaphore(bulkhead) => {
+                let pipeline = pipeline.bulkhead(bulkhead);
+                AnyPipeline::Semaphore(match chaos {
+                    Some(chaos) => pipeline.chaos(chaos).build()?,
+                    None => pipeline.build()?,
+                })
+            }
+        }))
+    }
+}
+
+/// The policies of a dependency around its bulkhead, of either kind: a [`Pipeline`] that the settings have put together.
+/// From [`Dependencies::pipeline`](crate::Dependencies::pipeline).
+///
+/// It can be cloned cheaply, sent to other threads and shared. The pipelines of a dependency share its rate limit and its
+/// retry budget, whoever builds them.
+///
+/// # What dropping it does
+///
+/// It keeps the bulkhead, as any pipeline does: that shuts down by itself when the last of its owners is gone.
+pub struct DependencyPipeline<E, V: Values<E> = AnyValue>(AnyPipeline<E, V>);
+
+enum AnyPipeline<E, V: Values<E>> {
+    ThreadPool(Pipeline<E, V>),
+    Semaphore(Pipeline<E, V, SemaphoreKind>),
+}
+
+impl<E, V: Values<E>> DependencyPipeline<E, V> {
+    /// Makes a call, and waits for it. `f` is called once for each attempt: on a worker, or in this thread, as the bulkhead
+    /// is.
+    pub fn execute<T, F>(&self, f: F) -> PipelineResult<T, E>
+    where
+        V: Gives<T, E>,
+        F: Fn() -> Result<T, E> + Send + Sync + 'static,
+        T: Send + 'static,
+        E: Send + 'static,
+    {
+        match &self.0 {
+            AnyPipeline::ThreadPool(pipeline) => pipeline.execute(f),
+            AnyPipeline::Semaphore(pipeline) => pipeline.execute(f),
+        }
+    }
+
+    /// The name of the dependency.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        match &self.0 {
+            AnyPipeline::ThreadPool(pipeline) => pipeline.name(),
+            AnyPipeline::Semaphore(pipeline) => pipeline.name(),
+        }
+    }
+
+    /// Its layers, the outermost first.
+    #[must_use]
+    pub fn layers(&self) -> &[LayerKind] {
+        match &self.0 {
+            AnyPipeline::ThreadPool(pipeline) => pipeline.layers(),
+            AnyPipeline::Semaphore(pipeline) => pipeline.layers(),
+        }
+    }
+}
+
+impl<E, V: Values<E>> Clone for DependencyPipeline<E, V> {
+    fn clone(&self) -> Self {
+        Self(match &self.0 {
+            AnyPipeline::ThreadPool(pipeline) => AnyPipeline::ThreadPool(pipeline.clone()),
+            AnyPipeline::Semaphore(pipeline) => AnyPipeline::Semaphore(pipeline.clone()),
+        })
+    }
+}
+
+impl<E, V: Values<E>> fmt::Debug for DependencyPipeline<E, V> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("DependencyPipeline")
+            .field("name", &self.name())
+            .field("layers", &self.layers())
+            .finish_non_exhaustive()
+    }
+}
+
+impl<E, V: Values<E>> fmt::Debug for DependencyPipelineBuilder<E, V> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("DependencyPipelineBuilder")
+            .field("dependency", &self.entry.bulkhead.name())
+            .field("options", &self.options)
+            .finish_non_exhaustive()
+    }
+}
