@@ -353,7 +353,7 @@ impl Engine {
     }
 
     /// The same for a call that stays in this thread.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn begin_trace_in_caller(&self, data: &CallData) -> CallTrace {
         if self.trace.is_wanted_in_caller() {
             let begin = || CallTrace::begin_in_caller(&data.info(&self.name));

@@ -292,9 +292,10 @@ impl Inner {
             end.nested_time()
         };
         let run = |call: &Execution<'_>| {
-            trace.run_with(&engine.name, call.queued_time, |trace| {
-                run_task(engine, call, trace, task)
-            })
+            let entered = trace.enter(&engine.name, call.queued_time);
+            let end = run_task(engine, call, &trace, task);
+            trace.leave(&engine.name, entered);
+            end
         };
         let body = || execute_with(engine, call, run, nested_time);
         let (outcome, _) = run_for_caller(engine.serial, self, slot.index, body);

@@ -113,7 +113,7 @@ impl CallTrace {
     }
 
     /// Runs `body`, which must not panic, with the trace attached. Afterwards the thread has its own trace back.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn run_with<R>(
         mut self,
         bulkhead: &str,
@@ -135,7 +135,7 @@ impl CallTrace {
     }
 
     /// Enters the span: the task is about to start, in this thread.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn enter(&self, bulkhead: &str, queued_time: Duration) -> EnteredTrace {
         if self.span.is_none() {
             return EnteredTrace::default();
@@ -146,7 +146,7 @@ impl CallTrace {
     }
 
     /// The task has ended, and its outcome is not told yet.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn record_end(&self, bulkhead: &str, outcome: FinishedOutcome) {
         if !self.span.is_none() {
             self.span.record_end(bulkhead, outcome.into());
@@ -154,7 +154,7 @@ impl CallTrace {
     }
 
     /// Gives the thread its own span and subscriber back, and ends the span.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn leave(self, bulkhead: &str, entered: EnteredTrace) {
         if !self.span.is_none() {
             self.span.leave(bulkhead, entered.0);
