@@ -605,7 +605,7 @@ fn what_is_wrong_with_retries_and_rate_limits_is_told_with_its_place() {
         "`external_dependencies.a.rate_limit.per`: found a key that is unknown here, expected one of `enabled`, \
          `calls`, `period`, `burst`, `max_wait`",
         "`external_dependencies.a.operations.x.rate_limit`: found a key that is unknown here, expected one of `timeout`, \
-         `queue_timeout`, `retry`, `hedge`",
+         `adaptive_timeout`, `queue_timeout`, `retry`, `hedge`",
         "`resilience.bulkheads.default.hedge`: found a key that does not stand here, expected it as `resilience.hedge`",
         "`external_dependencies.a.operations.x.hedge.quantile`: found 95, expected a number from 0 to 1",
         "`resilience.retry.attempts`: found 0, expected at least 1",
