@@ -61,7 +61,7 @@ macro_rules! section {
 
             /// Whether everything is left to the next level.
             #[cfg(feature = "config")]
-            pub(super) fn is_empty(&self) -> bool {
+            pub(crate) fn is_empty(&self) -> bool {
                 *self == Self::default()
             }
 
