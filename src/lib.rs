@@ -305,8 +305,8 @@ pub use core::{
 };
 pub use dependency::{
     AdaptiveTimeoutSetting, BulkheadKind, CircuitBreakerOverrides, ConfigLevel, Decided,
-    Dependencies, DependenciesBuilder, DependencyCall, DependencyConfig, DependencyDefaults,
-    DependencyError, DependencyKind, DependencyOverrides, DependencyPipeline,
+    Dependencies, DependenciesBuilder, DependencyCall, DependencyChange, DependencyConfig,
+    DependencyDefaults, DependencyError, DependencyKind, DependencyOverrides, DependencyPipeline,
     DependencyPipelineBuilder, Explanation, HedgeOverrides, OperationOverrides, RateLimitOverrides,
     RetryOverrides, TimeoutSetting, UnknownKind,
 };

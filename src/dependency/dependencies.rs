@@ -6,6 +6,7 @@ use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use super::apply::DependencyChange;
 use super::call::DependencyCall;
 use super::config::{DependencyConfig, OperationOverrides};
 use super::error::DependencyError;
@@ -24,7 +25,7 @@ use crate::event::{BulkheadEvent, BulkheadListener};
 use crate::policy::{PipelineEvent, PipelineListener};
 use crate::registry::{AnyBulkhead, BulkheadRegistry, RegistryHealth};
 use crate::stats::BulkheadStats;
-use crate::sync::RwLock;
+use crate::sync::{AtomicBool, Ordering, RwLock};
 
 /// The dependencies of a service, by name: each with the bulkhead and the limits that suit its kind.
 ///
@@ -92,9 +93,11 @@ use crate::sync::RwLock;
 /// dropped itself, and waits for its calls: see [`shutdown_all`](Self::shutdown_all) for an end with a limit.
 pub struct Dependencies {
     registry: Arc<BulkheadRegistry>,
-    defaults: DependencyDefaults,
+    /// No user code runs under this lock, nor under the next, and nothing is built.
+    rules: RwLock<Arc<Rules>>,
+    /// Settings are being applied.
+    is_changing: AtomicBool,
     collaborators: Collaborators,
-    /// No user code runs under this lock, and nothing is built.
     entries: RwLock<BTreeMap<Arc<str>, Arc<Entry>>>,
 }
 
@@ -103,7 +106,39 @@ pub(super) struct Entry {
     pub(super) config: DependencyConfig,
     pub(super) bulkhead: AnyBulkhead,
     pub(super) limits: Arc<Limits>,
-    pub(super) policies: Policies,
+    pub(super) policies: Arc<Policies>,
+}
+
+/// What holds for dependencies beyond their own settings.
+pub(crate) struct Rules {
+    defaults: DependencyDefaults,
+    origins: Option<Origins>,
+}
+
+impl Rules {
+    pub(crate) fn new(defaults: DependencyDefaults) -> Self {
+        Self {
+            defaults,
+            origins: None,
+        }
+    }
+
+    #[cfg(feature = "config")]
+    pub(crate) fn with_origins(defaults: DependencyDefaults, origins: Origins) -> Self {
+        Self {
+            defaults,
+            origins: Some(origins),
+        }
+    }
+}
+
+/// Settings are applied as long as it lives.
+pub(super) struct ChangeInProgress<'a>(&'a AtomicBool);
+
+impl Drop for ChangeInProgress<'_> {
+    fn drop(&mut self) {
+        self.0.store(false, Ordering::Release);
+    }
 }
 
 /// What all bulkheads are built with.
@@ -204,10 +239,17 @@ impl DependenciesBuilder {
     /// No dependency is registered yet.
     #[must_use]
     pub fn build(self) -> Dependencies {
+        let Self {
+            registry,
+            defaults,
+            mut collaborators,
+        } = self;
+        let origins = collaborators.origins.take();
         Dependencies {
-            registry: self.registry.unwrap_or_default(),
-            defaults: self.defaults,
-            collaborators: self.collaborators,
+            registry: registry.unwrap_or_default(),
+            rules: RwLock::new(Arc::new(Rules { defaults, origins })),
+            is_changing: AtomicBool::new(false),
+            collaborators,
             entries: RwLock::default(),
         }
     }
@@ -260,24 +302,17 @@ impl Dependencies {
         name: &str,
         config: impl Into<DependencyConfig>,
     ) -> Result<(), DependencyError> {
-        let config = config.into();
-        let resolved = self.resolve(name, &config, None)?;
-        let clock = &self.collaborators.clock;
-        let mut limits = Limits::of(&resolved, clock);
-        let listeners = Arc::clone(&self.collaborators.pipeline_listeners);
-        let mut policies = Policies::of(&resolved, name, clock, listeners).map_err(|reason| {
-            DependencyError::Invalid {
-                dependency: name.to_owned(),
-                operation: None,
-                reason: Box::new(reason),
-            }
-        })?;
-        for (operation, overrides) in &config.operations {
-            let resolved = self.resolve(name, &config, Some((operation, overrides)))?;
-            limits.add(operation, &resolved, clock);
-            policies.add(operation, &resolved);
-        }
-        let limits = Arc::new(limits);
+        self.register_by(&self.rules(), name, config.into())
+    }
+
+    pub(super) fn register_by(
+        &self,
+        rules: &Rules,
+        name: &str,
+        config: DependencyConfig,
+    ) -> Result<(), DependencyError> {
+        let resolved = self.resolve(rules, name, &config, None)?;
+        let (limits, policies) = self.limits_and_policies(rules, name, &config, &resolved)?;
         let bulkhead: AnyBulkhead = match resolved.bulkhead.value {
             BulkheadKind::ThreadPool => {
                 let builder = self.bulkhead_builder(&resolved, name, &limits);
@@ -298,6 +333,111 @@ impl Dependencies {
         let replaced = self.entries.write().insert(name.into(), entry);
         drop(replaced);
         Ok(())
+    }
+
+    /// Whether a dependency could be registered, as far as its settings go.
+    pub(super) fn check(
+        &self,
+        rules: &Rules,
+        name: &str,
+        config: &DependencyConfig,
+    ) -> Result<(), DependencyError> {
+        let resolved = self.resolve(rules, name, config, None)?;
+        self.limits_and_policies(rules, name, config, &resolved)
+            .map(drop)
+    }
+
+    fn limits_and_policies(
+        &self,
+        rules: &Rules,
+        name: &str,
+        config: &DependencyConfig,
+        resolved: &Resolved,
+    ) -> Result<(Arc<Limits>, Arc<Policies>), DependencyError> {
+        let clock = &self.collaborators.clock;
+        let mut limits = Limits::of(resolved, clock);
+        let listeners = Arc::clone(&self.collaborators.pipeline_listeners);
+        let mut policies = Policies::of(resolved, name, clock, listeners).map_err(|reason| {
+            DependencyError::Invalid {
+                dependency: name.to_owned(),
+                operation: None,
+                reason: Box::new(reason),
+            }
+        })?;
+        for (operation, overrides) in &config.operations {
+            let resolved = self.resolve(rules, name, config, Some((operation, overrides)))?;
+            limits.add(operation, &resolved, clock);
+            policies.add(operation, &resolved);
+        }
+        Ok((Arc::new(limits), Arc::new(policies)))
+    }
+
+    /// Gives a dependency what follows from its new settings, unless it has been replaced or removed meanwhile.
+    pub(super) fn replace(
+        &self,
+        rules: &Rules,
+        name: Arc<str>,
+        old: &Arc<Entry>,
+        config: DependencyConfig,
+        changes: &[DependencyChange],
+    ) -> Result<(), DependencyError> {
+        let resolved = self.resolve(rules, &name, &config, None)?;
+        let (limits, policies) = self.limits_and_policies(rules, &name, &config, &resolved)?;
+        let is_of_policy = |change: &DependencyChange| match change {
+            DependencyChange::Changed { setting, .. } => ["retry", "rate_limit", "hedge"]
+                .iter()
+                .any(|policy| setting.starts_with(policy)),
+            DependencyChange::Registered { .. } => true,
+        };
+        let entry = Arc::new(Entry {
+            config,
+            bulkhead: old.bulkhead.clone(),
+            // What has been learned stays: it has not changed.
+            limits: if old.limits.are_adaptive() {
+                Arc::clone(&old.limits)
+            } else {
+                limits
+            },
+            policies: if changes.iter().any(is_of_policy) {
+                policies
+            } else {
+                Arc::clone(&old.policies)
+            },
+        });
+        let replaced = {
+            let mut entries = self.entries.write();
+            match entries.get_mut(&name) {
+                Some(there) if Arc::ptr_eq(there, old) => Some(std::mem::replace(there, entry)),
+                _ => None,
+            }
+        };
+        drop(replaced);
+        Ok(())
+    }
+
+    /// All that are registered.
+    pub(super) fn entries(&self) -> Vec<(Arc<str>, Arc<Entry>)> {
+        let entries = self.entries.read();
+        let all = entries.iter();
+        all.map(|(name, entry)| (Arc::clone(name), Arc::clone(entry)))
+            .collect()
+    }
+
+    pub(super) fn rules(&self) -> Arc<Rules> {
+        Arc::clone(&self.rules.read())
+    }
+
+    pub(super) fn set_rules(&self, rules: Arc<Rules>) {
+        let before = std::mem::replace(&mut *self.rules.write(), rules);
+        drop(before);
+    }
+
+    pub(super) fn begin_change(&self) -> Result<ChangeInProgress<'_>, DependencyError> {
+        // ORDERING: AcqRel, so that each change sees all of the one before.
+        if self.is_changing.swap(true, Ordering::AcqRel) {
+            return Err(DependencyError::ChangeInProgress);
+        }
+        Ok(ChangeInProgress(&self.is_changing))
     }
 
     fn bulkhead_builder<K: Kind>(
@@ -330,13 +470,14 @@ impl Dependencies {
     }
 
     /// What holds for a dependency, or for one of its operations, once it is known to be in range.
-    fn resolve(
+    pub(super) fn resolve(
         &self,
+        rules: &Rules,
         name: &str,
         config: &DependencyConfig,
         operation: Option<(&String, &OperationOverrides)>,
     ) -> Result<Resolved, DependencyError> {
-        let resolved = self
+        let resolved = rules
             .defaults
             .resolve(config, operation.map(|(_, overrides)| overrides));
         match resolved.validate(name) {
@@ -481,16 +622,16 @@ impl Dependencies {
     /// [`Unknown`](DependencyError::Unknown), with the names that there are.
     pub fn explain(&self, name: &str, operation: &str) -> Result<Explanation, DependencyError> {
         let entry = self.entry(name)?;
-        let resolved = self
-            .defaults
-            .resolve(&entry.config, entry.config.operations.get(operation));
+        let rules = self.rules();
+        let own = entry.config.operations.get(operation);
+        let resolved = rules.defaults.resolve(&entry.config, own);
         let place = Place {
             dependency: name,
             kind: entry.config.kind,
             operation,
             ..Place::default()
         };
-        let origins = self.collaborators.origins.as_deref();
+        let origins = rules.origins.as_deref();
         let adaptive = entry.limits.adaptive(Some(operation));
         let mut explanation = Explanation::new(resolved, place, origins);
         explanation.adaptive_timeout_stats = adaptive.map(AdaptiveTimeout::stats);

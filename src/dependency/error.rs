@@ -44,6 +44,20 @@ pub enum DependencyError {
         /// The setting, its value, and what it has to be.
         reason: Box<BuildError>,
     },
+    /// The setting cannot change while the dependency works.
+    #[error(
+        "dependency `{}`: {setting} cannot change while it works; take it out with `remove`, and register it anew",
+        dependency.escape_debug()
+    )]
+    NotLive {
+        /// The dependency's name.
+        dependency: String,
+        /// The setting.
+        setting: &'static str,
+    },
+    /// Another thread applies settings at this moment, or the thread of a listener that hears of such a change.
+    #[error("other settings are being applied at this moment")]
+    ChangeInProgress,
     /// The bulkhead could not be built: its name exists already, all is shut down, or a thread could not start.
     #[error(transparent)]
     Registry(#[from] RegistryError),

@@ -8,8 +8,10 @@
 //! | `explain`, `shown` | the same for people |
 //! | `limits` | the limits in time of a dependency and of its operations, of which some follow how long calls take |
 //! | `dependencies`, `call`, `pipeline` | dependencies by name, and their calls, over `registry.rs` |
+//! | `apply` | other settings for dependencies that work |
 //! | `error`, `near` | errors, and the name that was probably meant |
 
+mod apply;
 mod call;
 mod config;
 mod dependencies;
@@ -24,6 +26,7 @@ mod pipeline;
 mod policy_overrides;
 mod shown;
 
+pub use apply::DependencyChange;
 pub use call::DependencyCall;
 pub use config::{DependencyConfig, OperationOverrides};
 pub use dependencies::{Dependencies, DependenciesBuilder};
@@ -38,6 +41,8 @@ pub use overrides::{
 pub use pipeline::{DependencyPipeline, DependencyPipelineBuilder};
 pub use policy_overrides::{HedgeOverrides, RateLimitOverrides, RetryOverrides};
 
+#[cfg(feature = "config")]
+pub(crate) use dependencies::{Origins, Rules};
 #[cfg(feature = "config")]
 pub(crate) use explain::Place;
 #[cfg(feature = "config")]

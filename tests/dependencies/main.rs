@@ -4,6 +4,7 @@
 mod support;
 
 mod adaptive;
+mod apply;
 mod calls;
 mod collaborators;
 mod explain;
