@@ -135,6 +135,8 @@ impl Plan {
         });
         if before.bulkhead.value != after.bulkhead.value {
             Some("bulkhead")
+        } else if before.idle_timeout.value != after.idle_timeout.value {
+            Some("idle_timeout")
         } else if before.stack_size.value != after.stack_size.value {
             Some("stack_size")
         } else if before.max_nested_calls.value != after.max_nested_calls.value {
@@ -284,7 +286,7 @@ impl Dependencies {
     /// # Errors
     ///
     /// [`Invalid`](DependencyError::Invalid) if a setting is out of range, or the system refuses what more calls need.
-    /// [`NotLive`](DependencyError::NotLive) for what a bulkhead is built with: its kind, `stack_size`, `max_nested_calls`,
+    /// [`NotLive`](DependencyError::NotLive) for what a bulkhead is built with: its kind, `idle_timeout`, `stack_size`, `max_nested_calls`,
     /// whether there is a circuit breaker, and the limits of a dependency with an adaptive timeout. [`Registry`](DependencyError::Registry) if a
     /// new dependency cannot be registered. [`ChangeInProgress`](DependencyError::ChangeInProgress) if another thread, or a
     /// listener that hears of this change, does the same at this moment. Then everything is as it was.

@@ -166,6 +166,13 @@ impl DependencyConfig {
         self
     }
 
+    /// As [`DependencyOverrides::idle_timeout`](DependencyOverrides#method.idle_timeout).
+    #[must_use]
+    pub fn idle_timeout(mut self, limit: impl Into<TimeoutSetting>) -> Self {
+        self.overrides = self.overrides.idle_timeout(limit);
+        self
+    }
+
     /// As [`DependencyOverrides::stack_size`](DependencyOverrides#method.stack_size).
     #[must_use]
     pub fn stack_size(mut self, bytes: usize) -> Self {
@@ -253,6 +260,8 @@ mod text {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         queue_timeout: Option<TimeoutSetting>,
         #[serde(default, skip_serializing_if = "Option::is_none")]
+        idle_timeout: Option<TimeoutSetting>,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
         stack_size: Option<usize>,
         #[serde(default, skip_serializing_if = "Option::is_none")]
         max_nested_calls: Option<usize>,
@@ -279,6 +288,7 @@ mod text {
                     timeout: section.timeout,
                     adaptive_timeout: section.adaptive_timeout,
                     queue_timeout: section.queue_timeout,
+                    idle_timeout: section.idle_timeout,
                     stack_size: section.stack_size,
                     max_nested_calls: section.max_nested_calls,
                     circuit_breaker: section.circuit_breaker,
@@ -300,6 +310,7 @@ mod text {
                 timeout,
                 adaptive_timeout,
                 queue_timeout,
+                idle_timeout,
                 stack_size,
                 max_nested_calls,
                 circuit_breaker,
@@ -315,6 +326,7 @@ mod text {
                 timeout,
                 adaptive_timeout,
                 queue_timeout,
+                idle_timeout,
                 stack_size,
                 max_nested_calls,
                 circuit_breaker,

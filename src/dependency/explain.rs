@@ -50,6 +50,8 @@ pub struct Explanation {
     pub max_queue_size: Decided<usize>,
     /// Thread pool or semaphore.
     pub bulkhead: Decided<BulkheadKind>,
+    /// How long a worker thread waits for work before it ends.
+    pub idle_timeout: Decided<TimeoutSetting>,
     /// The stack of each worker thread in bytes; `None`: the standard library's default.
     pub stack_size: Decided<Option<usize>>,
     /// How many calls a worker runs on top of one another.
@@ -154,6 +156,7 @@ impl Explanation {
             max_concurrent_calls: with(resolved.max_concurrent_calls, of("max_concurrent_calls")),
             max_queue_size: with(resolved.max_queue_size, of("max_queue_size")),
             bulkhead: with(resolved.bulkhead, of("bulkhead")),
+            idle_timeout: with(resolved.idle_timeout, of("idle_timeout")),
             stack_size: with(resolved.stack_size, of("stack_size")),
             max_nested_calls: with(resolved.max_nested_calls, of("max_nested_calls")),
             circuit_breaker: with(resolved.has_circuit_breaker, of("circuit_breaker")),
@@ -230,6 +233,10 @@ impl fmt::Display for Explanation {
             ),
             row("bulkhead", self.bulkhead.value, &self.bulkhead),
         ]);
+        if is_set(self.idle_timeout.level) {
+            let limit = &self.idle_timeout;
+            rows.push(row("idle timeout", limit.value, limit));
+        }
         if is_set(self.stack_size.level) {
             let bytes = self.stack_size.value.unwrap_or_default();
             rows.push(row("stack size", bytes, &self.stack_size));

@@ -117,6 +117,7 @@ pub(crate) struct Resolved {
     pub(crate) timeout: Decided<TimeoutSetting>,
     pub(crate) adaptive_timeout: Decided<AdaptiveTimeoutSetting>,
     pub(crate) queue_timeout: Decided<TimeoutSetting>,
+    pub(crate) idle_timeout: Decided<TimeoutSetting>,
     pub(crate) stack_size: Decided<Option<usize>>,
     pub(crate) max_nested_calls: Decided<usize>,
     pub(crate) has_circuit_breaker: Decided<bool>,
@@ -230,6 +231,7 @@ impl Levels<'_> {
                 built_in.queue_timeout.into(),
                 |o| o.queue_timeout,
             ),
+            idle_timeout: self.decide(built_in.idle_timeout.into(), |o| o.idle_timeout),
             stack_size: self.decide(built_in.stack_size, |o| o.stack_size.map(Some)),
             max_nested_calls: self.decide(built_in.max_nested_calls, |o| o.max_nested_calls),
             has_circuit_breaker: is_there(has_circuit_breaker),
@@ -271,6 +273,7 @@ impl Resolved {
             .has_circuit_breaker
             .value
             .then(|| self.circuit_breaker.clone());
+        config.idle_timeout = self.idle_timeout.value.limit();
         config.stack_size = self.stack_size.value;
         config.max_nested_calls = self.max_nested_calls.value;
         config

@@ -49,6 +49,10 @@ pub struct DependencyOverrides {
     /// How long a call may wait for a worker, or for a slot.
     #[cfg_attr(feature = "config", serde(skip_serializing_if = "Option::is_none"))]
     pub queue_timeout: Option<TimeoutSetting>,
+    /// How long a worker thread waits for work before it ends, see
+    /// [`BulkheadConfig::idle_timeout`](crate::BulkheadConfig::idle_timeout).
+    #[cfg_attr(feature = "config", serde(skip_serializing_if = "Option::is_none"))]
+    pub idle_timeout: Option<TimeoutSetting>,
     /// The stack of each worker thread in bytes, see [`BulkheadConfig::stack_size`](crate::BulkheadConfig::stack_size).
     #[cfg_attr(feature = "config", serde(skip_serializing_if = "Option::is_none"))]
     pub stack_size: Option<usize>,
@@ -151,6 +155,14 @@ impl DependencyOverrides {
     #[must_use]
     pub fn adaptive_timeout(mut self, setting: impl Into<AdaptiveTimeoutSetting>) -> Self {
         self.adaptive_timeout = Some(setting.into());
+        self
+    }
+
+    /// Sets how long a worker thread waits for work before it ends: a [`Duration`], or [`TimeoutSetting::Never`], with which all
+    /// are there from the start. A semaphore takes no notice.
+    #[must_use]
+    pub fn idle_timeout(mut self, limit: impl Into<TimeoutSetting>) -> Self {
+        self.idle_timeout = Some(limit.into());
         self
     }
 

@@ -17,6 +17,7 @@
 //!       max_queue_size: 20
 //!       queue_timeout: 2s
 //!       bulkhead: thread_pool      # or semaphore
+//!       idle_timeout: 30s          # after which a worker ends; none: all are there from the start
 //!       stack_size: 4194304        # of each worker, in bytes
 //!       max_nested_calls: 64
 //!       adaptive_timeout: false    # or true, or a section with the numbers of AdaptiveTimeoutConfig: experimental

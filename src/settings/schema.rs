@@ -479,6 +479,10 @@ impl Ranges<'_> {
             let config = smallest().max_queue_size(calls);
             self.check_one(config.validate(), setting("max_queue_size"));
         }
+        if let Some(TimeoutSetting::After(limit)) = overrides.idle_timeout {
+            let config = smallest().idle_timeout(limit);
+            self.check_one(config.validate(), setting("idle_timeout"));
+        }
         if let Some(bytes) = overrides.stack_size {
             let config = smallest().stack_size(bytes);
             self.check_one(config.validate(), setting("stack_size"));

@@ -181,6 +181,7 @@ fn one_wrong_setting_changes_nothing_at_all() {
 fn what_a_bulkhead_is_built_with_cannot_change() {
     let others = [
         ("bulkhead", database().bulkhead(BulkheadKind::Semaphore)),
+        ("idle_timeout", database().idle_timeout(SECOND)),
         ("stack_size", database().stack_size(1 << 20)),
         ("max_nested_calls", database().max_nested_calls(3)),
         (

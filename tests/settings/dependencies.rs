@@ -264,6 +264,7 @@ fn stacks_nested_calls_and_adaptive_timeouts_come_from_settings() {
     let text = r#"
         [resilience.bulkheads.default]
         max_nested_calls = 7
+        idle_timeout = "30s"
         [resilience.bulkheads.database]
         stack_size = 1048576
         adaptive_timeout = true
@@ -280,8 +281,12 @@ fn stacks_nested_calls_and_adaptive_timeouts_come_from_settings() {
     let user_db = dependencies.bulkhead("user_db").unwrap();
     let config = user_db.config();
     assert_eq!(
-        (config.stack_size, config.max_nested_calls),
-        (Some(1 << 20), 7)
+        (
+            config.stack_size,
+            config.max_nested_calls,
+            config.idle_timeout
+        ),
+        (Some(1 << 20), 7, Some(seconds(30)))
     );
     let explained = dependencies.explain("user_db", "get").unwrap();
     let stats = explained.adaptive_timeout_stats.unwrap();
@@ -291,21 +296,59 @@ fn stacks_nested_calls_and_adaptive_timeouts_come_from_settings() {
         [
             "dependency `user_db`, kind `database`, operation `get`",
             "  timeout               10s          preset",
-            "  adaptive timeout      1.0s         dependency        text:9:9",
+            "  adaptive timeout      1.0s         dependency        text:10:9",
             "    the ceiling, until there are enough samples: 2 times an unknown time, the 0.99 quantile of 0 samples",
         ]
     );
     let explained = dependencies.explain("user_db", "export").unwrap();
     assert_eq!(explained.adaptive_timeout_stats, None);
     let origin = explained.adaptive_timeout.origin.unwrap();
-    assert_eq!(&*origin, "text:12:9");
+    assert_eq!(&*origin, "text:13:9");
     let explained = dependencies.explain("orders_db", "get").unwrap();
     let stats = explained.adaptive_timeout_stats.unwrap();
     assert_eq!((stats.limit, stats.config.factor), (seconds(10), 3.0));
     assert_eq!(explained.adaptive_timeout.level, ConfigLevel::Kind);
-    assert_eq!(explained.stack_size.origin.as_deref(), Some("text:5:9"));
+    assert_eq!(explained.stack_size.origin.as_deref(), Some("text:6:9"));
     assert_eq!(
         explained.max_nested_calls.origin.as_deref(),
         Some("text:3:9")
+    );
+}
+
+#[test]
+fn settings_that_are_loaded_again_change_what_differs() {
+    let load = |n: u32, extra: &str| {
+        let text = format!(
+            "[external_dependencies.user_db]\nkind = \"database\"\nmax_concurrent_calls = {n}\n{extra}"
+        );
+        toml(&text).unwrap()
+    };
+    let dependencies = Dependencies::from_settings(&load(4, "")).unwrap();
+    let told = |settings| {
+        let changes = dependencies.apply(&settings).unwrap();
+        changes.iter().map(ToString::to_string).collect::<Vec<_>>()
+    };
+    assert_eq!(told(load(4, "")), [""; 0]);
+    assert_eq!(
+        told(load(6, "[external_dependencies.cache]\nkind = \"cache\"")),
+        [
+            "dependency `cache` is new",
+            "dependency `user_db`: max_concurrent_calls goes from 4 to 6"
+        ]
+    );
+    let explained = dependencies.explain("user_db", "get").unwrap();
+    assert_eq!(explained.max_concurrent_calls.value, 6);
+    assert_eq!(
+        explained.max_concurrent_calls.origin.as_deref(),
+        Some("text:3:1")
+    );
+    let error = dependencies
+        .apply(&load(6, "bulkhead = \"semaphore\""))
+        .unwrap_err();
+    assert!(
+        error
+            .to_string()
+            .contains("bulkhead cannot change while it works"),
+        "{error}"
     );
 }

@@ -394,6 +394,7 @@ fn the_sample_has_every_key() {
     let numbers = serde_json::to_value(numbers).unwrap();
     let numbers = numbers.as_object().unwrap().keys().map(String::as_str);
     let others = [
+        "idle_timeout",
         "stack_size",
         "max_nested_calls",
         "adaptive_timeout",
