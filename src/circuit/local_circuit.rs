@@ -7,7 +7,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::config::{CircuitBreakerConfig, CircuitMode, CircuitWindow};
+use super::config::{CircuitBreakerConfig, CircuitMode};
 use super::machine::{
     Admit, Adopted, HalfOpening, Machine, Numbers, Snapshot, Transition, UNLIMITED_PROBES,
     until_retry,
@@ -30,8 +30,6 @@ pub(crate) struct LocalCircuit {
     refuses_until: AtomicU64,
     epoch: Instant,
     config: CircuitBreakerConfig,
-    /// A closed circuit wants to know when a success came.
-    is_timed: bool,
     /// How long an isolation is over before a call may end it.
     grace: Duration,
     on_change: Vec<ChangeCallback>,
@@ -115,7 +113,6 @@ impl LocalCircuit {
             clock,
             hint: AtomicU64::new(hint(&machine)),
             refuses_until: AtomicU64::new(FOR_EVER),
-            is_timed: matches!(config.window, CircuitWindow::Time(_)),
             config,
             grace: half_opening.grace(),
             machine: Mutex::new(machine),
@@ -270,14 +267,8 @@ impl LocalCircuit {
         if changes_nothing {
             return;
         }
-        let now = match run {
-            Some(run) => run.ended,
-            // The machine looks at the generation again, so it is still closed if it counts this.
-            None if (verdict, hint & KIND) == (Verdict::Success, CLOSED) && !self.is_timed => {
-                self.epoch
-            }
-            None => self.clock.now(),
-        };
+        // A success may be the call from which on a rate judges, and open the circuit at this time.
+        let now = run.map_or_else(|| self.clock.now(), |run| run.ended);
         self.with_machine(|machine| machine.settle(ticket, verdict, slow, now));
     }
 

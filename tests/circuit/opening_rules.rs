@@ -43,6 +43,17 @@ fn a_success_that_fills_the_window_judges_too() {
     assert!(breaker.is_open(), "60 %");
 }
 
+#[test]
+fn a_success_that_opens_the_circuit_isolates_from_its_own_end() {
+    let (breaker, clock) = breaker(CircuitBreakerConfig::default().failure_rate(0.5, 4));
+    clock.advance(DAY);
+    record_all(&breaker, "FFF");
+    record(&breaker, Verdict::Success);
+    assert!(breaker.is_open(), "75 %");
+    let isolation = breaker.try_acquire().expect_err("open").retry_after;
+    assert_eq!(isolation, Duration::from_secs(30));
+}
+
 /// The circuit as resilience4j describes its count-based window: the last `size` calls; "the failure rate is calculated"
 /// from `minimum` calls on; "when the failure rate is equal or greater than the threshold" it opens. Slow calls alike.
 struct Reference {
