@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::circuit::CircuitBreaker;
+use crate::circuit::{CircuitBreaker, CircuitBreakerConfig};
 use crate::config::BulkheadConfig;
 use crate::core::ShutdownReport;
 use crate::error::BuildError;
@@ -81,6 +81,13 @@ pub trait CommonBulkhead: Sealed + fmt::Debug + Send + Sync {
     ///
     /// As there.
     fn resize(&self, max_concurrent_calls: usize, max_queue_size: usize) -> Result<(), BuildError>;
+
+    /// As [`Bulkhead::set_circuit_breaker`].
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    fn set_circuit_breaker(&self, config: CircuitBreakerConfig) -> Result<(), BuildError>;
 
     /// As [`Bulkhead::state`].
     fn state(&self) -> BulkheadState;
@@ -161,6 +168,10 @@ macro_rules! common_bulkhead {
                 max_queue_size: usize,
             ) -> Result<(), BuildError> {
                 <$inner>::resize(self, max_concurrent_calls, max_queue_size)
+            }
+
+            fn set_circuit_breaker(&self, config: CircuitBreakerConfig) -> Result<(), BuildError> {
+                <$inner>::set_circuit_breaker(self, config)
             }
 
             fn state(&self) -> BulkheadState {

@@ -61,6 +61,14 @@ pub enum BuildError {
         /// The bulkhead's name.
         bulkhead: String,
     },
+    /// The bulkhead was built without a circuit breaker, and does not get one while it works.
+    #[error(
+        "bulkhead `{bulkhead}` was built without a circuit breaker: build it anew with one to give it rules"
+    )]
+    NoCircuitBreaker {
+        /// The bulkhead's name.
+        bulkhead: String,
+    },
     /// The circuit cannot be kept in its storage: the storage does not take the name, or the thread that was to serve
     /// it could not start. A storage that only fails to answer is no such error.
     #[error("circuit `{circuit}` cannot be kept in its storage")]

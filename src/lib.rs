@@ -174,6 +174,7 @@
 //! |---|---|
 //! | N and Q | [`Bulkhead::resize`], [`SemaphoreBulkhead::resize`] |
 //! | the queue timeout and the caller's limit | [`Bulkhead::set_queue_timeout`], [`Bulkhead::set_execution_timeout`] |
+//! | the rules of the circuit | [`Bulkhead::set_circuit_breaker`], [`CircuitBreaker::set_config`] |
 //! | how many threads there are, by the work that there is | [`BulkheadConfig::idle_timeout`] |
 //!
 //! Calls that have been admitted stay admitted, and no call is lost.

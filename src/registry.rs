@@ -19,11 +19,11 @@ use std::time::Duration;
 
 use thiserror::Error as ThisError;
 
-use crate::circuit::CircuitBreaker;
+use crate::circuit::{CircuitBreaker, CircuitBreakerConfig};
 use crate::config::BulkheadConfig;
 use crate::core::{
     BulkheadBuilder, Engine, ShutdownReport, ShutdownTarget, WaitLimit, begin_shutdown,
-    finish_shutdown,
+    finish_shutdown, set_circuit_breaker,
 };
 use crate::error::BuildError;
 use crate::semaphore::{SemaphoreBulkhead, SemaphoreBulkheadBuilder};
@@ -709,6 +709,15 @@ impl AnyBulkhead {
             Self::ThreadPool(bulkhead) => bulkhead.set_execution_timeout(limit),
             Self::Semaphore(bulkhead) => bulkhead.set_execution_timeout(limit),
         }
+    }
+
+    /// As [`Bulkhead::set_circuit_breaker`].
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub fn set_circuit_breaker(&self, config: CircuitBreakerConfig) -> Result<(), BuildError> {
+        set_circuit_breaker(self.engine(), config)
     }
 
     /// As [`Bulkhead::state`].

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use thiserror::Error;
 
 use super::config::{CircuitBreakerConfig, CircuitMode};
+use super::live_rules::LiveRules;
 use super::local_circuit::{ChangeCallback, LocalCircuit, Run, StorageCallback, StorageNews};
 use super::probes::Ticket;
 use super::state::{CircuitChange, CircuitState, Verdict};
@@ -218,7 +219,6 @@ impl CircuitBreaker {
     #[must_use]
     pub fn stats(&self) -> CircuitStats {
         let (state, mode, numbers) = self.circuit.numbers();
-        let config = self.circuit.config();
         let counts = numbers.counts;
         CircuitStats {
             name: Arc::clone(self.circuit.name()),
@@ -229,8 +229,8 @@ impl CircuitBreaker {
             calls: counts.calls,
             failures: counts.failures,
             slow_calls: counts.slow_calls,
-            failure_rate: config.failure_rate.and(counts.failure_rate()),
-            slow_call_rate: config.slow_call_rate.and(counts.slow_call_rate()),
+            failure_rate: numbers.failure_rate,
+            slow_call_rate: numbers.slow_call_rate,
             probes_in_flight: numbers.probes_out,
             times_opened: numbers.times_opened,
             next_isolation: numbers.next_isolation,
@@ -303,6 +303,55 @@ impl CircuitBreaker {
         self.circuit.set_mode(mode);
     }
 
+    /// The rules by which the circuit goes at this moment. Takes the lock that settles calls, for a moment.
+    #[must_use]
+    pub fn config(&self) -> CircuitBreakerConfig {
+        self.circuit.config()
+    }
+
+    /// Gives the circuit other rules while it works. They hold from then on, also for calls that are under way.
+    ///
+    /// The state stays, and so does the [mode](Self::mode): [`initial_mode`](CircuitBreakerConfig::initial_mode) only
+    /// counts at the start. A change of rules opens and closes nothing. The next outcome does, if the new rules say so.
+    ///
+    /// | while the circuit is | stays | goes by the new rules |
+    /// |---|---|---|
+    /// | closed | the run of failures; the last calls, as many as the new window holds; the calls of a period, if it is as long as before | when it opens |
+    /// | open | the end of its isolation | the next isolation, which goes on growing from the last one |
+    /// | half-open | the probes that are out, and the successes so far | how many probes may be out, how many have to succeed, and the limit of each, also of those that are out |
+    ///
+    /// Where the closed circuit counts something else from now on (a run of failures, the last calls, the calls of a
+    /// period, or those of another period), the counts begin anew. A call stays what it counted as when it ended: a new
+    /// [`slow_call_duration`](CircuitBreakerConfig::slow_call_duration) is for calls that end later. A
+    /// [`CircuitPermit`] that was given out while there was no such limit is not slow. A probe that is out for longer than its
+    /// new limit fails at the change.
+    ///
+    /// The rules are this breaker's own, also with a storage: peers of a shared circuit keep theirs.
+    ///
+    /// ```
+    /// use bulkman::{CircuitBreaker, CircuitBreakerConfig};
+    ///
+    /// let rules = CircuitBreakerConfig::default().failure_threshold(5);
+    /// let breaker = CircuitBreaker::new("tax-service", rules.clone())?;
+    /// let _ = breaker.call(|| Err::<(), _>("timed out"));
+    ///
+    /// breaker.set_config(rules.failure_threshold(2))?;
+    /// assert_eq!(breaker.config().failure_threshold, 2);
+    /// let _ = breaker.call(|| Err::<(), _>("timed out")); // the second in a row
+    /// assert!(breaker.is_open());
+    /// # Ok::<(), bulkman::BuildError>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`BuildError::InvalidValue`], see [`CircuitBreakerConfig::validate`]. Then nothing has changed.
+    pub fn set_config(&self, config: CircuitBreakerConfig) -> Result<(), BuildError> {
+        let valid = config.validate();
+        valid.map_err(|error| error.of(self.name()))?;
+        self.circuit.set_config(config);
+        Ok(())
+    }
+
     /// Waits until the storage has each change of state that was made so far, at the longest for `limit`; whether it
     /// has. It does not wait while the storage is known not to answer. Without a storage there is nothing to wait for.
     pub fn flush(&self, limit: Duration) -> bool {
@@ -311,11 +360,13 @@ impl CircuitBreaker {
             .is_none_or(|attachment| attachment.flush(limit))
     }
 
-    /// A ticket, or how long the circuit stays open.
-    pub(crate) fn config(&self) -> &CircuitBreakerConfig {
-        self.circuit.config()
+    /// What can be said of the rules without a lock.
+    #[inline]
+    pub(crate) fn live_rules(&self) -> LiveRules {
+        self.circuit.live_rules()
     }
 
+    /// A ticket, or how long the circuit stays open.
     #[inline]
     pub(crate) fn admit(&self) -> Result<Ticket, Duration> {
         self.circuit.admit()

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::config::{CircuitBreakerConfig, CircuitMode};
+use super::live_rules::LiveRules;
 use super::machine::{
     Admit, Adopted, HalfOpening, Machine, Numbers, Snapshot, Transition, UNLIMITED_PROBES,
     until_retry,
@@ -29,7 +30,8 @@ pub(crate) struct LocalCircuit {
     /// `UNLIMITED`. Written before a hint that says `OPEN` or `HALF_OPEN_FULL`.
     refuses_until: AtomicU64,
     epoch: Instant,
-    config: CircuitBreakerConfig,
+    /// Part of the machine's rules: [`LiveRules`]. Written under the lock, before the hint.
+    rules: AtomicU64,
     /// How long an isolation is over before a call may end it.
     grace: Duration,
     on_change: Vec<ChangeCallback>,
@@ -106,14 +108,15 @@ impl LocalCircuit {
             HalfOpening::ByCall
         };
         let epoch = clock.now();
-        let machine = Machine::new(config.clone(), half_opening, epoch);
+        let rules = LiveRules::of(&config);
+        let machine = Machine::new(config, half_opening, epoch);
         Self {
             name,
             epoch,
             clock,
             hint: AtomicU64::new(hint(&machine)),
             refuses_until: AtomicU64::new(FOR_EVER),
-            config,
+            rules: AtomicU64::new(rules.word()),
             grace: half_opening.grace(),
             machine: Mutex::new(machine),
             on_change,
@@ -131,14 +134,43 @@ impl LocalCircuit {
         &self.clock
     }
 
-    pub(crate) fn config(&self) -> &CircuitBreakerConfig {
-        &self.config
+    pub(crate) fn config(&self) -> CircuitBreakerConfig {
+        self.machine.lock().rules().clone()
+    }
+
+    /// Goes by other rules from now on, which must have been validated.
+    pub(crate) fn set_config(&self, config: CircuitBreakerConfig) {
+        let now = self.clock.now();
+        let live = LiveRules::of(&config);
+        let is_other = self.with_machine(|machine| {
+            let is_other = *machine.rules() != config;
+            machine.set_rules(config, now);
+            // Here, so that of two changes at once the same one is the last for both. ORDERING: Relaxed, see `live_rules`.
+            self.rules.store(live.word(), Ordering::Relaxed);
+            is_other
+        });
+        if !is_other {
+            return;
+        }
+        let name = &self.name;
+        note(|| log::info!(target: LOG, "circuit `{name}` goes by other rules"));
+        // The limit of a probe that is out may be another.
+        self.wake_synchronizer();
+    }
+
+    /// What can be said of the rules without the lock.
+    #[inline]
+    pub(crate) fn live_rules(&self) -> LiveRules {
+        // ORDERING: Relaxed. A thread that has seen a hint of these rules, or later, sees these rules, or later: they are
+        // written first. Another thread may still go by the old ones, as if it had asked just before the change.
+        LiveRules::from_word(self.rules.load(Ordering::Relaxed))
     }
 
     /// The time now, where the length of a call counts.
     #[inline]
     pub(crate) fn time_if_measured(&self) -> Option<Instant> {
-        self.config.slow_call_duration.map(|_| self.clock.now())
+        let is_measured = self.live_rules().measures_calls();
+        is_measured.then(|| self.clock.now())
     }
 
     /// The state by the clock. It moves nothing: callers of this expect no callback.
@@ -169,7 +201,12 @@ impl LocalCircuit {
     pub(crate) fn set_mode(&self, mode: CircuitMode) {
         let now = self.clock.now();
         self.with_machine(|machine| machine.set_mode(mode, now));
-        // Also without a new generation: what happens by the clock depends on the mode.
+        // What happens by the clock depends on the mode.
+        self.wake_synchronizer();
+    }
+
+    /// Also without a new generation, so that the synchronizer looks when there is something to do by the clock.
+    fn wake_synchronizer(&self) {
         if let Some(signal) = &self.signal {
             signal.raise();
         }
@@ -255,12 +292,10 @@ impl LocalCircuit {
         if hint >> GENERATION_SHIFT != ticket.generation() {
             return;
         }
-        let slow = match (self.config.slow_call_duration, run) {
-            (Some(limit), Some(run)) => run.time > limit,
-            _ => false,
-        };
         let changes_nothing = match (verdict, hint & KIND) {
-            (Verdict::Success, SPOTLESS) => !slow,
+            (Verdict::Success, SPOTLESS) => {
+                !run.is_some_and(|run| self.live_rules().is_slow(run.time))
+            }
             (Verdict::Ignored, SPOTLESS | CLOSED) => true,
             _ => false,
         };
@@ -269,7 +304,8 @@ impl LocalCircuit {
         }
         // A success may be the call from which on a rate judges, and open the circuit at this time.
         let now = run.map_or_else(|| self.clock.now(), |run| run.ended);
-        self.with_machine(|machine| machine.settle(ticket, verdict, slow, now));
+        let ran_for = run.map_or(Duration::ZERO, |run| run.time);
+        self.with_machine(|machine| machine.settle(ticket, verdict, ran_for, now));
     }
 
     pub(crate) fn observe(&self, verdict: Verdict) {

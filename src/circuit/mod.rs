@@ -5,6 +5,7 @@
 //! | `breaker`, `config`, `state`, `stats` | the facade, its settings, and what it tells |
 //! | `machine` | decides; pure, with `opening_rule` that counts outcomes and `probes` that gives out tickets |
 //! | `local_circuit` | the circuit of one process: the machine behind a lock, for threads |
+//! | `live_rules` | the rules that are asked without that lock |
 //! | `storage`, `memory_storage`, `postgres` | where shared circuits are kept: the trait, and the two that come with the crate |
 //! | `synchronizer`, `shared_circuit` | the thread of a storage, and what a row means for one circuit |
 //! | `members`, `signal`, `jitter`, `skew` | how circuits and that thread meet, when it looks, and the storage's clock |
@@ -12,6 +13,7 @@
 mod breaker;
 mod config;
 mod jitter;
+mod live_rules;
 mod local_circuit;
 mod machine;
 mod members;
@@ -43,5 +45,6 @@ pub use storage::{
     CircuitRecord, CircuitStorage, StorageError, StoredCircuit, WriteGuard, WriteOutcome,
 };
 
+pub(crate) use live_rules::LiveRules;
 pub(crate) use local_circuit::{Run, StorageNews};
 pub(crate) use probes::Ticket;

@@ -5,6 +5,17 @@
 //! | failures in a row | the length of the run, and when it last grew | at `failure_threshold` |
 //! | a rate over the last n calls | one entry for each call | at the rate, from `minimum_calls` on |
 //! | a rate over a period | ten buckets of counts | at the rate, from `minimum_calls` on |
+//!
+//! When the rules change, what is remembered stays if the new rule remembers the same, and else it begins anew:
+//!
+//! | from, to | stays |
+//! |---|---|
+//! | failures in a row, the same | the run |
+//! | the last n calls, the last m calls | the last m of them |
+//! | a period, the same period | the buckets |
+//! | any other | nothing |
+//!
+//! A call stays what it counted as when it ended. Only if slow calls are no longer counted apart, nobody asks which were slow.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -102,6 +113,13 @@ impl Counts {
         part > 0 && limit.is_some_and(|limit| part as f64 / self.calls as f64 >= limit)
     }
 
+    /// Counts slow calls apart only if the rules do.
+    pub(super) fn go_by(&mut self, rules: &CircuitBreakerConfig) {
+        if rules.slow_call_rate.is_none() {
+            self.slow_calls = 0;
+        }
+    }
+
     /// Why these calls open the circuit, if they do.
     #[inline]
     fn verdict(self, rules: &CircuitBreakerConfig) -> Option<CircuitChangeReason> {
@@ -123,6 +141,19 @@ impl RecentCalls {
             (None, _) => Self::Run(Run::default()),
             (Some(_), CircuitWindow::Calls(_)) => Self::Calls(CallWindow::default()),
             (Some(_), CircuitWindow::Time(period)) => Self::Time(Box::new(TimeWindow::new(period))),
+        }
+    }
+
+    /// Goes on with what these rules can use, and forgets the rest.
+    pub(super) fn go_by(&mut self, rules: &CircuitBreakerConfig) {
+        let fresh = Self::none(rules);
+        match (&mut *self, &fresh) {
+            (Self::Run(_), Self::Run(_)) => {}
+            (Self::Calls(window), Self::Calls(_)) => window.go_by(rules),
+            (Self::Time(window), Self::Time(same)) if window.bucket == same.bucket => {
+                window.go_by(rules);
+            }
+            _ => *self = fresh,
         }
     }
 
@@ -204,6 +235,22 @@ impl Run {
 }
 
 impl CallWindow {
+    fn go_by(&mut self, rules: &CircuitBreakerConfig) {
+        if let CircuitWindow::Calls(size) = rules.window {
+            let surplus = self.last.len().saturating_sub(size);
+            for oldest in self.last.drain(..surplus) {
+                self.counts.remove(oldest);
+            }
+            self.last.shrink_to(size);
+        }
+        if rules.slow_call_rate.is_none() {
+            for call in &mut self.last {
+                call.slow = false;
+            }
+        }
+        self.counts.go_by(rules);
+    }
+
     #[inline]
     fn add(&mut self, call: CountedCall, size: usize) {
         if self.last.len() >= size {
@@ -218,6 +265,12 @@ impl CallWindow {
 
 impl TimeWindow {
     const BUCKETS: usize = 10;
+
+    fn go_by(&mut self, rules: &CircuitBreakerConfig) {
+        for counts in self.buckets.iter_mut().chain([&mut self.counts]) {
+            counts.go_by(rules);
+        }
+    }
 
     fn new(period: Duration) -> Self {
         Self {

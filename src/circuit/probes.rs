@@ -52,15 +52,15 @@ impl Probes {
 
     /// Gives a probe a slot, if fewer than `limit` are out.
     pub(super) fn add(&mut self, limit: usize, now: Instant) -> Option<usize> {
+        // There may be more slots than that: the limit can go down while probes are out.
+        if self.count() >= limit {
+            return None;
+        }
         let free = self.0.iter().position(Option::is_none);
-        let slot = match free {
-            Some(slot) => slot,
-            None if self.0.len() < limit => {
-                self.0.push(None);
-                self.0.len() - 1
-            }
-            None => return None,
-        };
+        let slot = free.unwrap_or_else(|| {
+            self.0.push(None);
+            self.0.len() - 1
+        });
         self.0[slot] = Some(now);
         Some(slot)
     }

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use super::engine::Engine;
 use super::permit::Limits;
+use crate::circuit::CircuitBreakerConfig;
 use crate::config::{BulkheadConfig, check_timeout};
 use crate::error::BuildError;
 use crate::event::BulkheadEvent;
@@ -34,6 +35,22 @@ pub(crate) fn set_execution_timeout(
     check_change(engine, "execution_timeout", limit)?;
     engine.default_timeouts.set_execution_timeout(limit);
     Ok(())
+}
+
+/// Gives other rules to the circuit.
+pub(crate) fn set_circuit_breaker(
+    engine: &Engine,
+    config: CircuitBreakerConfig,
+) -> Result<(), BuildError> {
+    let Some(breaker) = &engine.breaker else {
+        return Err(BuildError::NoCircuitBreaker {
+            bulkhead: engine.name.to_string(),
+        });
+    };
+    if engine.permits.is_closed() {
+        return Err(is_shut_down(engine));
+    }
+    breaker.set_config(config)
 }
 
 fn check_change(

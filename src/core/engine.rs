@@ -128,16 +128,13 @@ impl EngineParts {
                         BulkheadEvent::StorageTroubleEnded { bulkhead, lasted }
                     }
                 });
-            });
-        let builder = if rules.refuse_queued_when_open {
-            builder.on_change(move |change| {
+            })
+            // It refuses none if the rules that hold then say so: see `ticket.rs`.
+            .on_change(move |change| {
                 if change.to == CircuitState::Open {
                     refuse_queued();
                 }
-            })
-        } else {
-            builder
-        };
+            });
         let builder = match storage {
             Some(storage) => builder.storage(storage),
             None => builder,

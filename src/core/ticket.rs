@@ -26,19 +26,12 @@ use std::time::Duration;
 use super::call_data::CallData;
 use super::engine::Engine;
 use super::this_thread::while_holding_permit;
-use crate::circuit::{CircuitBreaker, CircuitBreakerConfig, CircuitState, Run, Ticket, Verdict};
+use crate::circuit::{CircuitBreaker, CircuitState, Run, Ticket, Verdict};
 
 /// What a call is told that was refused for a circuit which has changed again meanwhile.
 pub(crate) const RETRY_SOON: Duration = Duration::from_millis(1);
 
 impl Engine {
-    fn circuit(&self) -> Option<(&CircuitBreaker, &CircuitBreakerConfig)> {
-        Some((
-            self.breaker.as_ref()?,
-            self.config.circuit_breaker.as_ref()?,
-        ))
-    }
-
     /// For how long the circuit refuses a call in the queue; `None`: the call may go on waiting. Takes nothing.
     #[inline]
     pub(crate) fn refusal_in_queue(&self, ticket: Option<Ticket>) -> Option<Duration> {
@@ -63,8 +56,10 @@ impl Engine {
     #[inline]
     fn breaker_unless_current(&self, ticket: Option<Ticket>) -> Option<&CircuitBreaker> {
         let ticket = ticket?;
-        let (breaker, rules) = self.circuit()?;
-        (rules.refuse_queued_when_open && !breaker.is_current(ticket)).then_some(breaker)
+        let breaker = self.breaker.as_ref()?;
+        // In this order: a thread that sees the opening also sees the rules that held then.
+        (!breaker.is_current(ticket) && breaker.live_rules().refuses_queued_when_open())
+            .then_some(breaker)
     }
 
     /// The call never starts.
@@ -76,8 +71,8 @@ impl Engine {
 
     /// The caller leaves at its limit while the task runs.
     pub(crate) fn judge_timeout(&self, data: &CallData, ticket: Option<Ticket>) {
-        if let (Some((breaker, rules)), Some(ticket)) = (self.circuit(), ticket) {
-            if rules.timeouts_are_failures && data.claim_verdict() {
+        if let (Some(breaker), Some(ticket)) = (&self.breaker, ticket) {
+            if breaker.live_rules().timeouts_are_failures() && data.claim_verdict() {
                 breaker.settle(ticket, Verdict::Failure);
             }
         }
@@ -93,16 +88,19 @@ impl Engine {
         verdict: Verdict,
         run: Run,
     ) {
-        let (Some((breaker, rules)), Some(ticket)) = (self.circuit(), ticket) else {
+        let (Some(breaker), Some(ticket)) = (&self.breaker, ticket) else {
             return;
         };
-        let limit = data.deadline().filter(|_| rules.timeouts_are_failures);
+        let rules = breaker.live_rules();
+        let limit = data.deadline();
+        // Also if timeouts are no failures: the caller may have left while they were.
         if limit.is_some() && !data.claim_verdict() {
             return;
         }
+        let limit = limit.filter(|_| rules.timeouts_are_failures());
         let verdict = if limit.is_some_and(|limit| run.ended >= limit) {
             Verdict::Failure
-        } else if is_err && rules.cancelled_calls_are_neutral && data.is_cancelled() {
+        } else if is_err && rules.cancelled_calls_are_neutral() && data.is_cancelled() {
             Verdict::Ignored
         } else {
             verdict

@@ -9,13 +9,13 @@ use std::time::Duration;
 use super::guard::SemaphoreGuard;
 use super::inner::{Inner, WaitingCall};
 use super::slots::SlotPool;
-use crate::circuit::CircuitBreaker;
+use crate::circuit::{CircuitBreaker, CircuitBreakerConfig};
 use crate::clock::Clock;
 use crate::config::BulkheadConfig;
 use crate::core::{
     BulkheadBuilder, Call, Engine, EngineHooks, EveryError, SemaphoreKind, ShutdownReport,
-    WaitLimit, begin_shutdown, resize, set_execution_timeout, set_queue_timeout, shut_down,
-    wait_closed, wait_idle,
+    WaitLimit, begin_shutdown, resize, set_circuit_breaker, set_execution_timeout,
+    set_queue_timeout, shut_down, wait_closed, wait_idle,
 };
 use crate::error::{BuildError, BulkheadError, Rejected};
 use crate::result::ExecutionResult;
@@ -345,6 +345,15 @@ impl SemaphoreBulkhead {
         limit: impl Into<Option<Duration>>,
     ) -> Result<(), BuildError> {
         set_execution_timeout(&self.inner.engine, limit.into())
+    }
+
+    /// As [`Bulkhead::set_circuit_breaker`](crate::Bulkhead::set_circuit_breaker).
+    ///
+    /// # Errors
+    ///
+    /// The same.
+    pub fn set_circuit_breaker(&self, config: CircuitBreakerConfig) -> Result<(), BuildError> {
+        set_circuit_breaker(&self.inner.engine, config)
     }
 
     /// As [`Bulkhead::state`](crate::Bulkhead::state).

@@ -11,14 +11,14 @@ use super::inner::Inner;
 use super::queue::Queue;
 use super::thread_name::{ThreadNames, names};
 use super::worker::{self, Threads};
-use crate::circuit::{CircuitBreaker, Verdict};
+use crate::circuit::{CircuitBreaker, CircuitBreakerConfig, Verdict};
 use crate::clock::Clock;
 use crate::config::BulkheadConfig;
 use crate::context::ContextPropagator;
 use crate::core::{
     BulkheadBuilder, Call, Engine, EngineHooks, ShutdownReport, ThreadPoolKind, WaitLimit,
-    begin_shutdown, resize, set_execution_timeout, set_queue_timeout, shut_down, wait_closed,
-    wait_idle,
+    begin_shutdown, resize, set_circuit_breaker, set_execution_timeout, set_queue_timeout,
+    shut_down, wait_closed, wait_idle,
 };
 use crate::error::{BuildError, Rejected};
 use crate::result::ExecutionResult;
@@ -337,6 +337,37 @@ impl Bulkhead {
             .names()
             .extend(workers, first, more);
         Ok(())
+    }
+
+    /// Gives the circuit breaker other rules while the bulkhead works, and returns at once. No call is lost, and the state of
+    /// the circuit stays. [`CircuitBreaker::set_config`] says what else stays.
+    ///
+    /// The new rules hold from then on, also for calls that are queued or run. So
+    /// [`refuse_queued_when_open`](CircuitBreakerConfig::refuse_queued_when_open) is what it is when the circuit opens, and
+    /// [`timeouts_are_failures`](CircuitBreakerConfig::timeouts_are_failures) what it is when the caller leaves, or else the
+    /// task ends. If the circuit is open already, calls in the queue hear of the change at their turn.
+    ///
+    /// A circuit breaker cannot be added or taken away. [`set_mode`](CircuitBreaker::set_mode) with
+    /// [`Disabled`](crate::CircuitMode::Disabled) turns it off.
+    ///
+    /// # Errors
+    ///
+    /// [`BuildError::NoCircuitBreaker`] if the bulkhead was built without one, [`BuildError::ShutDown`] after a shutdown, and
+    /// [`BuildError::InvalidValue`] for rules that are out of range. Then nothing has changed.
+    ///
+    /// ```
+    /// use bulkman::{Bulkhead, BulkheadConfig, CircuitBreakerConfig};
+    /// use std::time::Duration;
+    ///
+    /// let rules = CircuitBreakerConfig::default();
+    /// let bulkhead = Bulkhead::new(BulkheadConfig::new("prices").circuit_breaker(rules.clone()))?;
+    /// bulkhead.set_circuit_breaker(rules.failure_threshold(3).isolation_duration(Duration::from_secs(5)))?;
+    /// let breaker = bulkhead.circuit_breaker().expect("it was built with one");
+    /// assert_eq!(breaker.config().failure_threshold, 3);
+    /// # Ok::<(), bulkman::BuildError>(())
+    /// ```
+    pub fn set_circuit_breaker(&self, config: CircuitBreakerConfig) -> Result<(), BuildError> {
+        set_circuit_breaker(&self.inner.engine, config)
     }
 
     /// How it is doing, by its circuit breaker and whether it is shut down. Being full is no state: see

@@ -22,6 +22,17 @@
 //! after it has asked the storage. Calls are refused until then. A call does it after all when the synchronizer is long
 //! overdue, since its storage hangs. A peer's record comes in through [`adopt`](Machine::adopt).
 //!
+//! The rules may change in every state ([`set_rules`](Machine::set_rules)). The state, its generation and its tickets stay:
+//!
+//! | state | stays | goes by the new rules |
+//! |---|---|---|
+//! | closed | what it remembers, if the new rules can go on with it: see [`RecentCalls::go_by`] | each outcome from now on, and with it all that is remembered |
+//! | open | the end of the isolation | the next isolation |
+//! | half-open | the probes that are out, and the successes so far | how many may be out, how many successes close it, the limit of each probe that is out |
+//!
+//! No change of rules opens or closes a circuit, the next outcome does. What has happened by the clock before the change has
+//! happened by the old rules. A probe that is out for longer than its new limit fails at the change, not before it.
+//!
 //! The modes: an observing machine moves like any other, but passes the calls that it would refuse, with a ticket that
 //! does not count. A disabled one passes all calls so, and takes no outcome.
 
@@ -90,6 +101,9 @@ pub(crate) struct Snapshot {
 #[derive(Debug)]
 pub(crate) struct Numbers {
     pub(crate) counts: Counts,
+    /// Of the rates that are judged.
+    pub(crate) failure_rate: Option<f64>,
+    pub(crate) slow_call_rate: Option<f64>,
     pub(crate) since_last_change: Duration,
     pub(crate) retry_after: Option<Duration>,
     pub(crate) probes_out: usize,
@@ -100,6 +114,8 @@ pub(crate) struct Numbers {
 #[derive(Debug)]
 pub(crate) struct Machine {
     rules: CircuitBreakerConfig,
+    /// When these rules came.
+    ruled_since: Instant,
     half_opening: HalfOpening,
     /// `Normal`, `ObserveOnly` or `Disabled`. Forced open is a phase.
     mode: CircuitMode,
@@ -182,6 +198,7 @@ impl Machine {
             last_isolation: None,
             untold: Vec::new(),
             rules,
+            ruled_since: now,
         };
         // Forced open, it is in its second generation, which a storage does not know of yet.
         machine.set_mode(machine.rules.initial_mode, now);
@@ -316,7 +333,8 @@ impl Machine {
 
     /// When the limit of the oldest probe is over; `None`: never.
     fn probe_limit(&self, probes: &Probes) -> Option<Instant> {
-        after(probes.oldest()?, self.rules.probe_limit())
+        let end = after(probes.oldest()?, self.rules.probe_limit())?;
+        Some(end.max(self.ruled_since))
     }
 
     /// When the limit of a probe was over, if that is now past.
@@ -363,9 +381,15 @@ impl Machine {
         }
     }
 
-    /// A call that passed has come to its end. `slow`: it took longer than the limit for slow calls.
+    /// A call that passed has come to its end. Of one that has not run the time is zero, which is never slow.
     #[inline]
-    pub(crate) fn settle(&mut self, ticket: Ticket, verdict: Verdict, slow: bool, now: Instant) {
+    pub(crate) fn settle(
+        &mut self,
+        ticket: Ticket,
+        verdict: Verdict,
+        ran_for: Duration,
+        now: Instant,
+    ) {
         self.time_out_probe(now);
         if ticket.generation() != self.generation {
             return;
@@ -373,20 +397,22 @@ impl Machine {
         if let Phase::HalfOpen { probes, .. } = &mut self.phase {
             probes.remove(ticket.slot());
         }
-        self.judge(verdict, slow, now);
+        self.judge(verdict, ran_for, now);
     }
 
     /// Something came to an end that may or may not have asked to pass.
     pub(crate) fn observe(&mut self, verdict: Verdict, now: Instant) {
         self.time_out_probe(now);
-        self.judge(verdict, false, now);
+        self.judge(verdict, Duration::ZERO, now);
     }
 
     #[inline]
-    fn judge(&mut self, verdict: Verdict, slow: bool, now: Instant) {
+    fn judge(&mut self, verdict: Verdict, ran_for: Duration, now: Instant) {
         if verdict == Verdict::Ignored || self.is_disabled() {
             return;
         }
+        let limit = self.rules.slow_call_duration;
+        let slow = limit.is_some_and(|limit| ran_for > limit);
         let slow_is_failed = self.rules.slow_call_rate.is_none();
         let call = CountedCall {
             failed: verdict == Verdict::Failure || (slow && slow_is_failed),
@@ -487,6 +513,26 @@ impl Machine {
         self.move_to(phase, now, CircuitChangeReason::ByHand);
     }
 
+    pub(crate) fn rules(&self) -> &CircuitBreakerConfig {
+        &self.rules
+    }
+
+    /// Goes by other rules from now on, which must have been validated. `initial_mode` is for a start.
+    pub(crate) fn set_rules(&mut self, rules: CircuitBreakerConfig, now: Instant) {
+        if rules == self.rules {
+            return;
+        }
+        self.time_out_probe(now);
+        match &mut self.phase {
+            Phase::Closed(recent) => recent.go_by(&rules),
+            Phase::Open { counts, .. } => counts.go_by(&rules),
+            Phase::HalfOpen { slow, .. } if rules.slow_call_rate.is_none() => *slow = 0,
+            Phase::HalfOpen { .. } => {}
+        }
+        self.rules = rules;
+        self.ruled_since = now;
+    }
+
     fn open_after(&mut self, outcomes: Vec<bool>, at: Instant, reason: CircuitChangeReason) {
         let isolation = self.next_isolation(at);
         let open = self.opened(after(at, isolation), outcomes, at);
@@ -512,9 +558,10 @@ impl Machine {
         };
         match self.phase {
             Phase::Closed(_) if at.saturating_duration_since(self.since) >= last => first,
-            Phase::Open { .. } => last,
+            // The last one may have been by other rules.
+            Phase::Open { .. } => last.max(first).min(backoff.max),
             _ => Duration::try_from_secs_f64(last.as_secs_f64() * backoff.factor)
-                .map_or(backoff.max, |next| next.min(backoff.max)),
+                .map_or(backoff.max, |next| next.max(first).min(backoff.max)),
         }
     }
 
@@ -594,8 +641,11 @@ impl Machine {
 
     pub(crate) fn numbers(&self, now: Instant) -> Numbers {
         let (_, retry_after) = self.look(now);
+        let counts = self.counts(now);
         Numbers {
-            counts: self.counts(now),
+            failure_rate: self.rules.failure_rate.and(counts.failure_rate()),
+            slow_call_rate: self.rules.slow_call_rate.and(counts.slow_call_rate()),
+            counts,
             since_last_change: now.saturating_duration_since(self.changed),
             retry_after: retry_after.filter(|_| self.mode == CircuitMode::Normal),
             probes_out: match &self.phase {

@@ -5,6 +5,13 @@ use std::collections::VecDeque;
 use super::*;
 
 const ISOLATION: Duration = Duration::from_secs(30);
+/// How long a call runs that is never slow, and one that is slow where the limit is a second.
+const QUICK: Duration = Duration::ZERO;
+const SLOW: Duration = Duration::from_secs(2);
+
+fn run_of(step: char) -> Duration {
+    if step.is_uppercase() { SLOW } else { QUICK }
+}
 
 /// Plays a script and writes down the state after each step, `x` for a call that is refused:
 ///
@@ -14,7 +21,17 @@ const ISOLATION: Duration = Duration::from_secs(30);
 /// - `-`: a second passes.
 /// - `T`, `O`, `R`: a trip, forced open, a reset.
 fn play(rules: CircuitBreakerConfig, script: &str) -> String {
+    play_with_changes(rules, &[], script)
+}
+
+/// The same; `!`: the next of `changes` are the rules from then on.
+fn play_with_changes(
+    rules: CircuitBreakerConfig,
+    changes: &[CircuitBreakerConfig],
+    script: &str,
+) -> String {
     let mut now = crate::sync::now();
+    let mut changes = changes.iter();
     let rules = rules.isolation_duration(ISOLATION);
     let mut machine = Machine::new(rules, HalfOpening::ByCall, now);
     let mut seen = String::new();
@@ -27,9 +44,17 @@ fn play(rules: CircuitBreakerConfig, script: &str) -> String {
             'T' => machine.trip(now),
             'O' => machine.force_open(now),
             'R' => machine.reset(now),
+            '!' => {
+                let (state, generation) = (machine.state_at(now), machine.generation());
+                let times_out = u64::from(machine.probe_timed_out(now).is_some());
+                let rules = changes.next().expect("other rules");
+                machine.set_rules(rules.clone(), now);
+                assert_eq!(machine.state_at(now), state, "{script}");
+                assert_eq!(machine.generation(), generation + times_out, "{script}");
+            }
             'l' => {
                 let ticket = hanging.pop_front().expect("one hangs");
-                machine.settle(ticket, Verdict::Success, false, now);
+                machine.settle(ticket, Verdict::Success, QUICK, now);
             }
             _ => {
                 let expected = machine.look(now);
@@ -50,7 +75,7 @@ fn play(rules: CircuitBreakerConfig, script: &str) -> String {
                                 'f' => Verdict::Failure,
                                 _ => Verdict::Ignored,
                             };
-                            machine.settle(ticket, verdict, step.is_uppercase(), now);
+                            machine.settle(ticket, verdict, run_of(step), now);
                         }
                     }
                 }
@@ -234,7 +259,7 @@ fn reasons() {
                         'f' => Verdict::Failure,
                         _ => continue,
                     };
-                    machine.settle(ticket, verdict, step == 'S', now);
+                    machine.settle(ticket, verdict, run_of(step), now);
                 }
             }
         }
@@ -324,13 +349,13 @@ fn isolations_grow() {
                 panic!("{script}: {probe:?}");
             };
             match step {
-                'f' => machine.settle(probe, Verdict::Failure, false, now),
+                'f' => machine.settle(probe, Verdict::Failure, QUICK, now),
                 'h' => {
                     now += 10 * SECOND;
                     machine.time_out_probe(now);
                 }
                 'c' => {
-                    machine.settle(probe, Verdict::Success, false, now);
+                    machine.settle(probe, Verdict::Success, QUICK, now);
                     now += closed_for * SECOND;
                     machine.observe(Verdict::Failure, now);
                 }
@@ -355,12 +380,12 @@ fn an_outcome_of_an_earlier_generation_is_dropped() {
         Admit::Refuse { .. } => panic!("refused"),
     };
     let (early, late) = (pass(&mut machine), pass(&mut machine));
-    machine.settle(early, Verdict::Failure, false, now);
+    machine.settle(early, Verdict::Failure, QUICK, now);
     let probe = pass(&mut machine);
     assert_eq!(machine.state(), CircuitState::HalfOpen);
-    machine.settle(late, Verdict::Success, false, now);
+    machine.settle(late, Verdict::Success, QUICK, now);
     assert_eq!(machine.state(), CircuitState::HalfOpen);
-    machine.settle(probe, Verdict::Success, false, now);
+    machine.settle(probe, Verdict::Success, QUICK, now);
     assert_eq!(machine.state(), CircuitState::Closed);
 }
 
@@ -376,7 +401,7 @@ fn at_most_success_threshold_probes_are_out() {
     assert!(matches!(machine.admit(now), Admit::Pass(_)));
     assert!(matches!(machine.admit(now), Admit::Refuse { .. }));
     assert!(machine.is_probing_at_the_limit());
-    machine.settle(first, Verdict::Ignored, false, now);
+    machine.settle(first, Verdict::Ignored, QUICK, now);
     assert!(matches!(machine.admit(now), Admit::Pass(_)));
 }
 
@@ -398,12 +423,12 @@ fn the_oldest_probe_that_is_out_decides() {
     let _second = probe(&mut machine, at(1));
     let third = probe(&mut machine, at(2));
     assert_eq!(machine.look(at(2)).1, Some(Duration::from_secs(8)));
-    machine.settle(first, Verdict::Ignored, false, at(3));
+    machine.settle(first, Verdict::Ignored, QUICK, at(3));
     // Its slot goes to the next, and its limit goes with it.
     let fourth = probe(&mut machine, at(4));
     assert_eq!(machine.look(at(4)).1, Some(Duration::from_secs(7)));
-    machine.settle(fourth, Verdict::Ignored, false, at(5));
-    machine.settle(third, Verdict::Ignored, false, at(5));
+    machine.settle(fourth, Verdict::Ignored, QUICK, at(5));
+    machine.settle(third, Verdict::Ignored, QUICK, at(5));
     assert_eq!(machine.state_at(at(10)), CircuitState::HalfOpen);
     machine.time_out_probe(at(10));
     assert_eq!(machine.state(), CircuitState::HalfOpen);
@@ -516,4 +541,211 @@ fn a_restored_window_is_judged_with_the_next_outcome() {
         machine.observe(verdict, now);
         assert_eq!(machine.state(), state, "{stored:?} {verdict:?}");
     }
+}
+
+// ---- other rules while it works
+
+/// What is remembered, how much of it goes on, and by which rules it is judged.
+#[test]
+fn scripts_with_other_rules() {
+    let second = Duration::from_secs(1);
+    let over = |seconds, minimum| {
+        CircuitBreakerConfig::default()
+            .success_threshold(1)
+            .failure_rate_over(0.5, seconds * second)
+            .minimum_calls(minimum)
+            .isolation_duration(ISOLATION)
+    };
+    let rules = |failures, successes| rules(failures, successes).isolation_duration(ISOLATION);
+    let rate = |limit, window, minimum| rate(limit, window, minimum).isolation_duration(ISOLATION);
+    let slow = |rules: CircuitBreakerConfig| rules.slow_call_duration(second);
+    let slow_rate = |limit| slow(rate(1.0, 4, 4)).slow_call_rate(limit);
+    for (before, after, script, expected) in [
+        // failures in a row: the run goes on
+        (rules(5, 1), rules(3, 1), "ff!f", "CCCO"),
+        (rules(2, 1), rules(4, 1), "f!fff", "CCCCO"),
+        (rules(5, 1), rules(2, 1), "fff!sff", "CCCCCCO"),
+        // more of them than the new limit: the next outcome decides, not the change
+        (rules(5, 1), rules(2, 1), "ffff!f", "CCCCCO"),
+        (rules(5, 1), rules(2, 1), "ffff!nns", "CCCCCCCC"),
+        // the gap between two of them is judged when the later one comes
+        (
+            rules(2, 1),
+            rules(2, 1).max_failure_gap(2 * second),
+            "f--!-f",
+            "CCCCCC",
+        ),
+        (
+            rules(2, 1).max_failure_gap(2 * second),
+            rules(2, 1),
+            "f--!-f",
+            "CCCCCO",
+        ),
+        // the last calls: as many as the new window holds
+        (rate(0.5, 4, 4), rate(0.5, 6, 6), "fff!sss", "CCCCCCO"),
+        (rate(1.0, 8, 8), rate(1.0, 2, 2), "sssff!f", "CCCCCCO"),
+        (rate(1.0, 8, 8), rate(0.6, 4, 4), "ffssss!f", "CCCCCCCC"),
+        (rate(1.0, 8, 8), rate(0.5, 4, 4), "ffssff!s", "CCCCCCCO"),
+        (rate(1.0, 8, 8), rate(0.25, 2, 2), "ffffss!ss", "CCCCCCCCC"),
+        // enough to judge already: the next outcome decides
+        (rate(0.5, 8, 8), rate(0.5, 8, 3), "ffff!n", "CCCCCC"),
+        (rate(0.5, 8, 8), rate(0.5, 8, 3), "ffff!s", "CCCCCO"),
+        (rate(1.0, 4, 4), rate(0.5, 4, 4), "ffss!s", "CCCCCC"),
+        (rate(1.0, 4, 4), rate(0.5, 4, 4), "sfss!f", "CCCCCO"),
+        // a period: the same one goes on, another begins anew
+        (over(10, 9), over(10, 3), "ff!f", "CCCO"),
+        (over(10, 2), over(20, 2), "s!f", "CCC"),
+        (over(10, 2), over(20, 2), "s!ff", "CCCO"),
+        (over(10, 3), over(10, 2), "f---------!f", "CCCCCCCCCCCO"),
+        (over(10, 3), over(10, 2), "f----------!f", "CCCCCCCCCCCCC"),
+        // another kind of rule begins anew
+        (rules(3, 1), rate(1.0, 2, 2), "ff!ff", "CCCCO"),
+        (rules(3, 1), over(10, 2), "ff!ff", "CCCCO"),
+        (rate(1.0, 9, 9), rules(2, 1), "ff!ff", "CCCCO"),
+        (rate(1.0, 9, 9), over(10, 2), "ff!ff", "CCCCO"),
+        (over(10, 9), rules(2, 1), "ff!ff", "CCCCO"),
+        (over(10, 9), rate(1.0, 2, 2), "ff!ff", "CCCCO"),
+        // the limits of slow calls
+        (rules(2, 1), slow(rules(2, 1)), "SS!SS", "CCCCO"),
+        (slow(rules(2, 1)), rules(2, 1), "S!Sf", "CCCC"),
+        (slow_rate(0.9), slow_rate(0.5), "SSs!s", "CCCCO"),
+        // no longer counted apart: they have been successes, and are failures from now on
+        (slow_rate(1.0), slow(rate(0.5, 4, 4)), "SSs!s", "CCCCC"),
+        (slow_rate(1.0), slow(rate(0.5, 4, 4)), "SSs!SS", "CCCCCO"),
+        // open: the end of the isolation stays
+        (
+            rules(1, 1),
+            rules(1, 1).isolation_duration(second),
+            "f!<s>s",
+            "OOOxHC",
+        ),
+        (
+            rules(1, 1),
+            rules(1, 1).isolation_duration(second),
+            "f!<>fs-s",
+            "OOOHOxHC",
+        ),
+        (
+            rules(1, 1),
+            rules(1, 1).isolation_duration(2 * ISOLATION),
+            "f!<>s",
+            "OOOHC",
+        ),
+        (rules(1, 1), rules(9, 1), "O!<>sRf", "OOOOxCC"),
+        // half-open: the probes that are out and the successes stay
+        (rules(1, 3), rules(1, 2), "f<>s!s", "OOHHHC"),
+        (rules(1, 3), rules(1, 1), "f<>ss!nns", "OOHHHHHHC"),
+        (rules(1, 1), rules(1, 3), "f<>h!hhslll", "OOHHHHHxHHC"),
+        (rules(1, 3), rules(1, 1), "f<>hhh!sl", "OOHHHHHxC"),
+        (rules(1, 3), rules(1, 1), "f<>hhs!s", "OOHHHHHx"),
+        (rules(1, 3), rules(1, 1), "f<>hs!ff", "OOHHHHxx"),
+        (rules(1, 3), rules(1, 2), "f<>hhh!sl", "OOHHHHHxH"),
+        (rules(1, 3), rules(1, 2), "f<>hhh!lss", "OOHHHHHHxx"),
+        (rules(1, 3), rules(1, 2), "f<>hhh!lls", "OOHHHHHHCC"),
+        (rules(1, 2), rules(1, 3), "f<>s!ff", "OOHHHOx"),
+        // a verdict from before the opening counts no more
+        (rules(1, 1), rules(9, 1), "hf!<>ls", "COOOHHC"),
+        // the limit of a probe that is out is the new one, from when it went out
+        (
+            rules(1, 1).probe_timeout(9 * second),
+            rules(1, 1).probe_timeout(2 * second),
+            "f<>h-!s-s",
+            "OOHHHHxOx",
+        ),
+        (
+            rules(1, 1).probe_timeout(2 * second),
+            rules(1, 1).probe_timeout(4 * second),
+            "f<>h-!--l",
+            "OOHHHHHHC",
+        ),
+        // what timed out before the change has timed out
+        (
+            rules(1, 1).probe_timeout(2 * second),
+            rules(1, 1).probe_timeout(4 * second),
+            "f<>h--!l",
+            "OOHHHOOO",
+        ),
+    ] {
+        assert_eq!(
+            play_with_changes(before.clone(), &[after.clone()], script),
+            expected,
+            "{script} {before:?} {after:?}"
+        );
+    }
+}
+
+#[test]
+fn a_probe_that_is_late_by_the_new_rules_fails_at_the_change() {
+    let start = crate::sync::now();
+    let at = |seconds| start + Duration::from_secs(seconds);
+    let rules = rules(1, 1)
+        .isolation_duration(Duration::from_secs(5))
+        .probe_timeout(Duration::MAX);
+    let mut machine = Machine::new(rules.clone(), HalfOpening::ByCall, start);
+    machine.trip(start);
+    let Admit::Pass(probe) = machine.admit(at(5)) else {
+        panic!("refused");
+    };
+    assert_eq!(machine.next_look(), None);
+    let rules = rules.probe_timeout(Duration::from_secs(10));
+    machine.set_rules(rules.clone(), at(100));
+    assert_eq!(machine.next_look(), Some(at(100)));
+    // The same rules once more are no change.
+    machine.set_rules(rules.clone(), at(101));
+    assert_eq!(machine.next_look(), Some(at(100)));
+    assert_eq!(machine.state_at(at(104)), CircuitState::Open);
+    machine.settle(probe, Verdict::Success, QUICK, at(104));
+    assert_eq!(machine.state(), CircuitState::Open);
+    assert_eq!(machine.snapshot().open_until, Some(at(105)));
+    // A probe that goes out after the change has the whole limit.
+    assert!(matches!(machine.admit(at(105)), Admit::Pass(_)));
+    assert_eq!(machine.next_look(), Some(at(115)));
+}
+
+/// Seconds of two isolations by the old rules and of two by the new ones, each ended by a probe that fails; and of the
+/// isolation that a trip of the open circuit begins after the change.
+#[test]
+fn isolations_go_on_growing_by_the_new_rules() {
+    let seconds = Duration::from_secs;
+    let of = |first| rules(1, 1).isolation_duration(seconds(first));
+    let grows = |first, factor, max| of(first).isolation_backoff(factor, seconds(max));
+    for (before, after, expected, tripped) in [
+        (of(10), of(3), [10, 10, 3, 3], 3),
+        (grows(10, 2.0, 60), grows(10, 3.0, 60), [10, 20, 60, 60], 20),
+        (grows(10, 2.0, 60), grows(10, 2.0, 30), [10, 20, 30, 30], 20),
+        (grows(10, 2.0, 60), grows(5, 2.0, 15), [10, 20, 15, 15], 15),
+        (grows(10, 2.0, 60), grows(50, 2.0, 90), [10, 20, 50, 90], 50),
+        (grows(10, 2.0, 60), of(7), [10, 20, 7, 7], 7),
+        (of(10), grows(10, 2.0, 60), [10, 10, 20, 40], 10),
+    ] {
+        let start = crate::sync::now();
+        let opened_twice = || {
+            let mut machine = Machine::new(before.clone(), HalfOpening::ByCall, start);
+            machine.observe(Verdict::Failure, start);
+            let first = fail_the_next_probe(&mut machine, start);
+            machine.set_rules(after.clone(), first);
+            (machine, first)
+        };
+        let (mut machine, mut now) = opened_twice();
+        let mut ends = vec![start, now];
+        while ends.len() <= expected.len() {
+            now = fail_the_next_probe(&mut machine, now);
+            ends.push(now);
+        }
+        let isolations: Vec<_> = ends.windows(2).map(|two| two[1] - two[0]).collect();
+        assert_eq!(isolations, expected.map(seconds), "{before:?} {after:?}");
+
+        let (mut machine, now) = opened_twice();
+        machine.trip(now);
+        let isolation = machine.look(now).1;
+        assert_eq!(isolation, Some(seconds(tripped)), "{before:?} {after:?}");
+    }
+}
+
+/// The end of the isolation, at which a probe has failed.
+fn fail_the_next_probe(machine: &mut Machine, now: Instant) -> Instant {
+    let end = now + machine.look(now).1.expect("open");
+    assert!(matches!(machine.admit(end), Admit::Pass(_)));
+    machine.observe(Verdict::Failure, end);
+    end
 }

@@ -8,7 +8,7 @@ use super::order::LayerKind;
 use super::times::Times;
 use super::values::{Gives, Values};
 use crate::adaptive::AdaptiveTimeout;
-use crate::circuit::{CircuitBreaker, CircuitBreakerConfig, CircuitPermit, Verdict};
+use crate::circuit::{CircuitBreaker, CircuitPermit, LiveRules, Verdict};
 use crate::clock::Clock;
 use crate::core::current;
 use crate::error::BulkheadError;
@@ -177,7 +177,7 @@ pub(super) fn run<'p, T, E, V: Gives<T, E>>(
                 // Its storage and its listeners are user code.
                 trail.went_on();
                 let result = run(inner, trail, attempt);
-                judge(permit, breaker.config(), trail, &result);
+                judge(permit, breaker.live_rules(), trail, &result);
                 trail.went_on();
                 result
             }
@@ -231,7 +231,7 @@ fn fall_back<T, E, V: Gives<T, E>>(
 /// Tells the pipeline's own circuit how an attempt went: the same as a bulkhead tells its own.
 fn judge<T, E>(
     permit: CircuitPermit<'_>,
-    rules: &CircuitBreakerConfig,
+    rules: LiveRules,
     trail: &Trail<'_, E>,
     result: &Result<T, PipelineError<E>>,
 ) {
@@ -239,11 +239,11 @@ fn judge<T, E>(
     match result {
         // It says nothing about the dependency.
         Err(error) if error.never_started() => drop(permit),
-        _ if trail.was_late && rules.timeouts_are_failures => permit.record_failure(),
+        _ if trail.was_late && rules.timeouts_are_failures() => permit.record_failure(),
         Ok(_) => permit.record_success(),
         // The attempt inherits the cancel of the call around it.
         Err(PipelineError::Call(BulkheadError::Failed(_)))
-            if rules.cancelled_calls_are_neutral && is_cancelled() =>
+            if rules.cancelled_calls_are_neutral() && is_cancelled() =>
         {
             drop(permit);
         }
@@ -251,7 +251,9 @@ fn judge<T, E>(
             permit.record(trail.verdict_on(own));
         }
         // Nobody waits for what the task returns.
-        Err(PipelineError::Call(BulkheadError::Timeout { .. })) if !rules.timeouts_are_failures => {
+        Err(PipelineError::Call(BulkheadError::Timeout { .. }))
+            if !rules.timeouts_are_failures() =>
+        {
             drop(permit);
         }
         Err(_) => permit.record_failure(),
