@@ -231,6 +231,105 @@ fn switched_off_against_the_end_of_a_probe() {
     });
 }
 
+// ---- other rules
+
+/// A failure against a change from a run of failures to the last calls: it counts by the old rules or by the new ones.
+#[test]
+fn other_rules_against_a_failure() {
+    explore("other rules, failure", 3, || {
+        let breaker = breaker();
+        let permit = breaker.try_acquire().expect("closed");
+        let other = Arc::clone(&breaker);
+        let changing = thread::spawn(move || {
+            let rules = CircuitBreakerConfig::default().failure_rate(1.0, 2);
+            other.set_config(rules).unwrap();
+        });
+        permit.record_failure();
+        changing.join().unwrap();
+        let stats = breaker.stats();
+        assert!(
+            breaker.is_open() || (stats.calls, stats.failures) == (1, 1),
+            "lost: {stats:?}"
+        );
+        if breaker.is_closed() {
+            // The hint sends a success to the window.
+            breaker.try_acquire().expect("closed").record_success();
+            assert_eq!(breaker.stats().calls, 2);
+        }
+    });
+}
+
+/// Fewer probes may be out while a call asks: from the change on there are no more than that.
+#[test]
+fn other_rules_against_a_probe() {
+    explore("other rules, probe", 3, || {
+        let rules = rules(1, 2, Duration::from_secs(1));
+        let breaker = Arc::new(CircuitBreaker::new("model", rules.clone()).unwrap());
+        breaker.trip();
+        bulkman::model::advance(Duration::from_secs(1));
+        let out = Arc::new(AtomicUsize::new(0));
+        let asking = {
+            let (breaker, out) = (Arc::clone(&breaker), Arc::clone(&out));
+            thread::spawn(move || {
+                if let Ok(permit) = breaker.try_acquire() {
+                    out.fetch_add(1, Ordering::Relaxed);
+                    thread::yield_now();
+                    out.fetch_sub(1, Ordering::Relaxed);
+                    drop(permit);
+                }
+            })
+        };
+        breaker.set_config(rules.success_threshold(1)).unwrap();
+        let own = breaker.try_acquire();
+        if own.is_ok() {
+            assert_eq!(out.load(Ordering::Relaxed), 0, "two probes at once");
+            assert!(breaker.try_acquire().is_err(), "two probes at once");
+        }
+        drop(own);
+        asking.join().unwrap();
+        assert!(breaker.try_acquire().is_ok(), "a turn was lost");
+    });
+}
+
+/// Another isolation while the circuit opens: it is the old one or the new one, and calls are told the same with the lock
+/// and without it.
+#[test]
+fn other_rules_against_the_opening() {
+    explore("other rules, opening", 3, || {
+        let breaker = breaker();
+        let other = Arc::clone(&breaker);
+        let failing = thread::spawn(move || other.record_failure());
+        let longer = rules(1, 1, Duration::from_secs(9));
+        breaker.set_config(longer.clone()).unwrap();
+        failing.join().unwrap();
+        let isolation = breaker.try_acquire().expect_err("open").retry_after;
+        assert!([1, 9].map(Duration::from_secs).contains(&isolation));
+        assert_eq!(breaker.stats().retry_after, Some(isolation));
+        assert_eq!(breaker.config(), longer);
+    });
+}
+
+/// Two changes at once: what is asked of the rules without the lock is of the same change as what is asked under it.
+#[test]
+fn other_rules_against_other_rules() {
+    explore("other rules, twice", 3, || {
+        let breaker = breaker();
+        let other = Arc::clone(&breaker);
+        let limit = Duration::from_secs(1);
+        let changing = thread::spawn(move || {
+            let slow = rules(1, 1, limit).slow_call_duration(limit);
+            other.set_config(slow).unwrap();
+        });
+        breaker.set_config(rules(2, 1, limit)).unwrap();
+        changing.join().unwrap();
+        let permit = breaker.try_acquire().expect("closed");
+        bulkman::model::advance(2 * limit);
+        permit.record_success();
+        let has_limit = breaker.config().slow_call_duration.is_some();
+        assert_eq!(breaker.is_open(), has_limit);
+    });
+}
+
 // ---- a circuit in a storage: the synchronizer's thread against calls and peers
 
 /// A peer of another process writes into the same storage.
@@ -442,6 +541,35 @@ fn back_to_normal_against_the_synchronizer() {
         while !breaker.is_half_open() {
             thread::yield_now();
         }
+        drop(breaker);
+        world.end();
+    });
+}
+
+/// The limit of a probe that is out was endless when the synchronizer looked: it looks again when the limit has an end.
+#[test]
+fn other_rules_against_the_synchronizer() {
+    explore("other rules, stored", 2, || {
+        let world = World::new();
+        let rules = rules(1, 1, Duration::from_secs(10));
+        let breaker = world.breaker("model");
+        let endless = rules.clone().probe_timeout(Duration::MAX);
+        breaker.set_config(endless).unwrap();
+        breaker.trip();
+        bulkman::model::advance(Duration::from_secs(10));
+        while !breaker.is_half_open() {
+            thread::yield_now();
+        }
+        let probe = breaker.try_acquire().expect("a probe");
+        assert!(breaker.flush(Duration::MAX));
+        breaker
+            .set_config(rules.probe_timeout(Duration::from_nanos(1)))
+            .unwrap();
+        bulkman::model::advance(Duration::from_nanos(1));
+        while breaker.stats().times_opened < 2 {
+            thread::yield_now();
+        }
+        drop(probe);
         drop(breaker);
         world.end();
     });

@@ -137,6 +137,71 @@ fn a_submit_against_the_opening() {
     });
 }
 
+/// A circuit opens that has just been told to refuse what is queued: a call that is admitted meanwhile is refused at once.
+#[test]
+fn a_submit_against_other_rules_and_the_opening() {
+    explore("a submit against other rules", 2, || {
+        let rules = CircuitBreakerConfig::default().isolation_duration(ISOLATION);
+        let keeps = rules.clone().refuse_queued_when_open(false);
+        let bulkhead = Arc::new(Bulkhead::new(config(1, 1).circuit_breaker(keeps)).unwrap());
+        let hangs = Arc::new(AtomicBool::new(true));
+        let has_begun = Arc::new(AtomicBool::new(false));
+        let busy = {
+            let (hangs, has_begun) = (Arc::clone(&hangs), Arc::clone(&has_begun));
+            bulkhead.run(move || {
+                has_begun.store(true, Ordering::Release);
+                while hangs.load(Ordering::Acquire) {
+                    thread::yield_now();
+                }
+            })
+        };
+        while !has_begun.load(Ordering::Acquire) {
+            thread::yield_now();
+        }
+        let submitting = {
+            let bulkhead = Arc::clone(&bulkhead);
+            thread::spawn(move || bulkhead.run(|| ()))
+        };
+        bulkhead.set_circuit_breaker(rules).unwrap();
+        bulkhead.circuit_breaker().unwrap().trip();
+        let handle = submitting.join().unwrap();
+        assert!(handle.is_finished(), "it waits for a worker that hangs");
+        hangs.store(false, Ordering::Release);
+        assert!(matches!(
+            handle.wait().error(),
+            Some(BulkheadError::CircuitOpen { .. })
+        ));
+        drop(busy.wait());
+        assert_balanced(&bulkhead.stats());
+        bulkhead.shutdown();
+    });
+}
+
+/// The rules change whether a limit that passes is a failure, while the caller leaves and the task ends: the circuit hears
+/// of the call once.
+#[test]
+fn a_limit_against_other_rules() {
+    explore("a limit against other rules", 2, || {
+        let bulkhead = Arc::new(Bulkhead::new(with_circuit(1, 0, 2)).unwrap());
+        let handle = bulkhead.call().timeout(LIMIT).execute(|| {
+            bulkman::model::advance(LIMIT);
+            Err::<(), _>(())
+        });
+        let changing = {
+            let bulkhead = Arc::clone(&bulkhead);
+            thread::spawn(move || {
+                let rules = bulkhead.circuit_breaker().unwrap().config();
+                bulkhead.set_circuit_breaker(rules.timeouts_are_failures(false))
+            })
+        };
+        drop(handle.wait());
+        changing.join().unwrap().unwrap();
+        bulkhead.shutdown();
+        let stats = bulkhead.circuit_breaker().unwrap().stats();
+        assert_eq!(stats.failures, 1, "{stats:?}");
+    });
+}
+
 /// The opener, the handle and the worker all want to end the same queued call: one does.
 #[test]
 fn the_opening_against_a_cancel_and_the_worker() {

@@ -6,6 +6,7 @@
 mod support;
 
 mod helpers;
+mod live_change;
 mod opening_rules;
 mod operators;
 mod probe_limit;
