@@ -182,7 +182,8 @@ fn a_submit_against_other_rules_and_the_opening() {
 #[test]
 fn a_limit_against_other_rules() {
     explore("a limit against other rules", 2, || {
-        let bulkhead = Arc::new(Bulkhead::new(with_circuit(1, 0, 2)).unwrap());
+        let rules = CircuitBreakerConfig::default().cancelled_calls_are_neutral(false);
+        let bulkhead = Arc::new(Bulkhead::new(config(1, 0).circuit_breaker(rules)).unwrap());
         let handle = bulkhead.call().timeout(LIMIT).execute(|| {
             bulkman::model::advance(LIMIT);
             Err::<(), _>(())

@@ -578,11 +578,20 @@ fn calls_in_the_queue_of_an_open_circuit_hear_of_the_change_at_their_turn() {
 
 const LIMIT: Duration = Duration::from_secs(1);
 
-/// A caller that has left at its limit counted a failure, or not, by the rules of that moment. The task ends by others.
+/// A caller that leaves at its limit counts a failure, or not, by the rules of that moment. The task ends by others.
 #[test]
 fn a_call_beyond_its_limit_counts_once_whatever_the_rules_were_and_are() {
-    for counts_at_the_limit in [true, false] {
-        let rules = |counts| rules().failure_threshold(2).timeouts_are_failures(counts);
+    for (counts_at_the_limit, end) in [
+        (true, Ok(())),
+        (true, Err("late")),
+        (false, Ok(())),
+        (false, Err("late")),
+    ] {
+        let rules = |counts| {
+            rules()
+                .cancelled_calls_are_neutral(false)
+                .timeouts_are_failures(counts)
+        };
         let clock = ManualClock::new();
         let of = rules(counts_at_the_limit);
         let bulkhead = Bulkhead::build(config(1, 1).circuit_breaker(of), &clock);
@@ -591,7 +600,7 @@ fn a_call_beyond_its_limit_counts_once_whatever_the_rules_were_and_are() {
         let at_gate = gate.clone();
         let call = bulkhead.call().timeout(LIMIT).execute(move || {
             at_gate.pass();
-            Err::<(), _>("late")
+            end
         });
         gate.wait_for_arrivals(1);
         clock.advance(LIMIT);
@@ -603,38 +612,10 @@ fn a_call_beyond_its_limit_counts_once_whatever_the_rules_were_and_are() {
             .unwrap();
         drop(opener);
         eventually("it has ended", || bulkhead.stats().in_flight == 0);
-        assert_eq!(bulkhead.breaker().stats().failures, 1);
-        assert!(bulkhead.breaker().is_closed());
+        assert!(bulkhead.breaker().is_closed(), "counted twice");
+        let failures = bulkhead.breaker().stats().failures;
+        assert_eq!(failures, 1, "{counts_at_the_limit} {end:?}");
     }
-}
-
-/// The turn of a probe that was counted at the caller's limit is another's by the time its task ends.
-#[test]
-fn a_probe_that_was_counted_gives_no_turn_back_by_other_rules() {
-    let clock = ManualClock::new();
-    let of = rules().success_threshold(2).timeouts_are_failures(true);
-    let bulkhead = Bulkhead::build(config(2, 1).circuit_breaker(of.clone()), &clock);
-    let breaker = bulkhead.breaker();
-    breaker.trip();
-    clock.advance(ISOLATION);
-    let gate = Gate::new();
-    let opener = OpenOnDrop(gate.clone());
-    let at_gate = gate.clone();
-    let call = bulkhead.call().timeout(LIMIT).run(move || at_gate.pass());
-    gate.wait_for_arrivals(1);
-    clock.advance(LIMIT);
-    assert!(wait(call).error().is_some_and(BulkheadError::is_timeout));
-    assert!(breaker.is_open());
-    bulkhead
-        .set_circuit_breaker(of.timeouts_are_failures(false))
-        .unwrap();
-    clock.advance(ISOLATION);
-    let out = probes(breaker, 2);
-    drop(opener);
-    eventually("it has ended", || bulkhead.stats().in_flight == 0);
-    assert!(breaker.is_half_open());
-    assert!(breaker.try_acquire().is_err(), "both turns are taken");
-    drop(out);
 }
 
 #[test]
