@@ -6,9 +6,9 @@ use std::thread;
 use std::time::Duration;
 
 use bulkman::{
-    BuildError, Bulkhead, BulkheadConfig, BulkheadError, CircuitBreaker, CircuitBreakerConfig,
-    CircuitChangeReason, CircuitMode, CircuitPermit, CircuitState, ManualClock, MemoryStorage,
-    SemaphoreBulkhead,
+    AnyBulkhead, BuildError, Bulkhead, BulkheadConfig, BulkheadError, CircuitBreaker,
+    CircuitBreakerConfig, CircuitChangeReason, CircuitMode, CircuitPermit, CircuitState,
+    CommonBulkhead, ManualClock, MemoryStorage, SemaphoreBulkhead,
 };
 
 use crate::helpers::{ISOLATION, retry_after, rules};
@@ -508,6 +508,25 @@ fn the_new_rules_hold_in_both_kinds_of_bulkhead() {
 fn a_change_that_cannot_be_says_why_and_changes_nothing() {
     a_wrong_change_is_refused::<Bulkhead>();
     a_wrong_change_is_refused::<SemaphoreBulkhead>();
+}
+
+#[test]
+fn code_that_takes_any_bulkhead_can_change_the_rules() {
+    fn set(bulkhead: &impl CommonBulkhead, rules: CircuitBreakerConfig) {
+        bulkhead.set_circuit_breaker(rules.clone()).unwrap();
+        let breaker = bulkhead.circuit_breaker().expect("configured");
+        assert_eq!(breaker.config(), rules);
+    }
+    let config = config(1, 1).circuit_breaker(rules());
+    set(
+        &Bulkhead::new(config.clone()).unwrap(),
+        rules().failure_threshold(7),
+    );
+    let semaphore = SemaphoreBulkhead::new(config).unwrap();
+    set(
+        &AnyBulkhead::from(Arc::new(semaphore)),
+        rules().failure_threshold(8),
+    );
 }
 
 #[test]

@@ -667,7 +667,7 @@ fn scripts_with_other_rules() {
         ),
     ] {
         assert_eq!(
-            play_with_changes(before.clone(), &[after.clone()], script),
+            play_with_changes(before.clone(), std::slice::from_ref(&after), script),
             expected,
             "{script} {before:?} {after:?}"
         );
@@ -691,7 +691,7 @@ fn a_probe_that_is_late_by_the_new_rules_fails_at_the_change() {
     machine.set_rules(rules.clone(), at(100));
     assert_eq!(machine.next_look(), Some(at(100)));
     // The same rules once more are no change.
-    machine.set_rules(rules.clone(), at(101));
+    machine.set_rules(rules, at(101));
     assert_eq!(machine.next_look(), Some(at(100)));
     assert_eq!(machine.state_at(at(104)), CircuitState::Open);
     machine.settle(probe, Verdict::Success, QUICK, at(104));
