@@ -312,7 +312,8 @@ impl CircuitBreaker {
     /// Gives the circuit other rules while it works. They hold from then on, also for calls that are under way.
     ///
     /// The state stays, and so does the [mode](Self::mode): [`initial_mode`](CircuitBreakerConfig::initial_mode) only
-    /// counts at the start. A change of rules opens and closes nothing. The next outcome does, if the new rules say so.
+    /// counts at the start. A change of rules opens and closes nothing. The next outcome does, if the new rules say so. There
+    /// is one exception: a probe that is out for longer than its new limit fails at the change.
     ///
     /// | while the circuit is | stays | goes by the new rules |
     /// |---|---|---|
@@ -323,8 +324,7 @@ impl CircuitBreaker {
     /// Where the closed circuit counts something else from now on (a run of failures, the last calls, the calls of a
     /// period, or those of another period), the counts begin anew. A call stays what it counted as when it ended: a new
     /// [`slow_call_duration`](CircuitBreakerConfig::slow_call_duration) is for calls that end later. A
-    /// [`CircuitPermit`] that was given out while there was no such limit is not slow. A probe that is out for longer than its
-    /// new limit fails at the change.
+    /// [`CircuitPermit`] that was given out while there was no such limit is not slow.
     ///
     /// The rules are this breaker's own, also with a storage: peers of a shared circuit keep theirs.
     ///
