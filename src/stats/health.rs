@@ -138,7 +138,7 @@ impl HealthThresholds {
             }
         }
         if let Some((_, window)) = self.rejection_rate {
-            let value = format_args!("a window of {window:?}");
+            let value = format!("a window of {window:?}");
             BuildError::check(!window.is_zero(), "rejection_rate", value, "must be longer")?;
         }
         let count = self.abandoned_tasks.unwrap_or(1);
