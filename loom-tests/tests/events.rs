@@ -88,7 +88,7 @@ fn a_refusal_while_the_only_place_comes_back() {
 #[test]
 fn three_callers_and_one_place() {
     explore("saturation of one place, three callers", 2, || {
-        callers(1, 0, [1, 1])
+        callers(1, 0, [1, 1]);
     });
 }
 
