@@ -242,6 +242,17 @@ impl Engine {
             .get_or_init(index, || RunningSlot::new(self.epoch))
     }
 
+    /// The caller of a call is gone that runs, or has just ended. A worker whose call has no caller from the start knows its
+    /// slot; a caller that leaves looks for the slot, which costs no call a word.
+    pub(crate) fn mark_abandoned(&self, data: &CallData) {
+        if let ThisThread::Worker(worker) = self.this_thread() {
+            if self.slot(worker).abandon(data) {
+                return;
+            }
+        }
+        let _found = self.slots.iter().any(|slot| slot.abandon(data));
+    }
+
     /// The calls that run at this moment.
     pub(crate) fn running(&self) -> impl Iterator<Item = RunningCall> + '_ {
         self.slots.iter().flat_map(RunningSlot::running)

@@ -102,20 +102,23 @@ impl RunningSlot {
         }
     }
 
-    /// The caller of a call is gone that runs here, or has just ended. Nothing happens if it has.
-    #[cold]
-    pub(crate) fn abandon(&self, data: &CallData) {
+    /// The caller of a call is gone. `false`: the call does not run here, or has just ended.
+    pub(crate) fn abandon(&self, data: &CallData) -> bool {
         let version = self.version.load(Ordering::Acquire);
         let id = [&self.id[0], &self.id[1]].map(|half| half.load(Ordering::Acquire));
         if version % 2 == 1 && Uuid::from_u64_pair(id[0], id[1]) == data.execution_id {
             // ORDERING: Release, as for the words. If the call has ended meanwhile, no reader takes this version for its own.
             self.abandoned.fetch_max(version, Ordering::Release);
-            return;
+            return true;
         }
         let mut listed = self.listed.lock();
         let is_it = |call: &&mut RunningCall| call.execution_id == data.execution_id;
-        if let Some(call) = listed.iter_mut().find(is_it) {
-            call.is_abandoned = true;
+        match listed.iter_mut().find(is_it) {
+            Some(call) => {
+                call.is_abandoned = true;
+                true
+            }
+            None => false,
         }
     }
 

@@ -82,13 +82,13 @@ struct State<F, T, E> {
 impl<F, T, E> State<F, T, E> {
     /// Whether the ledger counts the task as running without a caller.
     fn is_abandoned(&self) -> bool {
-        self.abandoned().is_some()
+        self.abandoned_since().is_some()
     }
 
-    /// If so, since when it has been running, and on which worker.
-    fn abandoned(&self) -> Option<(Instant, usize)> {
+    /// If so, since when it has been running.
+    fn abandoned_since(&self) -> Option<Instant> {
         match (&self.stage, &self.handle) {
-            (Stage::Running { since, worker, .. }, Handle::Dropped) => Some((*since, *worker)),
+            (Stage::Running { since, .. }, Handle::Dropped) => Some(*since),
             _ => None,
         }
     }
@@ -108,8 +108,6 @@ enum Stage<F, T, E> {
     Running {
         since: Instant,
         ticket: Option<Ticket>,
-        /// In whose slot it is shown.
-        worker: usize,
     },
     Leaving,
     Finished(Outcome<T, E>),
@@ -157,7 +155,6 @@ impl Start {
         Stage::Running {
             since: self.since,
             ticket: self.ticket,
-            worker: self.worker,
         }
     }
 }
@@ -246,8 +243,8 @@ impl<F, T, E> TaskCell<F, T, E> {
         // lock.
         self.phase.store(next.phase(), Ordering::Release);
         let before = std::mem::replace(&mut state.stage, next);
-        if let Some((_, worker)) = state.abandoned() {
-            self.count_abandoned(worker);
+        if state.is_abandoned() {
+            self.count_abandoned();
         }
         match before {
             Stage::Queued(work) => Some(work),
@@ -336,27 +333,27 @@ impl<F, T, E> TaskCell<F, T, E> {
     /// The handle goes. Gives the outcome, if there is one by now.
     #[must_use]
     fn release_handle(&self) -> Option<Outcome<T, E>> {
-        let (handle, outcome, abandoned) = {
+        let (handle, outcome, running_since) = {
             let mut state = self.state.lock();
             let handle = std::mem::replace(&mut state.handle, Handle::Dropped);
-            let abandoned = state.abandoned();
-            if let Some((_, worker)) = abandoned {
-                self.count_abandoned(worker);
+            let running_since = state.abandoned_since();
+            if running_since.is_some() {
+                self.count_abandoned();
             }
-            (handle, self.collect(&mut state), abandoned)
+            (handle, self.collect(&mut state), running_since)
         };
         self.forget_waiter(handle);
-        if let Some((since, _)) = abandoned {
+        if let Some(since) = running_since {
             self.tell_abandoned(since);
         }
         outcome
     }
 
     /// The task runs without a caller from here on. Under the lock, so that its worker does not end the call meanwhile.
-    fn count_abandoned(&self, worker: usize) {
+    fn count_abandoned(&self) {
         let engine = &self.inner.engine;
         engine.ledger.shared.abandon();
-        engine.slot(worker).abandon(&self.data);
+        engine.mark_abandoned(&self.data);
     }
 
     /// The task has been running since then, and this thread is its caller's.
@@ -502,7 +499,7 @@ impl<F, T, E> TaskCell<F, T, E> {
         let now = self.inner.engine.clock.now();
         match state.stage {
             _ if now < at => Look::NotYet(deadline),
-            Stage::Running { since, ticket, .. } => Look::OverLimit { since, now, ticket },
+            Stage::Running { since, ticket } => Look::OverLimit { since, now, ticket },
             _ => Look::TooLate,
         }
     }
