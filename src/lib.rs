@@ -175,7 +175,6 @@
 //! | N and Q | [`Bulkhead::resize`], [`SemaphoreBulkhead::resize`] |
 //! | the queue timeout and the caller's limit | [`Bulkhead::set_queue_timeout`], [`Bulkhead::set_execution_timeout`] |
 //! | the rules of the circuit | [`Bulkhead::set_circuit_breaker`], [`CircuitBreaker::set_config`] |
-//! | the rules of a circuit | [`Bulkhead::set_circuit_breaker`], [`CircuitBreaker::set_config`] |
 //! | all of it for all dependencies, from a file that was loaded anew | [`Dependencies::apply_config`], and `apply` with the feature `config` |
 //! | how many threads there are, by the work that there is | [`BulkheadConfig::idle_timeout`] |
 //!
