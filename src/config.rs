@@ -39,7 +39,7 @@ pub struct BulkheadConfig {
     #[cfg_attr(
         feature = "config",
         serde(
-            with = "crate::duration_text::option",
+            with = "crate::text::duration::option",
             default,
             skip_serializing_if = "Option::is_none"
         )
@@ -49,7 +49,7 @@ pub struct BulkheadConfig {
     #[cfg_attr(
         feature = "config",
         serde(
-            with = "crate::duration_text::option",
+            with = "crate::text::duration::option",
             default,
             skip_serializing_if = "Option::is_none"
         )
@@ -72,7 +72,7 @@ pub struct BulkheadConfig {
     #[cfg_attr(
         feature = "config",
         serde(
-            with = "crate::duration_text::option",
+            with = "crate::text::duration::option",
             default,
             skip_serializing_if = "Option::is_none"
         )

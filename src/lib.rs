@@ -243,18 +243,13 @@
 mod adaptive;
 mod circuit;
 mod clock;
-mod common_bulkhead;
 mod config;
 mod context;
 mod core;
 mod dependency;
-#[cfg(feature = "config")]
-mod duration_text;
 mod error;
 mod event;
-mod event_log;
 pub mod export;
-mod listeners;
 #[cfg(any(bulkman_loom, bulkman_shuttle))]
 #[doc(hidden)]
 #[allow(
@@ -272,11 +267,8 @@ mod registry;
 mod result;
 mod semaphore;
 #[cfg(feature = "config")]
-mod serialized;
-#[cfg(feature = "config")]
 pub mod settings;
 mod stats;
-mod summary;
 mod sync;
 mod text;
 mod thread_pool;
@@ -294,7 +286,6 @@ pub use circuit::{
 #[cfg(feature = "postgres")]
 pub use circuit::{PostgresStorage, PostgresStorageBuilder};
 pub use clock::{Clock, ManualClock};
-pub use common_bulkhead::CommonBulkhead;
 pub use config::BulkheadConfig;
 pub use context::{
     CapturedContext, ContextGuard, ContextPropagator, ContextSnapshot, ContextVar, propagate,
@@ -314,13 +305,14 @@ pub use dependency::{
 pub use error::{BuildError, BulkheadError, RejectReason, Rejected};
 pub use event::{BulkheadEvent, BulkheadListener, CallInfo, FinishedOutcome};
 pub use panic::Panic;
-pub use registry::{AnyBulkhead, BulkheadRegistry, RegistryError, RegistryHealth, UnknownBulkhead};
-pub use result::ExecutionResult;
+pub use registry::{
+    AnyBulkhead, BulkheadRegistry, CommonBulkhead, RegistryError, RegistryHealth, UnknownBulkhead,
+};
+pub use result::{CallOutcome, CallSummary, ExecutionResult};
 pub use semaphore::{SemaphoreBulkhead, SemaphoreBulkheadBuilder, SemaphoreCall, SemaphoreGuard};
 pub use stats::{
     BulkheadHealth, BulkheadState, BulkheadStats, Distribution, HealthReason, HealthThresholds,
 };
-pub use summary::{CallOutcome, CallSummary};
 pub use thread_pool::{
     AsCompleted, Bulkhead, CancelHandle, CancelOnDrop, ExecuteMap, ExecutionHandle,
     ExecutionStream, HandleSet, StreamResults, StreamSendError, StreamSink, Waitable, as_completed,

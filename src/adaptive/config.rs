@@ -28,14 +28,14 @@ pub struct AdaptiveTimeoutConfig {
     /// How many times the quantile; at least 1.
     pub factor: f64,
     /// The shortest limit; more than zero.
-    #[cfg_attr(feature = "config", serde(with = "crate::duration_text"))]
+    #[cfg_attr(feature = "config", serde(with = "crate::text::duration"))]
     pub floor: Duration,
     /// The longest limit, and the one that holds as long as there are too few samples. `None`: the timeout of the dependency;
     /// without a dependency 30 s.
     #[cfg_attr(
         feature = "config",
         serde(
-            with = "crate::duration_text::option",
+            with = "crate::text::duration::option",
             skip_serializing_if = "Option::is_none"
         )
     )]
@@ -43,7 +43,7 @@ pub struct AdaptiveTimeoutConfig {
     /// How many calls of the window must have succeeded before a limit is taken from them; at least 1.
     pub minimum_samples: usize,
     /// How long a call is remembered; at least 10 ms.
-    #[cfg_attr(feature = "config", serde(with = "crate::duration_text"))]
+    #[cfg_attr(feature = "config", serde(with = "crate::text::duration"))]
     pub window: Duration,
 }
 

@@ -40,12 +40,12 @@ pub struct CircuitBreakerConfig {
     /// Failures in a row that open the circuit. Not used when `failure_rate` is set.
     pub failure_threshold: usize,
     /// The longest time between two failures of one run. Not used when `failure_rate` is set.
-    #[cfg_attr(feature = "config", serde(with = "crate::duration_text"))]
+    #[cfg_attr(feature = "config", serde(with = "crate::text::duration"))]
     pub max_failure_gap: Duration,
     /// Successful probes that close a half-open circuit, and the most probes in flight at a time.
     pub success_threshold: usize,
     /// How long an open circuit stays open before it lets probes through. Zero: no time at all.
-    #[cfg_attr(feature = "config", serde(with = "crate::duration_text"))]
+    #[cfg_attr(feature = "config", serde(with = "crate::text::duration"))]
     pub isolation_duration: Duration,
     /// By how much the isolation grows from trip to trip. `None`: it does not.
     #[cfg_attr(
@@ -57,7 +57,7 @@ pub struct CircuitBreakerConfig {
     #[cfg_attr(
         feature = "config",
         serde(
-            with = "crate::duration_text::option",
+            with = "crate::text::duration::option",
             default,
             skip_serializing_if = "Option::is_none"
         )
@@ -81,7 +81,7 @@ pub struct CircuitBreakerConfig {
     #[cfg_attr(
         feature = "config",
         serde(
-            with = "crate::duration_text::option",
+            with = "crate::text::duration::option",
             default,
             skip_serializing_if = "Option::is_none"
         )
@@ -124,7 +124,7 @@ pub struct IsolationBackoff {
     /// Each isolation is so many times as long as the one before; at least 1.
     pub factor: f64,
     /// The longest isolation; at least the first one.
-    #[cfg_attr(feature = "config", serde(with = "crate::duration_text"))]
+    #[cfg_attr(feature = "config", serde(with = "crate::text::duration"))]
     pub max: Duration,
 }
 
@@ -457,13 +457,13 @@ mod window_text {
     use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
     use super::CircuitWindow;
-    use crate::duration_text;
+    use crate::text::duration;
 
     impl Serialize for CircuitWindow {
         fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
             match self {
                 Self::Calls(calls) => calls.serialize(serializer),
-                Self::Time(period) => duration_text::serialize(period, serializer),
+                Self::Time(period) => duration::serialize(period, serializer),
             }
         }
     }
@@ -490,7 +490,7 @@ mod window_text {
         }
 
         fn visit_str<E: Error>(self, text: &str) -> Result<CircuitWindow, E> {
-            duration_text::parse(text)
+            duration::parse(text)
                 .map(CircuitWindow::Time)
                 .ok_or_else(|| E::invalid_value(Unexpected::Str(text), &self))
         }

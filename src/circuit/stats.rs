@@ -14,7 +14,10 @@ use super::state::CircuitState;
 #[non_exhaustive]
 pub struct CircuitStats {
     /// The breaker's name.
-    #[cfg_attr(feature = "config", serde(serialize_with = "crate::serialized::name"))]
+    #[cfg_attr(
+        feature = "config",
+        serde(serialize_with = "crate::text::serialized::name")
+    )]
     pub name: Arc<str>,
     /// What [`CircuitBreaker::state`](crate::CircuitBreaker::state) says.
     pub state: CircuitState,
@@ -23,13 +26,13 @@ pub struct CircuitStats {
     /// How long ago the last change of state was announced, or the breaker was built.
     #[cfg_attr(
         feature = "config",
-        serde(serialize_with = "crate::serialized::seconds")
+        serde(serialize_with = "crate::text::serialized::seconds")
     )]
     pub since_last_change: Duration,
     /// How long a call that asks now has to wait; `None` if it would pass. [`Duration::MAX`]: until a reset.
     #[cfg_attr(
         feature = "config",
-        serde(serialize_with = "crate::serialized::seconds_if_any")
+        serde(serialize_with = "crate::text::serialized::seconds_if_any")
     )]
     pub retry_after: Option<Duration>,
     /// How many calls the closed circuit has in its window; of an open one, how many it had when it opened; of a
@@ -50,7 +53,7 @@ pub struct CircuitStats {
     /// How long the next isolation is going to be.
     #[cfg_attr(
         feature = "config",
-        serde(serialize_with = "crate::serialized::seconds")
+        serde(serialize_with = "crate::text::serialized::seconds")
     )]
     pub next_isolation: Duration,
 }

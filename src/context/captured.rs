@@ -6,7 +6,7 @@ use super::propagator::{CapturedContext, ContextPropagator};
 use super::trace::CallTrace;
 use super::var::ContextSnapshot;
 use crate::panic::contain;
-use crate::summary::CallOutcome;
+use crate::result::CallOutcome;
 
 /// The values of the submitting thread, what all propagators of the bulkhead have captured there, and its trace. Without
 /// propagators and traces nothing is allocated.

@@ -24,7 +24,7 @@ use crate::circuit::{CircuitBreaker, Ticket};
 use crate::context::event_of_refusal;
 use crate::error::{RejectReason, Rejected};
 use crate::event::BulkheadEvent;
-use crate::summary::CallOutcome;
+use crate::result::CallOutcome;
 
 /// A refusal that is decided and counted, and not yet put into words.
 #[derive(Clone, Copy)]

@@ -18,7 +18,7 @@ use crate::config::BulkheadConfig;
 use crate::context::{CallTrace, TraceOptions};
 use crate::error::BuildError;
 use crate::event::BulkheadEvent;
-use crate::listeners::Listeners;
+use crate::event::Listeners;
 use crate::panic::note;
 use crate::stats::{
     BulkheadHealth, BulkheadState, BulkheadStats, HealthFacts, HealthMemory, HealthReason,

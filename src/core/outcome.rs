@@ -8,7 +8,7 @@ use super::call_data::CallData;
 use crate::error::BulkheadError;
 use crate::panic::Panic;
 use crate::result::ExecutionResult;
-use crate::summary::{CallOutcome, CallSummary};
+use crate::result::{CallOutcome, CallSummary};
 use crate::sync::{Limit, nanos};
 
 /// An `ExecutionResult` without what the call's data says anyway.

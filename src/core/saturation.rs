@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use super::this_thread::while_holding_permit;
 use crate::clock::Clock;
 use crate::event::BulkheadEvent;
-use crate::listeners::Listeners;
+use crate::event::Listeners;
 use crate::panic::note;
 use crate::stats::SharedCounters;
 use crate::sync::{AtomicU64, Limit, Ordering, Padded, nanos};

@@ -371,7 +371,7 @@ pub struct CircuitBreakerOverrides {
     #[cfg_attr(
         feature = "config",
         serde(
-            with = "crate::duration_text::option",
+            with = "crate::text::duration::option",
             skip_serializing_if = "Option::is_none"
         )
     )]
@@ -383,7 +383,7 @@ pub struct CircuitBreakerOverrides {
     #[cfg_attr(
         feature = "config",
         serde(
-            with = "crate::duration_text::option",
+            with = "crate::text::duration::option",
             skip_serializing_if = "Option::is_none"
         )
     )]
@@ -395,7 +395,7 @@ pub struct CircuitBreakerOverrides {
     #[cfg_attr(
         feature = "config",
         serde(
-            with = "crate::duration_text::option",
+            with = "crate::text::duration::option",
             skip_serializing_if = "Option::is_none"
         )
     )]
@@ -413,7 +413,7 @@ pub struct CircuitBreakerOverrides {
     #[cfg_attr(
         feature = "config",
         serde(
-            with = "crate::duration_text::option",
+            with = "crate::text::duration::option",
             skip_serializing_if = "Option::is_none"
         )
     )]
@@ -627,7 +627,7 @@ mod text {
 
     use super::{AdaptiveTimeoutSetting, CircuitBreakerOverrides, TimeoutSetting};
     use crate::adaptive::AdaptiveTimeoutConfig;
-    use crate::duration_text::{self, DurationVisitor};
+    use crate::text::duration::{self, DurationVisitor};
 
     impl Serialize for CircuitBreakerOverrides {
         fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
@@ -705,7 +705,7 @@ mod text {
     impl Serialize for TimeoutSetting {
         fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
             match self {
-                Self::After(limit) => duration_text::serialize(limit, serializer),
+                Self::After(limit) => duration::serialize(limit, serializer),
                 Self::Never => serializer.serialize_str(NONE),
             }
         }

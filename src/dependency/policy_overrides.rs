@@ -181,17 +181,17 @@ section! {
     /// How many attempts there are at most, the first among them. Built-in: 3.
     attempts: u32, u32 = 3;
     /// See [`Retry::first_delay`]. Built-in: 100 ms.
-    #[cfg_attr(feature = "config", serde(with = "crate::duration_text::option"))]
+    #[cfg_attr(feature = "config", serde(with = "crate::text::duration::option"))]
     first_delay: Duration, Duration = Duration::from_millis(100);
     /// See [`Retry::factor`]. Built-in: 2.
     factor: f64, f64 = 2.0;
     /// See [`Retry::max_delay`]. Built-in: 10 s.
-    #[cfg_attr(feature = "config", serde(with = "crate::duration_text::option"))]
+    #[cfg_attr(feature = "config", serde(with = "crate::text::duration::option"))]
     max_delay: Duration, Duration = Duration::from_secs(10);
     /// See [`Retry::jitter`]: `full` or `none` in settings. Built-in: full.
     jitter: Jitter, Jitter = Jitter::Full;
     /// See [`Retry::max_named_delay`]. Built-in: a minute.
-    #[cfg_attr(feature = "config", serde(with = "crate::duration_text::option"))]
+    #[cfg_attr(feature = "config", serde(with = "crate::text::duration::option"))]
     max_named_delay: Duration, Duration = Duration::from_secs(60);
     /// How many retries each call of the dependency pays for, from 0 to 1, see [`RetryBudget::new`]. All pipelines of a
     /// dependency share the budget, except those of an operation that has one of its own. Built-in: 0.1.
@@ -200,7 +200,7 @@ section! {
     budget_reserve: u32, u32 = 10;
     /// The limit of each attempt. It has no effect where it is not shorter than the timeout, which holds for all attempts
     /// and pauses together. Built-in: none.
-    #[cfg_attr(feature = "config", serde(with = "crate::duration_text::option"))]
+    #[cfg_attr(feature = "config", serde(with = "crate::text::duration::option"))]
     attempt_timeout: Duration, Option<Duration> = None;
     /// See [`Retry::retry_timeouts`]. Built-in: no.
     retry_timeouts: bool, bool = false;
@@ -227,12 +227,12 @@ section! {
     /// How many calls there may be in a [`period`](Self#structfield.period). There is no built-in number.
     calls: u32, Option<u32> = None;
     /// See [`RateLimit::new`]. Built-in: a second.
-    #[cfg_attr(feature = "config", serde(with = "crate::duration_text::option"))]
+    #[cfg_attr(feature = "config", serde(with = "crate::text::duration::option"))]
     period: Duration, Duration = Duration::from_secs(1);
     /// See [`RateLimit::burst`]. Built-in: all of a period.
     burst: u32, Option<u32> = None;
     /// See [`RateLimit::wait_up_to`]. Built-in: no wait.
-    #[cfg_attr(feature = "config", serde(with = "crate::duration_text::option"))]
+    #[cfg_attr(feature = "config", serde(with = "crate::text::duration::option"))]
     max_wait: Duration, Duration = Duration::ZERO;
 }
 
@@ -256,7 +256,7 @@ section! {
     HedgeOverrides, "a hedge", all of them: HedgeRules
     /// After which time the second attempt begins, see [`Hedge::after`]. Beside a quantile it holds until enough calls were
     /// measured. There is no built-in time.
-    #[cfg_attr(feature = "config", serde(with = "crate::duration_text::option"))]
+    #[cfg_attr(feature = "config", serde(with = "crate::text::duration::option"))]
     delay: Duration, Option<Duration> = None;
     /// The second attempt begins after this quantile of the run times, from 0 to 1, see [`Hedge::after_quantile`]. Built-in:
     /// none.

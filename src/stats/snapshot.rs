@@ -62,7 +62,10 @@ impl fmt::Display for BulkheadState {
 #[non_exhaustive]
 pub struct BulkheadStats {
     /// The bulkhead's name.
-    #[cfg_attr(feature = "config", serde(serialize_with = "crate::serialized::name"))]
+    #[cfg_attr(
+        feature = "config",
+        serde(serialize_with = "crate::text::serialized::name")
+    )]
     pub name: Arc<str>,
     /// What [`Bulkhead::state`](crate::Bulkhead::state) says.
     pub state: BulkheadState,
@@ -132,31 +135,31 @@ pub struct BulkheadStats {
     /// How long these counters have been running: since the start, or since the last reset.
     #[cfg_attr(
         feature = "config",
-        serde(serialize_with = "crate::serialized::seconds")
+        serde(serialize_with = "crate::text::serialized::seconds")
     )]
     pub measured_for: Duration,
     /// How long all workers together, or all slots, were busy meanwhile. A task that runs counts up to now.
     #[cfg_attr(
         feature = "config",
-        serde(serialize_with = "crate::serialized::seconds")
+        serde(serialize_with = "crate::text::serialized::seconds")
     )]
     pub busy_time: Duration,
     /// How long the task that has been running longest has been running.
     #[cfg_attr(
         feature = "config",
-        serde(serialize_with = "crate::serialized::seconds_if_any")
+        serde(serialize_with = "crate::text::serialized::seconds_if_any")
     )]
     pub longest_running: Option<Duration>,
     /// How long the abandoned task that has been running longest has been running. `None` if there is none.
     #[cfg_attr(
         feature = "config",
-        serde(serialize_with = "crate::serialized::seconds_if_any")
+        serde(serialize_with = "crate::text::serialized::seconds_if_any")
     )]
     pub longest_abandoned: Option<Duration>,
     /// How long the call that has been waiting longest has been waiting for a worker, or for a free slot.
     #[cfg_attr(
         feature = "config",
-        serde(serialize_with = "crate::serialized::seconds_if_any")
+        serde(serialize_with = "crate::text::serialized::seconds_if_any")
     )]
     pub longest_queued: Option<Duration>,
 }

@@ -1,7 +1,7 @@
 //! The callbacks for the end of a call. A call that has none pays one word for them.
 
 use crate::panic::contain;
-use crate::summary::CallSummary;
+use crate::result::CallSummary;
 
 pub(super) type FinishCallback = Box<dyn FnOnce(&CallSummary) + Send>;
 

@@ -18,8 +18,8 @@ use super::task_cell::{Pending, Polled};
 use crate::core::new_execution_id;
 use crate::error::{BulkheadError, RejectReason};
 use crate::panic::note;
+use crate::result::CallSummary;
 use crate::result::ExecutionResult;
-use crate::summary::CallSummary;
 use crate::sync::after;
 
 /// A submitted call: wait for it, cancel it, or `.await` it.

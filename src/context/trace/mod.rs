@@ -22,7 +22,7 @@ use std::time::Duration;
 
 use crate::event::{CallInfo, FinishedOutcome};
 use crate::panic::contain;
-use crate::summary::CallOutcome;
+use crate::result::CallOutcome;
 use opentelemetry::CallContext;
 use tracing::CallSpan;
 

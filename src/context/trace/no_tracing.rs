@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::event::CallInfo;
-use crate::summary::CallOutcome;
+use crate::result::CallOutcome;
 
 #[derive(Default)]
 pub(super) struct CallSpan(());

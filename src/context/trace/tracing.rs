@@ -16,7 +16,7 @@ use ::tracing::{Level, Span};
 
 use crate::event::CallInfo;
 use crate::panic::contain;
-use crate::summary::CallOutcome;
+use crate::result::CallOutcome;
 
 /// What a call has of `tracing`; nothing, and no allocation, if no subscriber wants anything.
 #[derive(Default)]

@@ -4,11 +4,11 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::AnyBulkhead;
 use crate::circuit::{CircuitBreaker, CircuitBreakerConfig};
 use crate::config::BulkheadConfig;
 use crate::core::ShutdownReport;
 use crate::error::BuildError;
-use crate::registry::AnyBulkhead;
 use crate::result::ExecutionResult;
 use crate::semaphore::SemaphoreBulkhead;
 use crate::stats::{BulkheadHealth, BulkheadState, BulkheadStats};

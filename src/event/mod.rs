@@ -1,4 +1,9 @@
-//! What a listener is told of a bulkhead.
+//! What a listener is told of a bulkhead, the listeners themselves, and the log's lines for single calls.
+
+mod listeners;
+mod log_lines;
+
+pub(crate) use listeners::Listeners;
 
 use std::io;
 use std::sync::Arc;

@@ -1,7 +1,13 @@
-//! User's text on its way into a log line or an error: a name, the message of a panic, what a storage says.
+//! Values as text: durations in settings and numbers that are serialised, in files of their own, and here
+//! user's text on its way into a log line or an error: a name, the message of a panic, what a storage says.
 //!
 //! A line break in such a text would begin a log line of its own, and a control character would move the cursor of the
 //! terminal that shows it.
+
+#[cfg(feature = "config")]
+pub(crate) mod duration;
+#[cfg(feature = "config")]
+pub(crate) mod serialized;
 
 use std::fmt::{self, Write};
 

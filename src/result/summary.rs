@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use uuid::Uuid;
 
+use super::ExecutionResult;
 use crate::error::{BulkheadError, RejectReason};
 use crate::event::FinishedOutcome;
-use crate::result::ExecutionResult;
 
 /// How one call ended, and its times; for [`ExecutionHandle::on_finish`](crate::ExecutionHandle::on_finish).
 ///

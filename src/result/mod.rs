@@ -1,4 +1,8 @@
-//! What a call gives back.
+//! What a call gives back, and the summary of it without its value.
+
+mod summary;
+
+pub use summary::{CallOutcome, CallSummary};
 
 use std::borrow::Cow;
 use std::convert::Infallible;

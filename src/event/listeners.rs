@@ -1,7 +1,7 @@
 //! All that hear of a bulkhead's events: its listeners, and the log.
 
-use crate::event::{BulkheadEvent, BulkheadListener};
-use crate::event_log;
+use super::log_lines;
+use super::{BulkheadEvent, BulkheadListener};
 use crate::panic::contain_repeated;
 use crate::sync::AtomicBool;
 
@@ -34,7 +34,7 @@ impl Listeners {
     /// Whether nobody hears of single calls: no listener, and not the log.
     #[inline]
     pub(crate) fn is_silent(&self) -> bool {
-        self.0.is_empty() && !event_log::is_on()
+        self.0.is_empty() && !log_lines::is_on()
     }
 
     /// If nobody hears it, `event` is not even built.
@@ -47,8 +47,8 @@ impl Listeners {
 
     #[cold]
     fn tell_all(&self, bulkhead: &str, event: &BulkheadEvent<'_>) {
-        if event_log::is_on() {
-            event_log::write(event);
+        if log_lines::is_on() {
+            log_lines::write(event);
         }
         for listener in &self.0 {
             contain_repeated(&listener.has_panicked, bulkhead, "a listener", || {

@@ -2,7 +2,7 @@
 
 use log::{LevelFilter, STATIC_MAX_LEVEL};
 
-use crate::event::{BulkheadEvent, CallInfo, FinishedOutcome};
+use super::{BulkheadEvent, CallInfo, FinishedOutcome};
 use crate::panic::note;
 use crate::text::OneLine;
 

@@ -1,4 +1,4 @@
-//! Both kinds of bulkhead by name.
+//! Both kinds of bulkhead by name, and as one trait.
 //!
 //! Two maps. `bulkheads` has those that are ready; its write lock is held only while one is put in or taken out, never
 //! while user code runs or a thread starts, so a lookup waits for no creation. `building` has the names that are being
@@ -8,6 +8,10 @@
     clippy::missing_const_for_thread_local,
     reason = "loom's `thread_local!` does not know `const`"
 )]
+
+mod common;
+
+pub use common::CommonBulkhead;
 
 use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
