@@ -156,7 +156,8 @@ impl<T> WorkerChannel<T> {
             entries: Fifo::new(capacity),
             idle: Padded(AtomicU64::new(workers as u64 * ONE_MISSING)),
             crew: Mutex::new(Crew {
-                sleepers: Vec::new(),
+                // Falling asleep takes no memory where all workers are there.
+                sleepers: Vec::with_capacity(if idle_timeout.is_none() { workers } else { 0 }),
                 wanted: workers,
                 here: 0,
                 leaving: 0,
