@@ -54,6 +54,7 @@
 //! | it waited too long for a worker | [`QueueTimeout`](BulkheadError::QueueTimeout) | no | no |
 //! | it was cancelled in the queue | [`Cancelled`](BulkheadError::Cancelled) | no | no |
 //! | a task waited for it, with too many calls nested already | [`TooDeep`](BulkheadError::TooDeep) | no | no |
+//! | there was no worker, and the system refused one ([`idle_timeout`](BulkheadConfig::idle_timeout) only) | [`NoThread`](BulkheadError::NoThread) | no | no |
 //! | the caller's limit passed | [`Timeout`](BulkheadError::Timeout) | its `started` says | yes, if it started: at that moment, and what the task returns later does not |
 //! | the task panicked | [`Panicked`](BulkheadError::Panicked) | yes | yes |
 //! | the task returned `Err` | [`Failed`](BulkheadError::Failed) | yes | yes, unless [`failure_if`](Call::failure_if) or [`classify`](Call::classify) says otherwise |
