@@ -386,6 +386,7 @@ impl Engine {
             .flatten();
         let limits = self.limits();
         let moment = Moment {
+            serial: self.serial,
             name: Arc::clone(&self.name),
             state: self.state(),
             circuit_state: self.breaker.as_ref().map(CircuitBreaker::state),

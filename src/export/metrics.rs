@@ -2,7 +2,6 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Duration;
 
 use ::metrics::{
     Counter, Gauge, Histogram, Key, KeyName, Label, Level, Metadata, Recorder, Unit as MetricsUnit,
@@ -60,7 +59,8 @@ struct Published {
     /// One for each series of [`FAMILIES`], from the first value on.
     series: Vec<Option<Handle>>,
     histograms: Vec<PublishedHistogram>,
-    measured_for: Duration,
+    /// What its counters count, by [`BulkheadStats::counting`].
+    counting: Option<(u64, u64)>,
 }
 
 #[derive(Debug)]
@@ -215,10 +215,10 @@ impl Published {
             let histograms = HISTOGRAMS.iter();
             self.histograms = histograms.map(|of| register.histogram(of.name)).collect();
         }
-        if self.is_new(stats) {
+        if self.counting != Some(stats.counting) {
             self.begin_anew();
         }
-        self.measured_for = stats.measured_for;
+        self.counting = Some(stats.counting);
         let series = FAMILIES
             .iter()
             .flat_map(|family| family.series.iter().map(move |series| (family, series)));
@@ -232,17 +232,6 @@ impl Published {
         for (of, published) in HISTOGRAMS.iter().zip(&mut self.histograms) {
             published.publish((of.read)(stats));
         }
-    }
-
-    /// Whether the counters have begun anew since the last time.
-    fn is_new(&self, stats: &BulkheadStats) -> bool {
-        let series = FAMILIES.iter().flat_map(|family| family.series);
-        let mut all = series.zip(&self.series);
-        stats.measured_for < self.measured_for
-            || all.any(|(series, handle)| match (handle, (series.read)(stats)) {
-                (Some(Handle::Counter { told, .. }), Some(value)) => value.as_u64() < *told,
-                _ => false,
-            })
     }
 
     fn begin_anew(&mut self) {

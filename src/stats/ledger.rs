@@ -187,6 +187,8 @@ struct Base {
     reset: Option<(Reading, Times)>,
     /// The busy time in the last snapshot after it.
     busy_time: Duration,
+    /// How many resets there have been.
+    resets: u64,
 }
 
 /// What is read of a bulkhead at one moment, but for the times of its calls.
@@ -233,6 +235,8 @@ pub(crate) struct Numbers {
     pub(super) times: Times,
     /// When the last reset was.
     pub(crate) since: Option<Instant>,
+    /// How many there have been.
+    pub(crate) resets: u64,
     /// How long all slots together were busy.
     pub(super) busy_time: Duration,
     pub(super) longest_running: Option<Duration>,
@@ -435,6 +439,7 @@ impl Ledger {
             totals: now,
             times,
             since: base.reset.as_ref().map(|(reset, _)| reset.at),
+            resets: base.resets,
             busy_time: base.busy_time,
             longest_running,
             longest_abandoned,
@@ -451,6 +456,7 @@ impl Ledger {
         *base = Base {
             reset: Some((read(), self.times())),
             busy_time: Duration::ZERO,
+            resets: base.resets + 1,
         };
     }
 }

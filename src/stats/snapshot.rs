@@ -132,6 +132,9 @@ pub struct BulkheadStats {
     /// How long tasks ran.
     pub run_time: Distribution,
 
+    /// Which bulkhead, and which of its resets: other numbers than before begin anew.
+    #[cfg_attr(feature = "config", serde(skip))]
+    pub(crate) counting: (u64, u64),
     /// How long these counters have been running: since the start, or since the last reset.
     #[cfg_attr(
         feature = "config",
@@ -166,6 +169,8 @@ pub struct BulkheadStats {
 
 /// What a snapshot says besides the numbers of the ledger.
 pub(crate) struct Moment {
+    /// The bulkhead's serial number.
+    pub(crate) serial: u64,
     pub(crate) name: Arc<str>,
     pub(crate) state: BulkheadState,
     pub(crate) circuit_state: Option<CircuitState>,
@@ -247,6 +252,7 @@ impl BulkheadStats {
 
     pub(crate) fn new(moment: Moment, numbers: Numbers) -> Self {
         let Moment {
+            serial,
             name,
             state,
             circuit_state,
@@ -262,6 +268,7 @@ impl BulkheadStats {
             busy_time,
             longest_running,
             longest_abandoned,
+            resets,
             ..
         } = numbers;
         let [succeeded, failed, panicked] = totals.ended;
@@ -303,6 +310,7 @@ impl BulkheadStats {
             circuit_state,
             queue_wait: times.queue_wait,
             run_time: times.run_time,
+            counting: (serial, resets),
             measured_for,
             busy_time,
             longest_running,
