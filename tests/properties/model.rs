@@ -71,8 +71,16 @@ pub struct Model {
 
 impl Model {
     pub fn free(&self) -> usize {
-        let taken = self.queue.len() + self.running.len() + self.nested;
-        (self.n + self.q).saturating_sub(taken)
+        (self.n + self.q).saturating_sub(self.taken())
+    }
+
+    /// More calls are there than have a place now, since the limits have changed to fewer.
+    pub fn is_overfull(&self) -> bool {
+        self.taken() > self.n + self.q
+    }
+
+    fn taken(&self) -> usize {
+        self.queue.len() + self.running.len() + self.nested
     }
 
     /// Calls that are there stay. A call that runs keeps its worker beyond the new N.

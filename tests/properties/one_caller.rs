@@ -139,7 +139,8 @@ impl System {
         gives_way.retain(|index| self.model.calls[*index].stage == Stage::Queued);
         // With an empty queue the order of events is known in this case too.
         let may_open = must_wait && self.model.q == 0 && self.model.running.len() == self.model.n;
-        if must_wait && gives_way.is_empty() && !may_open {
+        // The place that is given back is the caller's, unless there are too many calls for the limits.
+        if must_wait && (gives_way.is_empty() && !may_open || self.model.is_overfull()) {
             return;
         }
         let site = self.site.clone();
