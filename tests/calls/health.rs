@@ -134,6 +134,22 @@ fn of_a_full_queue_one_ask_knows_how_long_it_has_been_long() {
 }
 
 #[test]
+fn a_queue_that_is_no_longer_than_n_may_have_been_short_in_a_saturation() {
+    let long = thresholds().queue_utilization(0.8, seconds(10));
+    let (bulkhead, clock) = with(config(5, 5), long);
+    let busy = occupy(&bulkhead, 5);
+    let mut queued: Vec<_> = (0..5).map(|_| bulkhead.run(|| ())).collect();
+    assert!(bulkhead.try_run(|| ()).is_err());
+    queued
+        .drain(1..)
+        .for_each(|handle| assert!(handle.cancel()));
+    clock.advance(HOUR);
+    queued.extend((0..3).map(|_| bulkhead.run(|| ())));
+    healthy(&bulkhead);
+    busy.finish();
+}
+
+#[test]
 fn a_time_of_zero_means_the_moment_and_no_queue_is_never_long() {
     let at_once = thresholds().queue_utilization(1.0, Duration::ZERO);
     let (bulkhead, _clock) = with(config(1, 1), at_once.clone());
