@@ -135,6 +135,7 @@ fn dropping_it_cancels_what_is_queued() {
         let [taken, ran] = [(); 2].map(|()| Arc::new(AtomicUsize::new(0)));
         let told = Arc::new(AtomicBool::new(false));
         let input = counted(&taken);
+        let all = Arc::clone(&taken);
         let (counter, flag) = (Arc::clone(&ran), Arc::clone(&told));
         let mut results = bulkhead
             .run_map(input, move |n| {
@@ -155,7 +156,10 @@ fn dropping_it_cancels_what_is_queued() {
         bulkhead.shutdown();
         assert!(told.load(Ordering::SeqCst));
         assert_eq!(ran.load(Ordering::SeqCst), 2);
-        assert_eq!(bulkhead.stats().cancelled_executions, 3);
+        // The first call may have ended before the fifth was submitted: then a sixth item has been taken.
+        let queued = all.load(Ordering::SeqCst) - 2;
+        assert!(queued >= 3);
+        assert_eq!(bulkhead.stats().cancelled_executions, queued as u64);
     });
 }
 
