@@ -134,6 +134,10 @@ pub struct BulkheadStats {
 
     /// Which bulkhead, and which of its resets: other numbers than before begin anew.
     #[cfg_attr(feature = "config", serde(skip))]
+    #[cfg_attr(
+        not(feature = "metrics"),
+        expect(dead_code, reason = "a recorder of metrics has to know")
+    )]
     pub(crate) counting: (u64, u64),
     /// How long these counters have been running: since the start, or since the last reset.
     #[cfg_attr(
