@@ -9,7 +9,7 @@ use std::time::Duration;
 use bulkman::model::advance;
 use bulkman::{Bulkhead, BulkheadError, HandleSet, Waitable, wait_all, wait_any};
 use loom::thread;
-use support::{assert_balanced, bulkhead, config, explore};
+use support::{assert_balanced, bulkhead, config, explore, explore_deep};
 
 const LIMIT: Duration = Duration::from_secs(1);
 
@@ -127,7 +127,7 @@ fn any_and_then_the_other() {
 /// G2: all of them, one of which ends at its limit.
 #[test]
 fn all_against_a_limit() {
-    explore("wait for all", 2, || {
+    explore_deep("wait for all", 2, || {
         let bulkhead = bulkhead(1, 1);
         let mut handles = [
             bulkhead.run(|| advance(LIMIT)),

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use bulkman::{Bulkhead, BulkheadError, CapturedContext, ContextPropagator, RunningTask};
 use loom::thread;
-use support::{assert_balanced, bulkhead, config, explore};
+use support::{assert_balanced, bulkhead, config, explore, explore_deep};
 
 /// One thread submits while this one shuts down by `how`. Each call is refused as shut down or has its
 /// outcome, the body runs exactly when the result says so, and the numbers add up.
@@ -176,7 +176,7 @@ impl ContextPropagator for Propagator {
 /// G8: a running task in a report is one of the calls, and not a piece of one and a piece of the next.
 #[test]
 fn report_against_the_next_task() {
-    explore("report against the next task", 2, || {
+    explore_deep("report against the next task", 2, || {
         let shuts_down = Arc::new(ShutsDown::default());
         let bulkhead = Bulkhead::builder(config(1, 2))
             .context_propagator(Propagator(Arc::clone(&shuts_down)))

@@ -53,7 +53,7 @@ fn calls_against(
 /// G8: the graceful one returns when all that was admitted has had its turn.
 #[test]
 fn shutdown_against_calls() {
-    explore("shutdown against calls", 3, || {
+    explore_deep("shutdown against calls", 3, || {
         calls_against(SemaphoreBulkhead::shutdown, |ran, report, met| {
             assert!(report.is_clean());
             assert!(!met.contains(&Met::Cancelled));
