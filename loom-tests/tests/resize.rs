@@ -47,6 +47,26 @@ fn fewer_places_against_a_caller() {
     });
 }
 
+/// The same while the one place that is left is taken: a caller that has looked at the old limits is not admitted by them.
+#[test]
+fn a_look_at_the_old_limits_against_the_change() {
+    explore("a look at the old limits", 3, || {
+        let bulkhead = semaphore(2, 0);
+        let guard = bulkhead.try_acquire().unwrap();
+        let caller = {
+            let bulkhead = Arc::clone(&bulkhead);
+            // It keeps its place for ever, if it gets one.
+            thread::spawn(move || bulkhead.try_acquire().map(std::mem::forget).is_ok())
+        };
+        bulkhead.resize(1, 0).unwrap();
+        let at_the_change = bulkhead.stats().in_flight;
+        let is_admitted = caller.join().unwrap();
+        assert!(at_the_change == 2 || !is_admitted, "admitted since");
+        drop(guard);
+        bulkhead.shutdown_now();
+    });
+}
+
 /// G1: a caller that waits for a place gets one that is new.
 #[test]
 fn more_places_against_a_caller_that_waits_for_one() {
