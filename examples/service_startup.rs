@@ -54,7 +54,7 @@ fn run() -> Result<(), Failure> {
     let pages = Pages::open(&dependencies, &is_ready)?;
     say(&format!("GET /ready: {}", pages.ready()?));
 
-    // 4. What nothing goes without is waited for, as its operation `check` says.
+    // 4. Wait for the dependency that every request needs: its operation `check` asks whether it answers.
     let users = free_address()?;
     let user_server = Arc::new(OnceLock::new());
     let answering = {
@@ -81,7 +81,7 @@ fn run() -> Result<(), Failure> {
     }
     say(&format!("user_api answers, at attempt {attempts}"));
 
-    // 5. Ready. What can be done without is no reason to say no.
+    // 5. Ready, even if a dependency is down that requests can do without.
     is_ready.store(true, Ordering::Relaxed);
     say(&format!("GET /ready: {}", pages.ready()?));
 

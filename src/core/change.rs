@@ -1,9 +1,9 @@
 //! How the limits of a bulkhead change while it works, wherever its tasks run.
 //!
-//! 1. What more calls need is made ready: counters, and then slots, or the room in the queue and the workers. If the system
-//!    refuses it, nothing has changed.
+//! 1. The bulkhead gets ready for more calls: counters, and then slots, or room in the queue and workers. If the system
+//!    refuses any of them, nothing has changed.
 //! 2. The permits go by the new limits, see `permit.rs`: from here on nobody is admitted by the old ones.
-//! 3. What fewer calls do not need is left to go: a slot or a worker that is busy goes when its task has ended.
+//! 3. Slots or workers that are too many go: those without a task at once, and the others when their tasks have ended.
 //!
 //! So there are never more places than there is room for. Calls that have been admitted stay admitted.
 

@@ -17,8 +17,7 @@ use crate::clock::Clock;
 use crate::config::BulkheadConfig;
 use crate::context::{CallTrace, TraceOptions};
 use crate::error::BuildError;
-use crate::event::BulkheadEvent;
-use crate::event::Listeners;
+use crate::event::{BulkheadEvent, Listeners};
 use crate::panic::note;
 use crate::stats::{
     BulkheadHealth, BulkheadState, BulkheadStats, HealthFacts, HealthMemory, HealthReason,
@@ -442,9 +441,12 @@ impl Engine {
             BulkheadState::Degraded | BulkheadState::Healthy => {}
         }
         if state != BulkheadState::ShutDown && thresholds.need_numbers() {
+            // Not under the lock: a look at the queue may start a worker, and drop calls if the system refuses it.
+            let waits = self.totals().waiting() > 0;
+            let oldest_queued = waits.then(|| (self.oldest_queued)()).flatten();
             let mut memory = self.health_memory.lock();
             // Under the lock, so that facts are judged in the order in which they were found.
-            let facts = self.health_facts();
+            let facts = self.health_facts(oldest_queued);
             memory.judge(thresholds, &facts, &mut reasons);
         }
         BulkheadHealth {
@@ -454,7 +456,7 @@ impl Engine {
         }
     }
 
-    fn health_facts(&self) -> HealthFacts {
+    fn health_facts(&self, oldest_queued: Option<Instant>) -> HealthFacts {
         let now = self.clock.now();
         let lasting = |since| now.saturating_duration_since(since);
         let totals = self.totals();
@@ -466,7 +468,6 @@ impl Engine {
             .filter_map(RunningSlot::busy_since)
             .collect();
         let last = (busy.len() >= workers).then(|| busy.into_iter().max());
-        let oldest_queued = (totals.waiting() > 0).then(|| (self.oldest_queued)());
         let oldest_abandoned = (totals.abandoned > 0).then(|| {
             let abandoned = self.slots.iter().filter_map(RunningSlot::abandoned_since);
             abandoned.min()
@@ -476,7 +477,7 @@ impl Engine {
             max_concurrent_calls: workers as u64,
             max_queue_size: limits.max_queue_size as u64,
             queued_tasks: totals.in_flight - totals.active,
-            longest_queued: oldest_queued.flatten().map(lasting),
+            longest_queued: oldest_queued.map(lasting),
             saturated_since: self.saturation.since(),
             all_busy_for: last.flatten().map(lasting),
             abandoned_tasks: totals.abandoned,

@@ -12,7 +12,7 @@ pub(crate) fn is_on() -> bool {
     STATIC_MAX_LEVEL == LevelFilter::Trace && log::max_level() == LevelFilter::Trace
 }
 
-/// A line for an event of a single call. What concerns the whole bulkhead is logged where it happens, at other levels.
+/// A line for an event of a single call. Events of the whole bulkhead are logged where they happen, at other levels.
 #[cold]
 pub(crate) fn write(event: &BulkheadEvent<'_>) {
     note(|| match event {

@@ -33,7 +33,7 @@ struct Resilience<'a> {
 /// What holds: the sections `resilience` and `external_dependencies`, which can be loaded again. The section of the environment
 /// is merged into them, and so are the variables; the environment's name and the places in files are not written.
 ///
-/// Durations are written as text. What is left to the presets stays out.
+/// Durations are written as text. Settings that the presets decide are left out.
 impl Serialize for Settings {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let defaults = self.defaults();

@@ -231,8 +231,7 @@ impl Bulkhead {
         &self.inner.engine.name
     }
 
-    /// The configuration that it was built from. What has changed since, as by [`resize`](Self::resize), does not
-    /// show in it.
+    /// The configuration that it was built from. Later changes, such as by [`resize`](Self::resize), do not show in it.
     #[must_use]
     pub fn config(&self) -> &BulkheadConfig {
         &self.inner.engine.config
