@@ -143,7 +143,7 @@ fn wait_for_permit<'a>(
 ) -> (Result<Permit<'a>, Denied>, Option<Instant>) {
     let begun = engine.clock.now();
     let permit = if engine.this_thread() == ThisThread::Outsider {
-        let until = options.capacity_deadline(begun, limit);
+        let until = options.capacity_deadline(&engine.default_timeouts, begun, limit);
         engine.permits.acquire(&engine.clock, until)
     } else {
         engine.permits.try_acquire()

@@ -12,6 +12,7 @@ use super::call_options::CallOptions;
 use super::failure::{ClassifyWith, EveryError, FailureIf};
 use super::kind::{Kind, ThreadPoolKind};
 use crate::circuit::Verdict;
+use crate::sync::Limit;
 
 /// One call with settings of its own, over the configured ones. From [`Bulkhead::call`](crate::Bulkhead::call) or
 /// [`SemaphoreBulkhead::call`](crate::SemaphoreBulkhead::call).
@@ -49,10 +50,11 @@ pub struct Call<'a, K: Kind = ThreadPoolKind, C = EveryError> {
 }
 
 impl<'a, K: Kind> Call<'a, K> {
+    #[inline]
     pub(crate) fn new(inner: &'a Arc<K::Inner>) -> Self {
         Self {
             inner,
-            options: CallOptions::new(&K::engine(inner).default_timeouts),
+            options: CallOptions::new(),
             classifier: EveryError,
         }
     }
@@ -105,6 +107,18 @@ impl<'a, K: Kind> Call<'a, K> {
 }
 
 impl<K: Kind, C> Call<'_, K, C> {
+    /// The caller's limit, its own or the configured one.
+    pub(crate) fn caller_limit(&self) -> Option<Duration> {
+        let defaults = &K::engine(self.inner).default_timeouts;
+        self.options.timeout(defaults).get()
+    }
+
+    /// The call's queue timeout, its own or the configured one.
+    pub(crate) fn queue_limit(&self) -> Option<Duration> {
+        let defaults = &K::engine(self.inner).default_timeouts;
+        self.options.queue_timeout(defaults).get()
+    }
+
     /// Names what the call does, for listeners, shutdown reports and the task itself.
     pub fn operation(mut self, name: impl Into<Cow<'static, str>>) -> Self {
         self.options.operation = Some(name.into());
@@ -114,7 +128,7 @@ impl<K: Kind, C> Call<'_, K, C> {
     /// Sets how long this call may wait for a worker, or for a free slot. With zero it never starts, unless it need not
     /// wait at all.
     pub fn queue_timeout(mut self, limit: Duration) -> Self {
-        self.options.queue_timeout = Some(limit);
+        self.options.queue_timeout = Some(Limit::new(Some(limit)));
         self
     }
 
@@ -140,7 +154,7 @@ impl<K: Kind, C> Call<'_, K, C> {
     /// worker until it ends, while the caller leaves. In its caller's thread it cannot be left alone: the result is the one
     /// that it returns, however late.
     pub fn timeout(mut self, limit: Duration) -> Self {
-        self.options.timeout = Some(limit);
+        self.options.timeout = Some(Limit::new(Some(limit)));
         self
     }
 
@@ -201,6 +215,8 @@ impl<K: Kind, C: Clone> Clone for Call<'_, K, C> {
 
 impl<K: Kind, C> fmt::Debug for Call<'_, K, C> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.options.fmt_as(K::CALL, &K::engine(self.inner).name, f)
+        let engine = K::engine(self.inner);
+        self.options
+            .fmt_as(&engine.default_timeouts, K::CALL, &engine.name, f)
     }
 }

@@ -1,4 +1,7 @@
 //! What one call asks for, over what is configured.
+//!
+//! What is configured is looked up when the call is admitted, so that a refused call costs no look at it, and a wrapped closure
+//! goes by the limits of the moment.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -14,9 +17,11 @@ use crate::sync::{AtomicU64, Limit, Ordering, after, earlier};
 #[derive(Clone)]
 pub(crate) struct CallOptions {
     pub(crate) operation: Option<Cow<'static, str>>,
-    pub(crate) queue_timeout: Option<Duration>,
+    /// `None`: the configured one.
+    pub(crate) queue_timeout: Option<Limit>,
     pub(crate) wait_for_capacity: Option<Duration>,
-    pub(crate) timeout: Option<Duration>,
+    /// `None`: the configured one.
+    pub(crate) timeout: Option<Limit>,
     /// It inherits nothing from the task that makes it.
     pub(crate) detached: bool,
 }
@@ -38,13 +43,13 @@ impl DefaultTimeouts {
     }
 
     #[inline]
-    pub(crate) fn queue_timeout(&self) -> Option<Duration> {
-        Limit::of_nanos(self.queue_timeout.load(Ordering::Relaxed)).get()
+    fn queue_timeout(&self) -> Limit {
+        Limit::of_nanos(self.queue_timeout.load(Ordering::Relaxed))
     }
 
     #[inline]
-    pub(crate) fn execution_timeout(&self) -> Option<Duration> {
-        Limit::of_nanos(self.execution_timeout.load(Ordering::Relaxed)).get()
+    fn execution_timeout(&self) -> Limit {
+        Limit::of_nanos(self.execution_timeout.load(Ordering::Relaxed))
     }
 
     /// The limit has been checked.
@@ -62,19 +67,35 @@ impl DefaultTimeouts {
 
 impl CallOptions {
     #[inline]
-    pub(crate) fn new(defaults: &DefaultTimeouts) -> Self {
+    pub(crate) fn new() -> Self {
         Self {
             operation: None,
-            queue_timeout: defaults.queue_timeout(),
+            queue_timeout: None,
             wait_for_capacity: None,
-            timeout: defaults.execution_timeout(),
+            timeout: None,
             detached: false,
         }
     }
 
+    #[inline]
+    pub(super) fn queue_timeout(&self, defaults: &DefaultTimeouts) -> Limit {
+        self.queue_timeout
+            .unwrap_or_else(|| defaults.queue_timeout())
+    }
+
+    #[inline]
+    pub(super) fn timeout(&self, defaults: &DefaultTimeouts) -> Limit {
+        self.timeout.unwrap_or_else(|| defaults.execution_timeout())
+    }
+
     /// Until when a caller that came at `begun` waits `limit` for a place; `None`: for ever.
-    pub(crate) fn capacity_deadline(&self, begun: Instant, limit: Duration) -> Option<Instant> {
-        let in_all = self.timeout.and_then(|limit| after(begun, limit));
+    pub(crate) fn capacity_deadline(
+        &self,
+        defaults: &DefaultTimeouts,
+        begun: Instant,
+        limit: Duration,
+    ) -> Option<Instant> {
+        let in_all = self.timeout(defaults).from(begun);
         earlier(after(begun, limit), in_all)
     }
 
@@ -86,12 +107,19 @@ impl CallOptions {
 
     /// The call, admitted now. `begun`: since when it had waited for its place, if it did.
     #[inline(always)]
-    pub(crate) fn into_data(self, clock: &Clock, begun: Option<Instant>) -> CallData {
+    pub(crate) fn into_data(
+        self,
+        defaults: &DefaultTimeouts,
+        clock: &Clock,
+        begun: Option<Instant>,
+    ) -> CallData {
+        let queue_timeout = self.queue_timeout(defaults);
+        let timeout = self.timeout(defaults);
         let admitted_at = clock.now();
-        let left = self.timeout.map(|limit| match begun {
-            Some(begun) => limit.saturating_sub(admitted_at - begun),
-            None => limit,
-        });
+        let timeout_left = match begun {
+            Some(begun) => timeout.after(admitted_at - begun),
+            None => timeout,
+        };
         let inherited = if self.detached {
             None
         } else {
@@ -100,15 +128,16 @@ impl CallOptions {
         CallData::new(
             self.operation,
             admitted_at,
-            Limit::new(self.queue_timeout),
-            Limit::new(self.timeout),
-            Limit::new(left),
+            queue_timeout,
+            timeout,
+            timeout_left,
             inherited,
         )
     }
 
     pub(crate) fn fmt_as(
         &self,
+        defaults: &DefaultTimeouts,
         what: &str,
         bulkhead: &str,
         f: &mut fmt::Formatter<'_>,
@@ -116,9 +145,9 @@ impl CallOptions {
         f.debug_struct(what)
             .field("bulkhead", &bulkhead)
             .field("operation", &self.operation)
-            .field("queue_timeout", &self.queue_timeout)
+            .field("queue_timeout", &self.queue_timeout(defaults).get())
             .field("wait_for_capacity", &self.wait_for_capacity)
-            .field("timeout", &self.timeout)
+            .field("timeout", &self.timeout(defaults).get())
             .field("detached", &self.detached)
             .finish_non_exhaustive()
     }

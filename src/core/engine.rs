@@ -9,7 +9,7 @@ use super::call_options::DefaultTimeouts;
 use super::failure::Classifiers;
 use super::permit::{Limits, Permits};
 use super::rejection_log::{RejectedAs, RejectionLog};
-use super::running_slot::{RunningSlot, Shown};
+use super::running_slot::{RunningSlot, Shown, SlotData};
 use super::saturation::Saturation;
 use super::this_thread::{ThisThread, next_serial, this_thread, while_holding_permit};
 use crate::circuit::{CircuitBreaker, CircuitState, CircuitStorage, StorageNews};
@@ -220,6 +220,7 @@ impl Engine {
     }
 
     /// N and Q at this moment.
+    #[inline]
     pub(crate) fn limits(&self) -> Limits {
         self.permits.limits()
     }
@@ -241,14 +242,17 @@ impl Engine {
             .get_or_init(index, || RunningSlot::new(self.epoch))
     }
 
-    /// The caller of a call is gone that runs, or has just ended. A worker whose call has no caller from the start knows its
-    /// slot; a caller that leaves looks for the slot, which costs no call a word.
-    pub(crate) fn mark_abandoned(&self, data: &CallData) {
-        if let ThisThread::Worker(worker) = self.this_thread() {
-            if self.slot(worker).abandon(data) {
-                return;
-            }
+    /// All that is kept for a slot, which the thread that asks owns.
+    #[inline]
+    pub(crate) fn slot_data(&self, index: usize) -> SlotData<'_> {
+        SlotData {
+            counters: self.ledger.slot(index),
+            running: self.slot(index),
         }
+    }
+
+    /// The caller of a call is gone that runs, or has just ended. It looks for the slot, which costs no call a word.
+    pub(crate) fn mark_abandoned(&self, data: &CallData) {
         let _found = self.slots.iter().any(|slot| slot.abandon(data));
     }
 
@@ -277,12 +281,11 @@ impl Engine {
     #[inline(always)]
     pub(crate) fn show(
         &self,
-        slot: usize,
+        slot: &RunningSlot,
         data: &CallData,
         since: Instant,
         is_listed: bool,
     ) -> Option<Shown> {
-        let slot = self.slot(slot);
         let shown = slot.begin(data, since, is_listed);
         // ORDERING: SeqCst. Of this fence and the one in `discard_queued` one comes first: either this thread sees the flag,
         // or the shutdown sees the slot.

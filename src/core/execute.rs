@@ -21,13 +21,12 @@ use super::engine::Engine;
 use super::failure::JudgedResult;
 use super::outcome::{EndReason, Outcome};
 use super::permit::Permit;
-use super::running_slot::{RunningSlot, Shown};
+use super::running_slot::{Shown, SlotData};
 use super::this_thread::while_holding_permit;
 use crate::circuit::{Run, Ticket, Verdict};
 use crate::context::{CallTrace, event_of_caller_timeout};
 use crate::event::{BulkheadEvent, CallInfo, FinishedOutcome};
 use crate::panic::{Panic, catch, contain};
-use crate::stats::SlotCounters;
 
 /// What came of a task, and when.
 pub(crate) struct TaskEnd<T, E> {
@@ -44,7 +43,7 @@ pub(crate) struct Execution<'a> {
     pub(crate) since: Instant,
     pub(crate) queued_time: Duration,
     /// Where it runs.
-    pub(crate) slot: usize,
+    pub(crate) slot: SlotData<'a>,
     pub(crate) shown: Shown,
     /// Whether it runs on top of the call that made it, in the same thread and slot.
     pub(crate) is_nested: bool,
@@ -131,8 +130,7 @@ pub(crate) fn execute_with<T, E>(
     body: impl FnOnce(&Execution<'_>) -> TaskEnd<T, E>,
     nested_time: impl FnOnce(Duration) -> Option<Duration>,
 ) -> (Outcome<T, E>, Instant) {
-    let place = SlotData::of(engine, call.slot);
-    call.start(engine, place);
+    call.start(engine);
     let TaskEnd {
         result,
         verdict,
@@ -140,25 +138,8 @@ pub(crate) fn execute_with<T, E>(
         at: ended,
     } = body(&call);
     let queued_time = call.queued_time;
-    let execution_time = call.end(engine, place, outcome, verdict, ended, nested_time);
+    let execution_time = call.end(engine, outcome, verdict, ended, nested_time);
     (Outcome::new(result, queued_time, execution_time), ended)
-}
-
-/// What is kept for the slot in which a call runs.
-#[derive(Clone, Copy)]
-pub(crate) struct SlotData<'a> {
-    counters: &'a SlotCounters,
-    running: &'a RunningSlot,
-}
-
-impl<'a> SlotData<'a> {
-    #[inline(always)]
-    pub(crate) fn of(engine: &'a Engine, slot: usize) -> Self {
-        Self {
-            counters: engine.ledger.slot(slot),
-            running: engine.slot(slot),
-        }
-    }
 }
 
 impl Execution<'_> {
@@ -184,8 +165,8 @@ impl Execution<'_> {
 
     /// Counts the start.
     #[inline(always)]
-    pub(crate) fn start(&self, engine: &Engine, place: SlotData<'_>) {
-        let counters = place.counters;
+    pub(crate) fn start(&self, engine: &Engine) {
+        let counters = self.slot.counters;
         if self.is_nested {
             engine.ledger.shared.start_nested();
         } else {
@@ -203,13 +184,12 @@ impl Execution<'_> {
     pub(crate) fn end(
         self,
         engine: &Engine,
-        place: SlotData<'_>,
         outcome: FinishedOutcome,
         verdict: Verdict,
         ended: Instant,
         nested_time: impl FnOnce(Duration) -> Option<Duration>,
     ) -> Duration {
-        let SlotData { counters, running } = place;
+        let SlotData { counters, running } = self.slot;
         let execution_time = ended.saturating_duration_since(self.since);
         let is_err = outcome == FinishedOutcome::Failed;
         let run = Run {

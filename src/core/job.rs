@@ -5,11 +5,12 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::call_data::CallView;
+use super::running_slot::SlotData;
 
 pub(crate) trait Job: Send + Sync {
-    /// Runs the task, unless it is too late or nothing is left of it. `just_now` is the time, if it has just been read; so
+    /// Runs the task in a worker's slot, unless it is too late or nothing is left of it. `just_now` is the time, if it has just been read; so
     /// is the returned one.
-    fn run(&self, worker: usize, just_now: Option<Instant>) -> Option<Instant>;
+    fn run(&self, slot: SlotData<'_>, just_now: Option<Instant>) -> Option<Instant>;
     /// Cancels the task if it is still queued, for a shutdown that has taken the entry out.
     fn cancel_for_shutdown(&self);
     /// Whether the circuit has opened since the call was admitted, and refuses it now.

@@ -56,15 +56,15 @@ pub(crate) use change::{
 };
 pub(crate) use engine::{Engine, EngineHooks};
 pub(crate) use execute::{
-    Execution, SlotData, caller_timed_out, drop_unstarted, execute, execute_with, judge,
-    release_unstarted, run_task,
+    Execution, caller_timed_out, drop_unstarted, execute, execute_with, judge, release_unstarted,
+    run_task,
 };
 pub(crate) use failure::JudgedResult;
 pub(crate) use job::Job;
 pub(crate) use kind::Kind;
 pub(crate) use outcome::{EndReason, Ending, Outcome};
 pub(crate) use permit::{Limits, Permit};
-pub(crate) use running_slot::Shown;
+pub(crate) use running_slot::{Shown, SlotData};
 pub(crate) use shutdown::{
     ShutdownTarget, WaitLimit, begin_shutdown, finish_shutdown, shut_down, wait_closed, wait_idle,
 };

@@ -92,6 +92,7 @@ impl Limits {
         (self.max_concurrent_calls as u64) << 32 | self.places() as u64
     }
 
+    #[inline]
     fn of_word(word: u64) -> Self {
         let (concurrent, places) = (word >> 32, places(word));
         Self {
@@ -418,6 +419,7 @@ impl Permits {
         self.submit_side.admitted.load(Ordering::Acquire) & CLOSED != 0
     }
 
+    #[inline]
     pub(crate) fn limits(&self) -> Limits {
         // ORDERING: Relaxed, it is for messages and snapshots.
         Limits::of_word(self.submit_side.limits.load(Ordering::Relaxed))

@@ -5,7 +5,15 @@ use std::time::{Duration, Instant};
 use uuid::Uuid;
 
 use super::call_data::{CallData, RunningCall};
+use crate::stats::SlotCounters;
 use crate::sync::{AtomicU64, Limit, Mutex, Ordering, nanos};
+
+/// What is kept for one slot. A worker looks it up once, and a caller once for each call.
+#[derive(Clone, Copy)]
+pub(crate) struct SlotData<'a> {
+    pub(crate) counters: &'a SlotCounters,
+    pub(crate) running: &'a RunningSlot,
+}
 
 /// The call that runs in a slot, and on top of it the calls that it has made itself and that run in its stead. One thread
 /// at a time owns the slot: a worker for its whole life, or a caller. The owner alone writes here. Calls of guards, which are
@@ -119,6 +127,21 @@ impl RunningSlot {
                 true
             }
             None => false,
+        }
+    }
+
+    /// The call that has just begun here has no caller any more. Asked by the owner.
+    pub(crate) fn abandon_own(&self, shown: Shown, data: &CallData) {
+        match shown {
+            // ORDERING: Release, as in `abandon`. Not `fetch_max`: another thread has a lower version at the most, of a call
+            // that has ended here.
+            Shown::InWords => {
+                let version = self.version.load(Ordering::Relaxed);
+                self.abandoned.store(version, Ordering::Release);
+            }
+            Shown::InList => {
+                let _found = self.abandon(data);
+            }
         }
     }
 

@@ -27,6 +27,7 @@ use std::time::Instant;
 use super::call_data::{BulkheadView, CallData, CallView};
 use super::inherited::Inherited;
 use super::job::Job;
+use super::running_slot::SlotData;
 use crate::sync;
 
 sync::thread_local! {
@@ -293,14 +294,14 @@ impl CallView for CallInCaller {
 /// Runs a call from the queue on this thread, a worker. As [`Job::run`].
 pub(crate) fn run_job(
     job: Arc<dyn Job>,
-    worker: usize,
+    slot: SlotData<'_>,
     just_now: Option<Instant>,
 ) -> Option<Instant> {
     CALLS.with(|calls| calls.guards_before_job.set(calls.last_guard.get()));
     WORKER_JOB.with(|current| {
         *current.borrow_mut() = Some(job);
         let just_now = match &*current.borrow() {
-            Some(job) => job.run(worker, just_now),
+            Some(job) => job.run(slot, just_now),
             None => None,
         };
         if CALLS.with(|calls| calls.from_worker_job.borrow().is_some()) {

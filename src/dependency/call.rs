@@ -17,6 +17,7 @@ use crate::error::{RejectReason, Rejected};
 use crate::policy::Deadline;
 use crate::registry::AnyBulkhead;
 use crate::result::ExecutionResult;
+use crate::sync::Limit;
 use crate::thread_pool::ExecutionHandle;
 
 /// One call of a dependency, from [`Dependencies::call`](crate::Dependencies::call).
@@ -360,12 +361,12 @@ impl Options {
         call: Call<'a, K>,
         classifier: C,
     ) -> Call<'a, K, C> {
+        let limits = self.limits_of_call(entry, TimeLimits::of_call(&call));
         let Call {
             inner, mut options, ..
         } = call;
-        let limits = self.limits_of_call(entry, TimeLimits::of_call(&options));
-        options.timeout = limits.timeout;
-        options.queue_timeout = limits.queue_timeout;
+        options.timeout = Some(Limit::new(limits.timeout));
+        options.queue_timeout = Some(Limit::new(limits.queue_timeout));
         options.wait_for_capacity = self.wait_for_capacity;
         options.operation = self.operation;
         options.detached = self.detached;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::hierarchy::Resolved;
 use crate::adaptive::AdaptiveTimeout;
 use crate::clock::Clock;
-use crate::core::CallOptions;
+use crate::core::{Call, Kind};
 use crate::event::{BulkheadEvent, BulkheadListener};
 
 /// The limits of the operations that differ from the bulkhead's, and what follows how long calls take.
@@ -30,10 +30,10 @@ pub(super) struct TimeLimits {
 }
 
 impl TimeLimits {
-    pub(super) fn of_call(options: &CallOptions) -> Self {
+    pub(super) fn of_call<K: Kind, C>(call: &Call<'_, K, C>) -> Self {
         Self {
-            timeout: options.timeout,
-            queue_timeout: options.queue_timeout,
+            timeout: call.caller_limit(),
+            queue_timeout: call.queue_limit(),
         }
     }
 }

@@ -239,8 +239,8 @@ impl<E, V: Values<E>> DependencyPipelineBuilder<E, V> {
             attempt_timeout,
         } = self;
         let of_bulkhead = match &entry.bulkhead {
-            AnyBulkhead::ThreadPool(bulkhead) => TimeLimits::of_call(&bulkhead.call().options),
-            AnyBulkhead::Semaphore(bulkhead) => TimeLimits::of_call(&bulkhead.call().options),
+            AnyBulkhead::ThreadPool(bulkhead) => TimeLimits::of_call(&bulkhead.call()),
+            AnyBulkhead::Semaphore(bulkhead) => TimeLimits::of_call(&bulkhead.call()),
         };
         let limits = options.limits(&entry, of_bulkhead);
         // Without limits of its own each attempt goes by the bulkhead's, which may change.

@@ -189,7 +189,7 @@ impl<K: Kind, C> Call<'_, K, C> {
     /// Lets the call's limit be what is left until `deadline`, unless it has a shorter one. It counts from this moment on,
     /// as [`timeout`](Self::timeout) does from the call.
     pub fn within(self, deadline: &crate::policy::Deadline) -> Self {
-        let limit = shorter(self.options.timeout, deadline.remaining());
+        let limit = shorter(self.caller_limit(), deadline.remaining());
         match limit {
             Some(limit) => self.timeout(limit),
             None => self,

@@ -112,7 +112,7 @@ impl<T, X> Fallback<T, X> {
             let f = Arc::clone(&f);
             let limit = super::remaining();
             let call = other.call();
-            let limit = super::deadline::shorter(call.options.timeout, limit);
+            let limit = super::deadline::shorter(call.caller_limit(), limit);
             let call = match limit {
                 Some(limit) => call.timeout(limit),
                 None => call,

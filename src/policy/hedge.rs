@@ -143,7 +143,7 @@ impl Hedge {
         let submit = |bulkhead: &Bulkhead| {
             let f = Arc::clone(&f);
             let call = bulkhead.call();
-            let limit = shorter(call.options.timeout, remaining());
+            let limit = shorter(call.caller_limit(), remaining());
             let call = match limit {
                 Some(limit) => call.timeout(limit),
                 None => call,

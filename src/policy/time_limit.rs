@@ -110,7 +110,7 @@ impl TimeoutManager {
             let left = shorter(deadline.remaining(), super::remaining());
             let left = left.unwrap_or(Duration::MAX);
             let call = self.bulkhead.call();
-            let left = call.options.timeout.map_or(left, |own| own.min(left));
+            let left = call.caller_limit().map_or(left, |own| own.min(left));
             call.timeout(left).wait_for_capacity(left).execute(f)
         })
     }

@@ -234,6 +234,7 @@ impl SemaphoreBulkhead {
     }
 
     /// Begins a call with settings of its own.
+    #[inline]
     pub fn call(&self) -> SemaphoreCall<'_> {
         SemaphoreCall::new(&self.inner)
     }

@@ -18,6 +18,7 @@ use crate::event::FinishedOutcome;
 /// A call that has begun, and the slot that it holds.
 pub(super) struct InSlot<'a> {
     slot: Slot<'a>,
+    slot_data: SlotData<'a>,
     shown: Shown,
     /// The number of the guard on its thread.
     guard: u64,
@@ -25,7 +26,7 @@ pub(super) struct InSlot<'a> {
     entered: EnteredTrace,
 }
 
-impl InSlot<'_> {
+impl<'a> InSlot<'a> {
     pub(super) fn queued_time(&self) -> Duration {
         self.slot.queued_time
     }
@@ -35,13 +36,16 @@ impl InSlot<'_> {
     }
 
     #[inline(always)]
-    fn execution<'d>(&self, data: &'d CallData) -> Execution<'d> {
+    fn execution<'d>(&self, data: &'d CallData) -> Execution<'d>
+    where
+        'a: 'd,
+    {
         Execution {
             data,
             ticket: self.slot.ticket,
             since: self.slot.since,
             queued_time: self.slot.queued_time,
-            slot: self.slot.index,
+            slot: self.slot_data,
             shown: self.shown,
             is_nested: self.slot.is_nested,
         }
@@ -94,7 +98,7 @@ impl Inner {
         let Some(index) = taken.or(own).or_else(|| self.slots.try_take()) else {
             return Err(self.reject_without_slot(&options, ticket, permit));
         };
-        let data = options.into_data(&engine.clock, None);
+        let data = options.into_data(&engine.default_timeouts, &engine.clock, None);
         let slot = Slot {
             permit,
             ticket,
@@ -134,18 +138,18 @@ impl Inner {
         tell_admitted: impl FnOnce(),
     ) -> Result<InSlot<'a>, BulkheadError<Infallible>> {
         match slot.and_then(|slot| self.show(slot, data)) {
-            Ok((slot, shown)) => {
+            Ok((slot, slot_data, shown)) => {
                 let guard = begin_guard(self.engine.serial, self, slot.index);
                 let mut in_slot = InSlot {
                     slot,
+                    slot_data,
                     shown,
                     guard,
                     trace: CallTrace::default(),
                     entered: EnteredTrace::default(),
                 };
-                let place = SlotData::of(&self.engine, in_slot.slot.index);
                 let call = in_slot.execution(data);
-                call.start(&self.engine, place);
+                call.start(&self.engine);
                 in_slot.trace = trace.unwrap_or_else(|| self.engine.begin_trace_in_caller(data));
                 tell_admitted();
                 in_slot.entered = in_slot.trace.enter(&self.engine.name, call.queued_time);
@@ -205,8 +209,7 @@ impl Inner {
         trace.record_end(&engine.name, outcome);
         trace.leave(&engine.name, entered);
         let mut is_last = true;
-        let place = SlotData::of(engine, slot.index);
-        let execution_time = call.end(engine, place, outcome, verdict, ended, |time| {
+        let execution_time = call.end(engine, outcome, verdict, ended, |time| {
             let end = self.end_in_slot(&slot, data, time);
             is_last = end.is_last();
             end.nested_time()

@@ -22,8 +22,8 @@ use crate::context::CallTrace;
 use crate::core::{
     BulkheadView, CallData, EndReason, Engine, Execution, JudgedResult, Kind, Limits, OtherCalls,
     Outcome, Permit, RETRY_SOON, ResizeTarget, RunningCall, SemaphoreKind, Shown, ShutdownTarget,
-    caller_timed_out, drop_unstarted, execute_with, other_calls, release_unstarted, run_for_caller,
-    run_task, slot_of_this_thread,
+    SlotData, caller_timed_out, drop_unstarted, execute_with, other_calls, release_unstarted,
+    run_for_caller, run_task, slot_of_this_thread,
 };
 use crate::error::BuildError;
 
@@ -99,7 +99,11 @@ impl Inner {
         let engine = &self.engine;
         let slot = self.slot(data, ticket, permit);
         match slot.and_then(|slot| self.show(slot, data)) {
-            Ok((slot, shown)) => self.run(slot, shown, data, trace, |engine| run(engine, task)),
+            Ok((slot, slot_data, shown)) => {
+                self.run(slot, slot_data, shown, data, trace, |engine| {
+                    run(engine, task)
+                })
+            }
             Err(reason) => {
                 let queued_time = data.queued_for(engine.clock.now());
                 trace.end_unstarted(&engine.name, reason.outcome(), queued_time);
@@ -216,14 +220,17 @@ impl Inner {
     /// Shows the call in its slot, unless a shutdown cancels it.
     #[inline(always)]
     pub(super) fn show<'a, E>(
-        &self,
+        &'a self,
         slot: Slot<'a>,
         data: &CallData,
-    ) -> Result<(Slot<'a>, Shown), EndReason<E>> {
+    ) -> Result<(Slot<'a>, SlotData<'a>, Shown), EndReason<E>> {
         let is_listed = slot.is_nested || data.inherits();
-        let shown = self.engine.show(slot.index, data, slot.since, is_listed);
+        let slot_data = self.engine.slot_data(slot.index);
+        let shown = self
+            .engine
+            .show(slot_data.running, data, slot.since, is_listed);
         match shown {
-            Some(shown) => Ok((slot, shown)),
+            Some(shown) => Ok((slot, slot_data, shown)),
             None => Err(self.give_up(slot, EndReason::Cancelled { by_shutdown: true })),
         }
     }
@@ -270,6 +277,7 @@ impl Inner {
     fn run<T, E>(
         self: &Arc<Self>,
         slot: Slot<'_>,
+        slot_data: SlotData<'_>,
         shown: Shown,
         data: &CallData,
         trace: CallTrace,
@@ -281,7 +289,7 @@ impl Inner {
             ticket: slot.ticket,
             since: slot.since,
             queued_time: slot.queued_time,
-            slot: slot.index,
+            slot: slot_data,
             shown,
             is_nested: slot.is_nested,
         };

@@ -12,6 +12,7 @@ use crate::core::{
 };
 use crate::error::{BulkheadError, Rejected};
 use crate::result::ExecutionResult;
+use crate::sync::Limit;
 
 /// A call in its caller's own thread.
 impl<C> Call<'_, SemaphoreKind, C> {
@@ -131,7 +132,7 @@ impl<'a> Call<'a, SemaphoreKind> {
     /// As [`SemaphoreBulkhead::try_acquire`](crate::SemaphoreBulkhead::try_acquire).
     #[inline]
     pub fn try_acquire(mut self) -> Result<SemaphoreGuard<'a>, BulkheadError<Infallible>> {
-        self.options.queue_timeout = None;
+        self.options.queue_timeout = Some(Limit::NONE);
         self.options.wait_for_capacity = None;
         let inner = self.inner;
         // A look that takes nothing: a call that is refused here never holds a place, not even for a moment.
@@ -160,7 +161,9 @@ fn wait_for_guard<'a>(
             return Err(refused_guard(&call, refusal));
         }
     };
-    let data = call.options.into_data(&engine.clock, begun);
+    let data = call
+        .options
+        .into_data(&engine.default_timeouts, &engine.clock, begun);
     let trace = engine.begin_trace_in_caller(&data);
     tell_admitted(engine, &data);
     let in_slot = inner.begin_guard(&data, trace, ticket, permit)?;
@@ -204,7 +207,7 @@ fn accept<T, E, F, C>(
         }
     };
     let leaves_task = options.leaves_task();
-    let data = options.into_data(&engine.clock, begun);
+    let data = options.into_data(&engine.default_timeouts, &engine.clock, begun);
     tell_admitted(engine, &data);
     let call = || {
         inner.call(

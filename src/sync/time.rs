@@ -14,10 +14,12 @@ impl Limit {
         limit.map_or(Self::NONE, |limit| Self(nanos(limit)))
     }
 
+    #[inline]
     pub(crate) fn of_nanos(nanos: u64) -> Self {
         Self(nanos)
     }
 
+    #[inline]
     pub(crate) fn in_nanos(self) -> u64 {
         self.0
     }
@@ -38,6 +40,15 @@ impl Limit {
             Duration::MAX
         } else {
             self.duration()
+        }
+    }
+
+    /// What is left of it after so long.
+    pub(crate) fn after(self, passed: Duration) -> Self {
+        if self == Self::NONE {
+            self
+        } else {
+            Self(self.0.saturating_sub(nanos(passed)))
         }
     }
 

@@ -191,6 +191,7 @@ impl Bulkhead {
     }
 
     /// Begins a call with settings of its own.
+    #[inline]
     pub fn call(&self) -> Call<'_, ThreadPoolKind> {
         Call::new(&self.inner)
     }

@@ -256,7 +256,7 @@ where
     } else {
         capture(inner)
     };
-    let data = options.into_data(&engine.clock, begun);
+    let data = options.into_data(&engine.default_timeouts, &engine.clock, begun);
     tell_admitted(engine, &data);
     let work = Work {
         task: into_task(f, classifier),

@@ -46,7 +46,7 @@ use crate::circuit::Ticket;
 use crate::context::CapturedContexts;
 use crate::core::{
     BulkheadView, CallData, CallView, EndReason, Ending, Engine, Execution, Job, JudgedResult,
-    Outcome, RETRY_SOON, Shown, ThisThread, caller_timed_out, drop_unstarted, execute,
+    Outcome, RETRY_SOON, Shown, SlotData, ThisThread, caller_timed_out, drop_unstarted, execute,
     nested_calls_of_this_thread, release_unstarted, run_nested, run_task,
 };
 use crate::event::BulkheadEvent;
@@ -142,15 +142,15 @@ pub(super) struct Work<F> {
 }
 
 /// How a task starts, decided before it is taken.
-struct Start {
+struct Start<'a> {
     ticket: Option<Ticket>,
     since: Instant,
-    worker: usize,
+    slot: SlotData<'a>,
     shown: Shown,
     is_nested: bool,
 }
 
-impl Start {
+impl Start<'_> {
     fn stage<F, T, E>(&self) -> Stage<F, T, E> {
         Stage::Running {
             since: self.since,
@@ -232,9 +232,10 @@ impl<F, T, E> TaskCell<F, T, E> {
         }
     }
 
-    /// `Queued` to `next`, which is `Running` or `Leaving`. `None`: another thread was first.
+    /// `Queued` to `Running`, or without a start to `Leaving`. `None`: another thread was first.
     #[must_use]
-    fn take(&self, next: Stage<F, T, E>) -> Option<Work<F>> {
+    fn take(&self, start: Option<&Start<'_>>) -> Option<Work<F>> {
+        let next = start.map_or(Stage::Leaving, Start::stage);
         let mut state = self.state.lock();
         if !matches!(state.stage, Stage::Queued(_)) {
             return None;
@@ -243,8 +244,9 @@ impl<F, T, E> TaskCell<F, T, E> {
         // lock.
         self.phase.store(next.phase(), Ordering::Release);
         let before = std::mem::replace(&mut state.stage, next);
-        if state.is_abandoned() {
-            self.count_abandoned();
+        if let Some(start) = start.filter(|_| state.is_abandoned()) {
+            self.inner.engine.ledger.shared.abandon();
+            start.slot.running.abandon_own(start.shown, &self.data);
         }
         match before {
             Stage::Queued(work) => Some(work),
@@ -254,12 +256,12 @@ impl<F, T, E> TaskCell<F, T, E> {
 
     /// `take` for a thread that does not hold the entry from the channel: leaves a tombstone there.
     #[must_use]
-    fn take_from_queue(&self, next: Stage<F, T, E>) -> Option<Work<F>> {
+    fn take_from_queue(&self, start: Option<&Start<'_>>) -> Option<Work<F>> {
         if self.is_taken() {
             return None;
         }
         let tombstone = self.inner.queue.reserve_tombstone();
-        let work = self.take(next);
+        let work = self.take(start);
         if work.is_some() {
             tombstone.confirm();
         } else {
@@ -384,16 +386,21 @@ impl<F, T, E> TaskCell<F, T, E> {
 
     /// Asks the circuit once more, if need be, and shows the call in the slot of `worker`: all but the taking of the task.
     #[inline]
-    fn prepare(&self, now: Instant, worker: usize, is_nested: bool) -> Result<Start, EndReason<E>> {
+    fn prepare<'a>(
+        &self,
+        now: Instant,
+        slot: SlotData<'a>,
+        is_nested: bool,
+    ) -> Result<Start<'a>, EndReason<E>> {
         let engine = &self.inner.engine;
         let ticket = engine
             .renew_ticket(self.ticket)
             .map_err(EndReason::circuit_open)?;
-        match engine.show(worker, &self.data, now, is_nested) {
+        match engine.show(slot.running, &self.data, now, is_nested) {
             Some(shown) => Ok(Start {
                 ticket,
                 since: now,
-                worker,
+                slot,
                 shown,
                 is_nested,
             }),
@@ -405,11 +412,8 @@ impl<F, T, E> TaskCell<F, T, E> {
     }
 
     /// Another thread was first to take the task.
-    fn unprepare(&self, start: &Start) {
-        self.inner
-            .engine
-            .slot(start.worker)
-            .end(start.shown, &self.data);
+    fn unprepare(&self, start: &Start<'_>) {
+        start.slot.running.end(start.shown, &self.data);
         self.give_renewed_back(start.ticket);
     }
 
@@ -433,7 +437,7 @@ impl<F, T, E> TaskCell<F, T, E> {
 
     /// Cancels a task whose entry is in the channel.
     pub(super) fn cancel_queued(&self, by_shutdown: bool) -> bool {
-        match self.take_from_queue(Stage::Leaving) {
+        match self.take_from_queue(None) {
             Some(work) => {
                 let now = self.inner.engine.clock.now();
                 self.leave(work, EndReason::Cancelled { by_shutdown }, now);
@@ -451,14 +455,14 @@ impl<F, T, E> TaskCell<F, T, E> {
 
     /// Ends a call whose entry is in the channel, unless another thread was first.
     fn leave_queue(&self, reason: EndReason<E>, now: Instant) {
-        if let Some(work) = self.take_from_queue(Stage::Leaving) {
+        if let Some(work) = self.take_from_queue(None) {
             self.leave(work, reason, now);
         }
     }
 
     /// Ends a call whose entry this thread has taken out of the channel, unless it has left the queue before.
     fn leave_entry(&self, reason: EndReason<E>, now: Instant) {
-        match self.take(Stage::Leaving) {
+        match self.take(None) {
             Some(work) => self.leave(work, reason, now),
             None => self.inner.queue.tombstone_removed(),
         }
@@ -541,7 +545,7 @@ where
 {
     /// Runs a task that was taken, in this worker, to its very end. Gives the time when the task ended, if no user code has
     /// run and no thread has been woken since then.
-    fn run_taken(&self, work: Work<F>, start: Start) -> Option<Instant> {
+    fn run_taken(&self, work: Work<F>, start: Start<'_>) -> Option<Instant> {
         let engine = &self.inner.engine;
         let ran_alone = self.inner.runs_no_user_code_around_tasks() && work.contexts.is_quiet();
         let permit = engine.permits.reclaim();
@@ -551,7 +555,7 @@ where
             ticket: start.ticket,
             since: start.since,
             queued_time: self.data.queued_for(start.since),
-            slot: start.worker,
+            slot: start.slot,
             shown: start.shown,
             is_nested: start.is_nested,
         };
@@ -574,7 +578,7 @@ where
     T: Send + 'static,
     E: Send + 'static,
 {
-    fn run(&self, worker: usize, just_now: Option<Instant>) -> Option<Instant> {
+    fn run(&self, slot: SlotData<'_>, just_now: Option<Instant>) -> Option<Instant> {
         if self.is_taken() {
             self.inner.queue.tombstone_removed();
             return None;
@@ -592,14 +596,14 @@ where
             self.leave_entry(reason, now);
             return None;
         }
-        let start = match self.prepare(now, worker, false) {
+        let start = match self.prepare(now, slot, false) {
             Ok(start) => start,
             Err(reason) => {
                 self.leave_entry(reason, now);
                 return None;
             }
         };
-        match self.take(start.stage()) {
+        match self.take(Some(&start)) {
             Some(work) => self.run_taken(work, start),
             None => {
                 self.inner.queue.tombstone_removed();
@@ -813,12 +817,13 @@ where
             return self.leave_queue(EndReason::TooDeep { max_nested_calls }, now);
         }
         // A callback, a hook or the drop of a closure may wait while its worker runs no call: then this one is the slot's own.
-        let is_nested = self.inner.engine.slot(worker).busy_since().is_some();
-        let start = match self.prepare(now, worker, is_nested) {
+        let slot = self.inner.engine.slot_data(worker);
+        let is_nested = slot.running.busy_since().is_some();
+        let start = match self.prepare(now, slot, is_nested) {
             Ok(start) => start,
             Err(reason) => return self.leave_queue(reason, now),
         };
-        match self.take_from_queue(start.stage()) {
+        match self.take_from_queue(Some(&start)) {
             Some(work) => {
                 let job = Arc::clone(&self) as Arc<dyn Job>;
                 run_nested(job, || self.run_taken(work, start));

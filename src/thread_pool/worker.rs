@@ -151,10 +151,13 @@ fn work(inner: Arc<Inner>, index: usize) {
     let mut taker = Taker::this_thread(true);
     // When the last task ended, if no user code has run since: the next task can start then.
     let mut just_now = None;
+    // Set aside for the first task: some workers never run one.
+    let mut slot = None;
     let leaves = loop {
         match inner.queue.next(&mut taker) {
             Next::Job { job, waited } => {
-                just_now = run_job(job, index, just_now.filter(|_| !waited));
+                let slot = *slot.get_or_insert_with(|| inner.engine.slot_data(index));
+                just_now = run_job(job, slot, just_now.filter(|_| !waited));
             }
             Next::Leave => break true,
             Next::Stop => break false,

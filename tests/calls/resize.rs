@@ -436,6 +436,23 @@ fn other_limits_in_time_hold_for_calls_that_come_later() {
 }
 
 #[test]
+fn a_wrapped_closure_goes_by_the_limits_of_the_moment_and_by_its_own() {
+    let clock = ManualClock::new();
+    let bulkhead = Bulkhead::builder(config(1, 1))
+        .clock(clock)
+        .build()
+        .unwrap();
+    let remaining = |()| Ok::<_, ()>(bulkman::current().unwrap().remaining());
+    let wrapped = bulkhead.wrap(remaining);
+    let with_own = bulkhead.call().timeout(SECOND).wrap(remaining);
+    for limit in [None, Some(5 * SECOND), Some(2 * SECOND), None] {
+        bulkhead.set_execution_timeout(limit).unwrap();
+        assert_eq!(wrapped(()).into_result().unwrap(), limit);
+        assert_eq!(with_own(()).into_result().unwrap(), Some(SECOND));
+    }
+}
+
+#[test]
 fn limits_in_time_of_zero_and_after_a_shutdown_are_errors() {
     let bulkhead = bulkhead(1, 1);
     for error in [

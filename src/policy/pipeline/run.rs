@@ -24,6 +24,7 @@ use crate::policy::failure::Failure;
 use crate::policy::hedge::Hedge;
 use crate::result::ExecutionResult;
 use crate::semaphore::SemaphoreBulkhead;
+use crate::sync::Limit;
 use crate::thread_pool::{Bulkhead, ExecutionHandle};
 
 /// Several policies around a call, as one: built once, in the order in which it reads, and used for every call of a
@@ -121,8 +122,8 @@ impl CallSettings {
     fn apply(&self, options: &mut CallOptions) {
         options.operation.clone_from(&self.operation);
         if let Some(limits) = self.limits {
-            options.timeout = limits.timeout;
-            options.queue_timeout = limits.queue_timeout;
+            options.timeout = Some(Limit::new(limits.timeout));
+            options.queue_timeout = Some(Limit::new(limits.queue_timeout));
         }
         options.wait_for_capacity = self.wait_for_capacity;
         options.detached = self.detached;
@@ -216,7 +217,7 @@ impl<E, V: Values<E>> Inner<E, V, ThreadPoolKind> {
     fn own_limit(&self) -> Option<Duration> {
         match self.call.as_ref().and_then(|call| call.limits) {
             Some(limits) => limits.timeout,
-            None => self.bulkhead.call().options.timeout,
+            None => self.bulkhead.call().caller_limit(),
         }
     }
 
@@ -231,7 +232,7 @@ impl<E, V: Values<E>> Inner<E, V, ThreadPoolKind> {
         if let Some(settings) = &self.call {
             settings.apply(&mut call.options);
         }
-        let call = match shorter(call.options.timeout, remaining()) {
+        let call = match shorter(call.caller_limit(), remaining()) {
             Some(limit) => call.timeout(limit),
             None => call,
         };
@@ -286,7 +287,7 @@ impl<E, V: Values<E>> Pipeline<E, V, SemaphoreKind> {
             if let Some(settings) = &inner.call {
                 settings.apply(&mut call.options);
             }
-            let limit = trail.limit_of(call.options.timeout)?;
+            let limit = trail.limit_of(call.caller_limit())?;
             inner.check_chaos(trail, bulkhead.config())?;
             let call = match limit.at_most {
                 Some(limit) => call.timeout(limit),
