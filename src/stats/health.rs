@@ -8,6 +8,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::ledger::Calls;
 use super::snapshot::BulkheadState;
 use crate::error::BuildError;
 
@@ -317,14 +318,6 @@ pub(crate) struct HealthFacts {
     pub(crate) abandoned_tasks: u64,
     pub(crate) longest_abandoned: Option<Duration>,
     pub(crate) calls: Calls,
-}
-
-/// How many calls there were since the start.
-#[derive(Clone, Copy)]
-pub(crate) struct Calls {
-    /// Admitted, or refused as full or by the circuit.
-    pub(crate) submitted: u64,
-    pub(crate) rejected: u64,
 }
 
 /// What the asks before have found.

@@ -25,7 +25,6 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::distribution::{Distribution, Recorder};
-use super::health::Calls;
 use crate::event::FinishedOutcome;
 use crate::sync::{AtomicU64, LazySlots, Mutex, Ordering, Padded, nanos};
 
@@ -284,6 +283,14 @@ impl Times {
     fn busy_time(&self) -> Duration {
         self.run_time.sum().saturating_sub(self.nested_time)
     }
+}
+
+/// How many calls there were since the start.
+#[derive(Clone, Copy)]
+pub(crate) struct Calls {
+    /// Admitted, or refused as full or by the circuit.
+    pub(crate) submitted: u64,
+    pub(crate) rejected: u64,
 }
 
 impl Totals {
