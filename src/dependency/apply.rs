@@ -10,10 +10,11 @@ use std::fmt;
 use std::sync::Arc;
 
 use super::config::DependencyConfig;
+use super::defaults::DependencyDefaults;
 use super::dependencies::{Dependencies, Entry, Rules};
 use super::error::DependencyError;
-use super::hierarchy::{ConfigLevel, Decided, Resolved};
-use super::overrides::DependencyDefaults;
+use super::hierarchy::Resolved;
+use super::level::{ConfigLevel, Decided};
 
 /// What [`Dependencies::apply`](crate::Dependencies::apply) has changed.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -9,13 +9,13 @@ use std::time::Duration;
 use super::apply::DependencyChange;
 use super::call::DependencyCall;
 use super::config::{DependencyConfig, OperationOverrides};
+use super::defaults::DependencyDefaults;
 use super::error::DependencyError;
 use super::explain::{Explanation, Place};
-use super::hierarchy::{Levels, Resolved};
+use super::hierarchy::Resolved;
 use super::kind::{BulkheadKind, DependencyKind};
 use super::limits::Limits;
 use super::near::nearest;
-use super::overrides::{DependencyDefaults, DependencyOverrides};
 use super::pipeline::{DependencyPipelineBuilder, Policies};
 use crate::adaptive::AdaptiveTimeout;
 use crate::circuit::CircuitStorage;
@@ -702,25 +702,6 @@ impl Dependencies {
     /// here on.
     pub fn shutdown_all(&self, limit: Duration) -> BTreeMap<Arc<str>, ShutdownReport> {
         self.registry.shutdown_all(limit)
-    }
-}
-
-impl DependencyDefaults {
-    /// What holds for a dependency, or for one of its operations.
-    pub(crate) fn resolve(
-        &self,
-        config: &DependencyConfig,
-        operation: Option<&OperationOverrides>,
-    ) -> Resolved {
-        let nothing = DependencyOverrides::default();
-        Levels {
-            operation,
-            dependency: &config.overrides,
-            kind: self.kinds.get(&config.kind).unwrap_or(&nothing),
-            preset: &config.kind.preset(),
-            global: &self.global,
-        }
-        .resolve()
     }
 }
 

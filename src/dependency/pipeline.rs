@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use super::call::Options;
 use super::dependencies::Entry;
-use super::hierarchy::{ConfigLevel, Resolved};
+use super::hierarchy::Resolved;
+use super::level::ConfigLevel;
 use super::limits::TimeLimits;
 use crate::clock::Clock;
 use crate::core::SemaphoreKind;
