@@ -11,7 +11,8 @@ use std::sync::Arc;
 
 use super::config::DependencyConfig;
 use super::defaults::DependencyDefaults;
-use super::dependencies::{Dependencies, Entry, Rules};
+use super::dependencies::Dependencies;
+use super::entry::{Entry, Rules};
 use super::error::DependencyError;
 use super::hierarchy::Resolved;
 use super::level::{ConfigLevel, Decided};

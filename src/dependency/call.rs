@@ -6,7 +6,7 @@ use std::fmt;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use super::dependencies::Entry;
+use super::entry::Entry;
 use super::limits::{OperationLimits, TimeLimits};
 use super::pipeline::DependencyPipelineBuilder;
 use crate::circuit::Verdict;

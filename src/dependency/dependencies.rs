@@ -10,6 +10,7 @@ use super::apply::DependencyChange;
 use super::call::DependencyCall;
 use super::config::{DependencyConfig, OperationOverrides};
 use super::defaults::DependencyDefaults;
+use super::entry::{Entry, Origins, Rules};
 use super::error::DependencyError;
 use super::explain::{Explanation, Place};
 use super::hierarchy::Resolved;
@@ -101,37 +102,6 @@ pub struct Dependencies {
     entries: RwLock<BTreeMap<Arc<str>, Arc<Entry>>>,
 }
 
-/// A dependency that is registered.
-pub(super) struct Entry {
-    pub(super) config: DependencyConfig,
-    pub(super) bulkhead: AnyBulkhead,
-    pub(super) limits: Arc<Limits>,
-    pub(super) policies: Arc<Policies>,
-}
-
-/// What holds for dependencies beyond their own settings.
-pub(crate) struct Rules {
-    defaults: DependencyDefaults,
-    origins: Option<Origins>,
-}
-
-impl Rules {
-    pub(crate) fn new(defaults: DependencyDefaults) -> Self {
-        Self {
-            defaults,
-            origins: None,
-        }
-    }
-
-    #[cfg(feature = "config")]
-    pub(crate) fn with_origins(defaults: DependencyDefaults, origins: Origins) -> Self {
-        Self {
-            defaults,
-            origins: Some(origins),
-        }
-    }
-}
-
 /// Settings are applied as long as it lives.
 pub(super) struct ChangeInProgress<'a>(&'a AtomicBool);
 
@@ -150,9 +120,6 @@ struct Collaborators {
     circuit_storage: Option<Arc<dyn CircuitStorage>>,
     origins: Option<Origins>,
 }
-
-/// Tells the file and line, or the variable, of a setting.
-pub(crate) type Origins = Box<dyn Fn(&Place<'_>) -> Option<Arc<str>> + Send + Sync>;
 
 /// Builds [`Dependencies`] with defaults and collaborators, from [`Dependencies::builder`].
 #[must_use = "a builder does nothing until `build`"]

@@ -8,7 +8,7 @@
 //! | `level`, `hierarchy` | the levels, and which of them decides each setting: a pure function |
 //! | `explain`, `shown` | the same for people |
 //! | `limits` | the limits in time of a dependency and of its operations, of which some follow how long calls take |
-//! | `dependencies`, `call`, `pipeline` | dependencies by name, and their calls, over the `registry` |
+//! | `dependencies`, `entry`, `call`, `pipeline` | dependencies by name, what is kept of each, and their calls, over the `registry` |
 //! | `apply` | other settings for dependencies that work |
 //! | `error`, `near` | errors, and the name that was probably meant |
 
@@ -18,6 +18,7 @@ mod circuit_overrides;
 mod config;
 mod defaults;
 mod dependencies;
+mod entry;
 mod error;
 mod explain;
 mod hierarchy;
@@ -46,7 +47,7 @@ pub use pipeline::{DependencyPipeline, DependencyPipelineBuilder};
 pub use policy_overrides::{HedgeOverrides, RateLimitOverrides, RetryOverrides};
 
 #[cfg(feature = "config")]
-pub(crate) use dependencies::{Origins, Rules};
+pub(crate) use entry::{Origins, Rules};
 #[cfg(feature = "config")]
 pub(crate) use explain::Place;
 #[cfg(feature = "config")]

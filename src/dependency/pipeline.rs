@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::call::Options;
-use super::dependencies::Entry;
+use super::entry::Entry;
 use super::hierarchy::Resolved;
 use super::level::ConfigLevel;
 use super::limits::TimeLimits;
