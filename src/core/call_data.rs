@@ -1,4 +1,5 @@
-//! What every admitted call has, whatever its types and wherever it runs, and what its own task can ask it.
+//! The data of an admitted call, which are the same for all types of calls: its id, its limits, its marks. And the two traits
+//! through which its task sees the call and the bulkhead.
 
 use std::borrow::Cow;
 use std::cell::Cell;

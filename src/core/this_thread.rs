@@ -1,4 +1,4 @@
-//! Which call this thread runs, and what the thread is to a bulkhead.
+//! Which calls this thread runs, of which bulkhead it is a worker, and of which it holds a place.
 //!
 //! A thread can run several calls inside each other, of which each waits for the next:
 //!

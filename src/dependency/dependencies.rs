@@ -67,8 +67,8 @@ use crate::sync::{AtomicBool, Ordering, RwLock};
 /// [semaphore](DependencyKind#thread-pool-or-semaphore) the wait for a slot. The result has both clocks,
 /// [`queued_time`](crate::ExecutionResult::queued_time) and [`execution_time`](crate::ExecutionResult::execution_time).
 ///
-/// A [call](Self::call) makes one attempt: its closure can be called once only. What is to be called again takes the
-/// [`pipeline`](Self::pipeline), with the retries and the rate limit of the settings.
+/// A [call](Self::call) makes one attempt, since its closure can be called only once. A [`pipeline`](Self::pipeline) makes
+/// several, with the retries and the rate limit of the settings.
 ///
 /// The bulkheads are in a [`BulkheadRegistry`], with the same errors, results and numbers as anywhere.
 ///

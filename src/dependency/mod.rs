@@ -6,10 +6,10 @@
 //! | `overrides`, `circuit_overrides`, `policy_overrides` | settings of which each is set or left to the next level |
 //! | `defaults`, `config` | what is set for all and for a kind; for a dependency and its operations |
 //! | `level`, `hierarchy` | the levels, and which of them decides each setting: a pure function |
-//! | `explain`, `shown` | the same for people |
+//! | `explain`, `shown` | which level decided each setting, as a struct and as text |
 //! | `limits` | the limits in time of a dependency and of its operations, of which some follow how long calls take |
 //! | `dependencies`, `entry`, `call`, `pipeline` | dependencies by name, what is kept of each, and their calls, over the `registry` |
-//! | `apply` | other settings for dependencies that work |
+//! | `apply` | gives dependencies other settings while they work |
 //! | `error`, `near` | errors, and the name that was probably meant |
 
 mod apply;

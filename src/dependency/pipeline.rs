@@ -1,4 +1,4 @@
-//! Calls of a dependency that are made again, and at a rate: the policies that its settings name, around its bulkhead.
+//! Pipelines of a dependency: its bulkhead, and around it the retries, the rate limit and the hedge that its settings name.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -121,7 +121,7 @@ type AnyRule<E> = Arc<dyn RetryRule<PipelineError<E>> + Send + Sync>;
 /// Builds a [`DependencyPipeline`], from [`Dependencies::pipeline`](crate::Dependencies::pipeline) or
 /// [`DependencyCall::pipeline`](crate::DependencyCall::pipeline).
 ///
-/// The settings say all that is data. What is a function is added here.
+/// Numbers and switches come from the settings. Functions are added here: which errors to retry, a fallback.
 #[must_use = "a builder does nothing until `build`"]
 pub struct DependencyPipelineBuilder<E, V: Values<E> = AnyValue> {
     entry: Arc<Entry>,

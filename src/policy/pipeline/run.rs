@@ -1,4 +1,4 @@
-//! The pipeline, and the innermost call.
+//! The pipeline, and the call inside all its layers.
 
 use std::any::Any;
 use std::borrow::Cow;
@@ -19,12 +19,12 @@ use crate::core::{CallOptions, SemaphoreKind, ThreadPoolKind};
 use crate::error::BulkheadError;
 use crate::panic::{Panic, catch, contain_in};
 use crate::policy::chaos::Chaos;
-use crate::policy::deadline::{remaining, shorter};
+use crate::policy::deadline::remaining;
 use crate::policy::failure::Failure;
 use crate::policy::hedge::Hedge;
 use crate::result::ExecutionResult;
 use crate::semaphore::SemaphoreBulkhead;
-use crate::sync::Limit;
+use crate::sync::{Limit, shorter};
 use crate::thread_pool::{Bulkhead, ExecutionHandle};
 
 /// Several policies around a call, as one: built once, in the order in which it reads, and used for every call of a
