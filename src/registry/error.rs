@@ -40,7 +40,7 @@ pub enum RegistryError {
         /// `a thread pool` or `a semaphore`.
         existing: &'static str,
     },
-    /// [`shutdown_all`](BulkheadRegistry::shutdown_all) or [`close_all`](BulkheadRegistry::close_all) was called: nothing
+    /// [`shutdown_all`](crate::BulkheadRegistry::shutdown_all) or [`close_all`](crate::BulkheadRegistry::close_all) was called: nothing
     /// new is built.
     #[error("the registry is shut down, and builds no bulkhead `{}`", OneLine(.name))]
     ShutDown {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use crate::stats::{BulkheadState, HealthReason, InWords};
 
-/// How the bulkheads of a registry are doing, from [`BulkheadRegistry::health`].
+/// How the bulkheads of a registry are doing, from [`BulkheadRegistry::health`](crate::BulkheadRegistry::health).
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct RegistryHealth {
