@@ -104,14 +104,14 @@
 //!
 //! | | feature `tracing` | feature `opentelemetry` |
 //! |---|---|---|
-//! | goes along to the worker | the caller's span, and its subscriber, also one of that thread alone | the caller's `Context`: span, baggage, values |
+//! | goes along to the worker | the caller's span, and its subscriber, even one that is set for that thread alone | the caller's `Context`: span, baggage, values |
 //! | is made for each call | a span `bulkhead_call` under the caller's | nothing |
 //! | is told | at level debug: a call that is refused, a caller that leaves at its limit | nothing |
 //!
-//! The worker has its own back after each task. It is the same through `wrap`, [`policy`], maps, streams, and calls that tasks
-//! make. Calls of a [`SemaphoreBulkhead`] stay in their callers' threads, so they only have their spans.
+//! After each task the worker has its own span and context again. The same holds for `wrap`, [`policy`], maps, streams, and calls
+//! that tasks make. Calls of a [`SemaphoreBulkhead`] stay in their callers' threads, so they only have their spans.
 //!
-//! The span is of the target `bulkman` and the level info. It begins with the admission of a call and ends before the outcome
+//! The span has the target `bulkman` and the level info. It begins with the admission of a call and ends before the outcome
 //! can be seen, so the time in the queue is in it. Its fields:
 //!
 //! | field | |
@@ -122,14 +122,13 @@
 //! | `otel.status_code` | `ERROR` at the end of a call that neither succeeded nor was cancelled; exporters mark the span by it |
 //!
 //! A [detached](Call::detached) call of a task begins a trace of its own, which follows from the task's. To switch spans off,
-//! filter the target, or say so to one bulkhead with `BulkheadBuilder::call_spans`; the caller's span then goes along all the
-//! same.
+//! filter the target, or tell one bulkhead with `BulkheadBuilder::call_spans`; the caller's span then still goes along.
 //! `BulkheadBuilder::propagate_trace` switches everything off. A propagator of your own that carries spans is no longer needed.
 //!
 //! A call's span costs 0.4 µs in the caller's thread and 0.8 µs on a worker, a feature that nobody listens to some 10 to 20 ns
 //! (`cargo bench --all-features --bench telemetry -- --quick`).
 //!
-//! OpenTelemetry gets spans through the crate `tracing-opentelemetry`, which makes them of those of `tracing`. That is why the
+//! OpenTelemetry gets spans through the crate `tracing-opentelemetry`, which makes them from those of `tracing`. That is why the
 //! feature `opentelemetry` makes none: with both features each call would have two. A service that makes its spans with
 //! OpenTelemetry alone has them under its caller's, since the `Context` is there.
 //!

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use uuid::Uuid;
 
-use super::inherited::{Cancellable, Inherited};
+use super::inherited::{Inherited, OuterCall};
 use crate::clock::Clock;
 use crate::event::CallInfo;
 use crate::sync::{self, AtomicU8, Limit, Ordering, earlier};
@@ -90,7 +90,7 @@ impl dyn CallView {
     }
 }
 
-impl Cancellable for dyn CallView {
+impl OuterCall for dyn CallView {
     fn is_cancelled(&self) -> bool {
         self.data().is_cancelled()
     }

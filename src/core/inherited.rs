@@ -19,8 +19,8 @@ use std::time::Instant;
 use crate::clock::Clock;
 use crate::sync::{RwLock, after};
 
-/// A call that can be asked whether it is cancelled.
-pub(super) trait Cancellable {
+/// A call from which others inherit: it can be asked whether it is cancelled.
+pub(super) trait OuterCall {
     fn is_cancelled(&self) -> bool;
 }
 
@@ -40,7 +40,7 @@ enum Outer<C: ?Sized> {
     Ended { was_cancelled: bool },
 }
 
-impl<C: ?Sized + Cancellable> Inherited<C> {
+impl<C: ?Sized + OuterCall> Inherited<C> {
     /// From an outer call that has a handle, and so can be cancelled.
     pub(super) fn from_cancellable(call: Arc<C>, deadline: Option<Instant>, clock: Clock) -> Self {
         let lineage = Lineage(RwLock::new(Outer::Running(call)));
@@ -88,7 +88,7 @@ impl<C: ?Sized + Cancellable> Inherited<C> {
     }
 }
 
-impl<C: ?Sized + Cancellable> Lineage<C> {
+impl<C: ?Sized + OuterCall> Lineage<C> {
     fn is_cancelled(&self) -> bool {
         self.0.read().is_cancelled()
     }
@@ -101,7 +101,7 @@ impl<C: ?Sized + Cancellable> Lineage<C> {
     }
 }
 
-impl<C: ?Sized + Cancellable> Outer<C> {
+impl<C: ?Sized + OuterCall> Outer<C> {
     fn is_cancelled(&self) -> bool {
         match self {
             Self::Running(call) => call.is_cancelled(),
