@@ -170,9 +170,11 @@ impl BulkheadConfig {
     /// Starts worker threads when there is work for them, and lets each end when it has had none for `limit`. Default: all N
     /// threads start with the bulkhead and stay.
     ///
-    /// For a service with hundreds of bulkheads, of which most have nothing to do most of the time. A call for which no
-    /// worker is free starts one, up to N; that costs its submitter some 20 to 60 µs. The worker that slept last is woken first,
-    /// so those that are not needed end. Zero is an error; a duration beyond what the clock can hold means for ever.
+    /// For a service with hundreds of bulkheads, of which most have nothing to do most of the time. 1,000 bulkheads of 10 take no
+    /// thread and 10 MB until they are used, in place of 10,000 threads and 104 MB (`cargo bench --bench threads_on_demand`).
+    ///
+    /// A call for which no worker is free starts one, up to N; that costs its submitter some 20 to 60 µs. The worker that slept
+    /// last is woken first, so those that are not needed end. Zero is an error; a duration beyond what the clock can hold means for ever.
     ///
     /// A thread that the system refuses is no error here, as it is when all start with the bulkhead. Calls wait for the workers that
     /// there are. If there are none, the calls in the queue end with [`NoThread`](crate::BulkheadError::NoThread).

@@ -45,7 +45,7 @@ fn two_calls_of_two_bulkheads_against_their_set() {
     });
 }
 
-/// G2, G4: the task ends, or its caller's limit passes. The set gives one of them, and the bell that rings after that is for
+/// G2, G4: the task ends, or its caller's limit passes. The set gives one of them, and the wake-up after that is for
 /// nobody.
 #[test]
 fn the_end_of_a_call_in_a_set_against_its_limit() {
@@ -104,7 +104,7 @@ fn a_set_against_a_shutdown() {
     });
 }
 
-/// G2: the handle that is left keeps its result, and the bell of the first wait is no harm to the second.
+/// G2: the handle that is left keeps its result, and the waker of the first wait is no harm to the second.
 #[test]
 fn any_and_then_the_other() {
     explore("wait for any", 1, || {

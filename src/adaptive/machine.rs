@@ -1,9 +1,9 @@
 //! The limit: what it is taken from, and when it moves. Pure: the time is an argument.
 //!
 //! The window is a row of [`BUCKETS`]. When the time of one is over, two views are compared with the limit: that of the whole
-//! window, and that of the newest buckets alone, as many as it takes for the minimum of samples. Each says the quantile of its
-//! run times, and the limit that would follow from it. The first limit also waits for the end of a bucket: of the calls of a
-//! moment the quick ones end first, and are no picture of all.
+//! window, and that of the newest buckets alone, as many as it takes for the minimum of samples. From each follows a quantile of
+//! run times, and from that a limit. The first limit also waits for the end of a bucket: the quick calls of a moment end
+//! first, and say nothing of the others.
 //!
 //! | the two views | the limit |
 //! |---|---|

@@ -1,4 +1,4 @@
-//! Dependencies of several tempers, simulated: seeded, by a clock that the simulation moves.
+//! Simulated dependencies: steady ones, slow ones, dying ones. Seeded, on a clock that the simulation moves.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;

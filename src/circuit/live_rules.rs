@@ -1,4 +1,4 @@
-//! What is asked of a circuit's rules without its lock: one word that a change replaces as a whole.
+//! The rules of a circuit that threads read without its lock: one word, which a change of rules replaces as a whole.
 
 use std::time::Duration;
 

@@ -85,7 +85,7 @@ const FOR_EVER: u64 = u64::MAX;
 const UNLIMITED: u64 = u64::MAX - 1;
 
 /// What the hint says to a call that asks.
-enum Glance {
+enum HintAnswer {
     Pass(Ticket),
     Refuse(Duration),
     /// Only the machine can say. It is this time now.
@@ -233,11 +233,11 @@ impl LocalCircuit {
     pub(crate) fn admit(&self) -> Result<Ticket, Duration> {
         // ORDERING: Acquire, pairs with the store in `change`.
         let hint = self.hint.load(Ordering::Acquire);
-        let now = match self.glance(hint) {
-            Glance::Pass(ticket) => return Ok(ticket),
-            Glance::Refuse(_) if hint & OBSERVING != 0 => return Ok(Ticket::UNCOUNTED),
-            Glance::Refuse(retry_after) => return Err(retry_after),
-            Glance::Ask(now) => now,
+        let now = match self.ask_hint(hint) {
+            HintAnswer::Pass(ticket) => return Ok(ticket),
+            HintAnswer::Refuse(_) if hint & OBSERVING != 0 => return Ok(Ticket::UNCOUNTED),
+            HintAnswer::Refuse(retry_after) => return Err(retry_after),
+            HintAnswer::Ask(now) => now,
         };
         match self.with_machine(|machine| machine.admit(now)) {
             Admit::Pass(ticket) => Ok(ticket),
@@ -247,26 +247,26 @@ impl LocalCircuit {
 
     /// What can be said without the lock.
     #[inline]
-    fn glance(&self, hint: u64) -> Glance {
+    fn ask_hint(&self, hint: u64) -> HintAnswer {
         match hint & KIND {
-            SPOTLESS | CLOSED => Glance::Pass(Ticket::new(hint >> GENERATION_SHIFT)),
-            DISABLED => Glance::Pass(Ticket::UNCOUNTED),
+            SPOTLESS | CLOSED => HintAnswer::Pass(Ticket::new(hint >> GENERATION_SHIFT)),
+            DISABLED => HintAnswer::Pass(Ticket::UNCOUNTED),
             kind @ (OPEN | HALF_OPEN_FULL) => {
                 let now = self.clock.now();
                 // ORDERING: Acquire. It is at least as new as the hint; a newer one belongs to a newer refusal.
                 let until = self.refuses_until.load(Ordering::Acquire);
                 let passed = self.nanos(now);
                 match until.checked_sub(passed) {
-                    None | Some(0) => Glance::Ask(now),
-                    _ if until == FOR_EVER => Glance::Refuse(Duration::MAX),
-                    _ if until == UNLIMITED => Glance::Refuse(UNLIMITED_PROBES),
+                    None | Some(0) => HintAnswer::Ask(now),
+                    _ if until == FOR_EVER => HintAnswer::Refuse(Duration::MAX),
+                    _ if until == UNLIMITED => HintAnswer::Refuse(UNLIMITED_PROBES),
                     Some(left) if kind == OPEN => {
-                        Glance::Refuse(until_retry(Duration::from_nanos(left), self.grace))
+                        HintAnswer::Refuse(until_retry(Duration::from_nanos(left), self.grace))
                     }
-                    Some(left) => Glance::Refuse(Duration::from_nanos(left)),
+                    Some(left) => HintAnswer::Refuse(Duration::from_nanos(left)),
                 }
             }
-            _ => Glance::Ask(self.clock.now()),
+            _ => HintAnswer::Ask(self.clock.now()),
         }
     }
 
@@ -275,8 +275,8 @@ impl LocalCircuit {
     pub(crate) fn refusal(&self) -> Option<Duration> {
         // ORDERING: Acquire, as in `admit`.
         let hint = self.hint.load(Ordering::Acquire);
-        match self.glance(hint) {
-            Glance::Refuse(retry_after) if hint & OBSERVING == 0 => Some(retry_after),
+        match self.ask_hint(hint) {
+            HintAnswer::Refuse(retry_after) if hint & OBSERVING == 0 => Some(retry_after),
             _ => None,
         }
     }

@@ -15,7 +15,7 @@
 //! | a period, the same period | the buckets |
 //! | any other | nothing |
 //!
-//! A call stays what it counted as when it ended. Only if slow calls are no longer counted apart, nobody asks which were slow.
+//! A remembered call keeps what it counted as when it ended. Rules that do not count slow calls apart ignore which were slow.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};

@@ -1,4 +1,4 @@
-//! What a circuit says of itself: its state, what changed it, and the verdicts that it goes by.
+//! The states of a circuit, what changes them, and the verdicts on calls.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! Building a bulkhead with collaborators: what both kinds take. `build` stands with each kind.
+//! The builder of a bulkhead: the collaborators that both kinds take. Each kind has a `build` of its own, beside its facade.
 
 #![expect(private_bounds, reason = "there are two kinds, and no others")]
 

@@ -1,5 +1,5 @@
-//! One call with settings of its own: the options, which both kinds of bulkhead share. How the call is made stands in
-//! `thread_pool/submit.rs` and `semaphore/submit.rs`.
+//! One call with settings of its own: the options, which both kinds of bulkhead share. `thread_pool/submit.rs` and
+//! `semaphore/submit.rs` make the call.
 
 #![expect(private_bounds, reason = "there are two kinds, and no others")]
 

@@ -1,4 +1,5 @@
-//! What every admitted call has, whatever its types and wherever it runs, and what its own task can ask it.
+//! The data of an admitted call, which are the same for all types of calls: its id, its limits, its marks. And the two traits
+//! through which its task sees the call and the bulkhead.
 
 use std::borrow::Cow;
 use std::cell::Cell;
@@ -8,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use uuid::Uuid;
 
-use super::inherited::Inherited;
+use super::inherited::{Inherited, OuterCall};
 use crate::clock::Clock;
 use crate::event::CallInfo;
 use crate::sync::{self, AtomicU8, Limit, Ordering, earlier};
@@ -23,7 +24,7 @@ pub(crate) struct CallData {
     /// What was left of `timeout` at `admitted_at`.
     pub(crate) timeout_left: Limit,
     /// From the task that made the call.
-    pub(super) inherited: Option<Arc<Inherited>>,
+    pub(super) inherited: Option<FromOuterCall>,
     marks: AtomicU8,
 }
 
@@ -40,7 +41,7 @@ pub(crate) struct RunningCall {
     pub(crate) since: Instant,
     /// When the caller's limit is over.
     pub(crate) deadline: Option<Instant>,
-    pub(super) inherited: Option<Arc<Inherited>>,
+    pub(super) inherited: Option<FromOuterCall>,
     /// Its caller is gone.
     pub(super) is_abandoned: bool,
 }
@@ -51,6 +52,9 @@ pub(crate) trait CallView: Send + Sync {
     fn bulkhead(&self) -> &dyn BulkheadView;
 }
 
+/// What a call inherits from the call whose task makes it.
+pub(super) type FromOuterCall = Arc<Inherited<dyn CallView>>;
+
 /// A bulkhead, as its tasks see it.
 pub(crate) trait BulkheadView: Send + Sync {
     fn name(&self) -> &str;
@@ -58,6 +62,38 @@ pub(crate) trait BulkheadView: Send + Sync {
     fn clock(&self) -> &Clock;
     /// The innermost call in a slot, asked by the thread that owns the slot.
     fn innermost(&self, slot: usize) -> Option<RunningCall>;
+}
+
+impl dyn CallView {
+    /// When the task should be done: the nearer of the call's own deadline and the inherited one.
+    pub(super) fn task_deadline(&self) -> Option<Instant> {
+        let inherited = self.data().inherited.as_ref();
+        let inherited = inherited.and_then(|from| from.deadline_by(self.bulkhead().clock()));
+        earlier(self.data().deadline(), inherited)
+    }
+
+    /// What the calls inherit that the task of this call makes, if it has a handle.
+    pub(super) fn hand_down(self: Arc<Self>) -> FromOuterCall {
+        let (deadline, clock) = (self.task_deadline(), self.bulkhead().clock().clone());
+        Arc::new(Inherited::from_cancellable(self, deadline, clock))
+    }
+
+    /// The same, of a call that runs in its caller's thread.
+    pub(super) fn hand_down_in_caller(&self) -> Option<FromOuterCall> {
+        let own = &self.data().inherited;
+        if self.data().deadline().is_none() {
+            return own.clone();
+        }
+        let (deadline, clock) = (self.task_deadline(), self.bulkhead().clock().clone());
+        let handed_down = Inherited::from_call_in_caller(own.as_deref(), deadline, clock);
+        Some(Arc::new(handed_down))
+    }
+}
+
+impl OuterCall for dyn CallView {
+    fn is_cancelled(&self) -> bool {
+        self.data().is_cancelled()
+    }
 }
 
 impl CallData {
@@ -69,7 +105,7 @@ impl CallData {
         queue_timeout: Limit,
         timeout: Limit,
         timeout_left: Limit,
-        inherited: Option<Arc<Inherited>>,
+        inherited: Option<FromOuterCall>,
     ) -> Self {
         Self {
             execution_id: new_execution_id(),

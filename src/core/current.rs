@@ -7,7 +7,6 @@ use std::time::{Duration, Instant};
 use uuid::Uuid;
 
 use super::call_data::CallView;
-use super::inherited;
 use super::this_thread::innermost;
 
 /// The call that this thread is running, asked from inside its task; `None` on any other thread. Of calls inside each
@@ -120,7 +119,7 @@ impl CurrentExecution {
     /// When the caller stops waiting, or the caller of a call around this one; `None`: they wait for ever.
     #[must_use]
     pub fn deadline(&self) -> Option<Instant> {
-        inherited::deadline(&*self.call)
+        self.call.task_deadline()
     }
 
     /// How long it is until the [`deadline`](Self::deadline); zero once that is over, `None`: there is none. A good timeout

@@ -16,50 +16,53 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::call_data::{CallData, CallView};
 use crate::clock::Clock;
-use crate::sync::{RwLock, after, earlier};
+use crate::sync::{RwLock, after};
 
-/// What all calls inherit that one task makes.
-pub(crate) struct Inherited {
+/// A call from which others inherit: it can be asked whether it is cancelled.
+pub(super) trait OuterCall {
+    fn is_cancelled(&self) -> bool;
+}
+
+/// What all calls inherit that the task of one outer call makes. `C` is the outer call.
+pub(crate) struct Inherited<C: ?Sized> {
     /// By `clock`, which is that of the outer call's bulkhead.
     deadline: Option<Instant>,
     clock: Clock,
-    cancel: Option<Arc<Lineage>>,
+    cancel: Option<Arc<Lineage<C>>>,
 }
 
-/// A call that can be cancelled, as those see it that its task has made.
-struct Lineage(RwLock<Outer>);
+/// An outer call that can be cancelled, as the calls see it that its task has made.
+struct Lineage<C: ?Sized>(RwLock<Outer<C>>);
 
-enum Outer {
-    Running(Arc<dyn CallView>),
+enum Outer<C: ?Sized> {
+    Running(Arc<C>),
     Ended { was_cancelled: bool },
 }
 
-impl Inherited {
-    /// From a call that has a handle, and so can be cancelled.
-    pub(super) fn from_cancellable(call: Arc<dyn CallView>) -> Arc<Self> {
-        let (deadline, clock) = (deadline(&*call), call.bulkhead().clock().clone());
+impl<C: ?Sized + OuterCall> Inherited<C> {
+    /// From an outer call that has a handle, and so can be cancelled.
+    pub(super) fn from_cancellable(call: Arc<C>, deadline: Option<Instant>, clock: Clock) -> Self {
         let lineage = Lineage(RwLock::new(Outer::Running(call)));
-        Arc::new(Self {
+        Self {
             deadline,
             clock,
             cancel: Some(Arc::new(lineage)),
-        })
+        }
     }
 
-    /// From a call that runs in its caller's thread: nobody can cancel it but the calls around it.
-    pub(super) fn from_call_in_caller(call: &dyn CallView) -> Option<Arc<Self>> {
-        let data = call.data();
-        if data.deadline().is_none() {
-            return data.inherited.clone();
+    /// From an outer call that runs in its caller's thread, and has inherited `own` itself. Nobody can cancel it but the
+    /// calls around it.
+    pub(super) fn from_call_in_caller(
+        own: Option<&Self>,
+        deadline: Option<Instant>,
+        clock: Clock,
+    ) -> Self {
+        Self {
+            deadline,
+            clock,
+            cancel: own.and_then(|own| own.cancel.clone()),
         }
-        let cancel = data.inherited.as_ref().and_then(|from| from.cancel.clone());
-        Some(Arc::new(Self {
-            deadline: deadline(call),
-            clock: call.bulkhead().clock().clone(),
-            cancel,
-        }))
     }
 
     /// The outer task has ended.
@@ -75,7 +78,7 @@ impl Inherited {
     }
 
     /// The inherited deadline in the time of another bulkhead's clock.
-    fn deadline_by(&self, clock: &Clock) -> Option<Instant> {
+    pub(super) fn deadline_by(&self, clock: &Clock) -> Option<Instant> {
         let deadline = self.deadline?;
         if self.clock.is_same_as(clock) {
             return Some(deadline);
@@ -85,7 +88,7 @@ impl Inherited {
     }
 }
 
-impl Lineage {
+impl<C: ?Sized + OuterCall> Lineage<C> {
     fn is_cancelled(&self) -> bool {
         self.0.read().is_cancelled()
     }
@@ -98,19 +101,11 @@ impl Lineage {
     }
 }
 
-impl Outer {
+impl<C: ?Sized + OuterCall> Outer<C> {
     fn is_cancelled(&self) -> bool {
         match self {
-            Self::Running(call) => call.data().is_cancelled(),
+            Self::Running(call) => call.is_cancelled(),
             Self::Ended { was_cancelled } => *was_cancelled,
         }
     }
-}
-
-/// When the task should be done: the nearer of the call's own deadline and the inherited one.
-pub(super) fn deadline(call: &dyn CallView) -> Option<Instant> {
-    let data: &CallData = call.data();
-    let inherited = data.inherited.as_ref();
-    let inherited = inherited.and_then(|from| from.deadline_by(call.bulkhead().clock()));
-    earlier(data.deadline(), inherited)
 }

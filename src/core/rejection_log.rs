@@ -1,6 +1,6 @@
 //! The log's summary of refused calls: a line every few seconds, as long as calls are refused, with how many for which reason.
 //!
-//! No thread of ours writes it. The refusal that finds the interval over does. A refusal costs less than a reading of the
+//! It has no thread: the first refusal after the interval writes the line. A refusal costs less than a reading of the
 //! clock, so most of them only compare the number of refusals with the number at which to look again. Where refusals come
 //! fast, that is up to [`LONGEST_STRIDE`] ahead; where they come slowly, each of them looks. The words race, and no decision
 //! that matters rests on them: a line may come a few refusals later, and its numbers are those of the ledger.

@@ -1,4 +1,4 @@
-//! When a bulkhead is full for longer than a moment: since when, and who hears of it.
+//! Saturation: a bulkhead is full for longer than a moment. Since when, and who is told.
 //!
 //! A saturation begins with the first call that is refused as full, and ends when no more than half of the places are taken.
 //! `permit.rs` decides both, and lets one thread at a time call [`Saturation::begin`] or [`Saturation::end`], in turn.

@@ -1,4 +1,4 @@
-//! Which call this thread runs, and what the thread is to a bulkhead.
+//! Which calls this thread runs, of which bulkhead it is a worker, and of which it holds a place.
 //!
 //! A thread can run several calls inside each other, of which each waits for the next:
 //!
@@ -24,8 +24,7 @@ use std::mem::ManuallyDrop;
 use std::sync::{Arc, Weak};
 use std::time::Instant;
 
-use super::call_data::{BulkheadView, CallData, CallView};
-use super::inherited::Inherited;
+use super::call_data::{BulkheadView, CallData, CallView, FromOuterCall};
 use super::job::Job;
 use super::running_slot::SlotData;
 use crate::sync;
@@ -120,7 +119,7 @@ struct CallStack {
     /// The thread is a worker, so it may run a call that is not in here.
     is_worker: Cell<bool>,
     /// What the calls inherit that the task of that call makes. `None` once the call is over, as above.
-    from_worker_job: RefCell<ManuallyDrop<Option<Arc<Inherited>>>>,
+    from_worker_job: RefCell<ManuallyDrop<Option<FromOuterCall>>>,
     /// How many calls of guards there are. Without any, the innermost call is the last that has begun.
     guards: Cell<usize>,
     last_guard: Cell<u64>,
@@ -148,7 +147,7 @@ enum Frame {
 struct NestedJob {
     job: Arc<dyn Job>,
     /// What the calls inherit that its task makes; from the first of them on.
-    for_calls: RefCell<Option<Arc<Inherited>>>,
+    for_calls: RefCell<Option<FromOuterCall>>,
 }
 
 impl Drop for NestedJob {
@@ -166,9 +165,9 @@ fn running(job: &Arc<dyn Job>) -> Option<Arc<dyn CallView>> {
 }
 
 /// What the calls inherit that the task of `job` makes, made for the first of them.
-fn for_calls_of(job: &Arc<dyn Job>, made: &mut Option<Arc<Inherited>>) -> Option<Arc<Inherited>> {
+fn for_calls_of(job: &Arc<dyn Job>, made: &mut Option<FromOuterCall>) -> Option<FromOuterCall> {
     let call = running(job)?;
-    let for_calls = made.get_or_insert_with(|| Inherited::from_cancellable(call));
+    let for_calls = made.get_or_insert_with(|| call.hand_down());
     Some(Arc::clone(for_calls))
 }
 
@@ -496,7 +495,7 @@ fn find_innermost() -> Option<Arc<dyn CallView>> {
 
 /// What a call inherits that this thread makes now. A thread without a call only looks at two words.
 #[inline(always)]
-pub(super) fn inherited_from_this_thread() -> Option<Arc<Inherited>> {
+pub(super) fn inherited_from_this_thread() -> Option<FromOuterCall> {
     if may_have_a_call() {
         inherited_from_innermost()
     } else {
@@ -505,10 +504,10 @@ pub(super) fn inherited_from_this_thread() -> Option<Arc<Inherited>> {
 }
 
 #[cold]
-fn inherited_from_innermost() -> Option<Arc<Inherited>> {
+fn inherited_from_innermost() -> Option<FromOuterCall> {
     let in_caller = |frame: CallerFrame| {
         let call = frame.as_call()?;
-        Some(Inherited::from_call_in_caller(&*call))
+        Some(call.hand_down_in_caller())
     };
     CALLS.with(|calls| {
         let nested = |nested: &NestedJob| {

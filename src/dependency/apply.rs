@@ -1,19 +1,21 @@
-//! Other settings for dependencies that work.
+//! Gives dependencies other settings while they work, in three steps:
 //!
-//! 1. Everything is resolved and checked, and so is whether it can change at all while calls run. Nothing has changed then.
-//! 2. New dependencies are registered, and bulkheads get their new limits. The system can refuse what that takes: then what
-//!    has been done is undone.
-//! 3. Limits in time, circuits and policies change, which cannot fail.
+//! 1. All settings are resolved and checked, also whether each can change while calls run. An error here has changed nothing.
+//! 2. New dependencies are registered, and bulkheads get their new limits. If the system refuses memory or a thread for it,
+//!    this step is undone.
+//! 3. Limits in time, circuits and policies change. That cannot fail.
 
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
 use super::config::DependencyConfig;
-use super::dependencies::{Dependencies, Entry, Rules};
+use super::defaults::DependencyDefaults;
+use super::dependencies::Dependencies;
+use super::entry::{Entry, Rules};
 use super::error::DependencyError;
-use super::hierarchy::{ConfigLevel, Decided, Resolved};
-use super::overrides::DependencyDefaults;
+use super::hierarchy::Resolved;
+use super::level::{ConfigLevel, Decided};
 
 /// What [`Dependencies::apply`](crate::Dependencies::apply) has changed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -334,7 +336,7 @@ impl Dependencies {
         Ok(changes)
     }
 
-    /// What the system can refuse. After an error all bulkheads have the limits that they had.
+    /// The changes that the system can refuse. After an error all bulkheads have the limits that they had.
     fn register_and_resize(
         &self,
         rules: &Rules,

@@ -6,7 +6,7 @@ use std::fmt;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use super::dependencies::Entry;
+use super::entry::Entry;
 use super::limits::{OperationLimits, TimeLimits};
 use super::pipeline::DependencyPipelineBuilder;
 use crate::circuit::Verdict;
@@ -17,7 +17,7 @@ use crate::error::{RejectReason, Rejected};
 use crate::policy::Deadline;
 use crate::registry::AnyBulkhead;
 use crate::result::ExecutionResult;
-use crate::sync::Limit;
+use crate::sync::{Limit, shorter};
 use crate::thread_pool::ExecutionHandle;
 
 /// One call of a dependency, from [`Dependencies::call`](crate::Dependencies::call).
@@ -376,11 +376,6 @@ impl Options {
             classifier,
         }
     }
-}
-
-/// The shorter of two limits, of which `None` is the longest.
-fn shorter(a: Option<Duration>, b: Option<Duration>) -> Option<Duration> {
-    a.into_iter().chain(b).min()
 }
 
 impl<C> fmt::Debug for DependencyCall<C> {

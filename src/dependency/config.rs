@@ -2,10 +2,9 @@
 
 use std::collections::BTreeMap;
 
+use super::circuit_overrides::CircuitBreakerOverrides;
 use super::kind::{BulkheadKind, DependencyKind};
-use super::overrides::{
-    AdaptiveTimeoutSetting, CircuitBreakerOverrides, DependencyOverrides, TimeoutSetting,
-};
+use super::overrides::{AdaptiveTimeoutSetting, DependencyOverrides, TimeoutSetting};
 use super::policy_overrides::{HedgeOverrides, RateLimitOverrides, RetryOverrides};
 
 /// A dependency: its kind, and what differs from others of the kind.

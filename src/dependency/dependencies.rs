@@ -9,13 +9,14 @@ use std::time::Duration;
 use super::apply::DependencyChange;
 use super::call::DependencyCall;
 use super::config::{DependencyConfig, OperationOverrides};
+use super::defaults::DependencyDefaults;
+use super::entry::{Entry, Origins, Rules};
 use super::error::DependencyError;
 use super::explain::{Explanation, Place};
-use super::hierarchy::{Levels, Resolved};
+use super::hierarchy::Resolved;
 use super::kind::{BulkheadKind, DependencyKind};
 use super::limits::Limits;
 use super::near::nearest;
-use super::overrides::{DependencyDefaults, DependencyOverrides};
 use super::pipeline::{DependencyPipelineBuilder, Policies};
 use crate::adaptive::AdaptiveTimeout;
 use crate::circuit::CircuitStorage;
@@ -66,8 +67,8 @@ use crate::sync::{AtomicBool, Ordering, RwLock};
 /// [semaphore](DependencyKind#thread-pool-or-semaphore) the wait for a slot. The result has both clocks,
 /// [`queued_time`](crate::ExecutionResult::queued_time) and [`execution_time`](crate::ExecutionResult::execution_time).
 ///
-/// A [call](Self::call) makes one attempt: its closure can be called once only. What is to be called again takes the
-/// [`pipeline`](Self::pipeline), with the retries and the rate limit of the settings.
+/// A [call](Self::call) makes one attempt, since its closure can be called only once. A [`pipeline`](Self::pipeline) makes
+/// several, with the retries and the rate limit of the settings.
 ///
 /// The bulkheads are in a [`BulkheadRegistry`], with the same errors, results and numbers as anywhere.
 ///
@@ -101,37 +102,6 @@ pub struct Dependencies {
     entries: RwLock<BTreeMap<Arc<str>, Arc<Entry>>>,
 }
 
-/// A dependency that is registered.
-pub(super) struct Entry {
-    pub(super) config: DependencyConfig,
-    pub(super) bulkhead: AnyBulkhead,
-    pub(super) limits: Arc<Limits>,
-    pub(super) policies: Arc<Policies>,
-}
-
-/// What holds for dependencies beyond their own settings.
-pub(crate) struct Rules {
-    defaults: DependencyDefaults,
-    origins: Option<Origins>,
-}
-
-impl Rules {
-    pub(crate) fn new(defaults: DependencyDefaults) -> Self {
-        Self {
-            defaults,
-            origins: None,
-        }
-    }
-
-    #[cfg(feature = "config")]
-    pub(crate) fn with_origins(defaults: DependencyDefaults, origins: Origins) -> Self {
-        Self {
-            defaults,
-            origins: Some(origins),
-        }
-    }
-}
-
 /// Settings are applied as long as it lives.
 pub(super) struct ChangeInProgress<'a>(&'a AtomicBool);
 
@@ -150,9 +120,6 @@ struct Collaborators {
     circuit_storage: Option<Arc<dyn CircuitStorage>>,
     origins: Option<Origins>,
 }
-
-/// Tells the file and line, or the variable, of a setting.
-pub(crate) type Origins = Box<dyn Fn(&Place<'_>) -> Option<Arc<str>> + Send + Sync>;
 
 /// Builds [`Dependencies`] with defaults and collaborators, from [`Dependencies::builder`].
 #[must_use = "a builder does nothing until `build`"]
@@ -702,25 +669,6 @@ impl Dependencies {
     /// here on.
     pub fn shutdown_all(&self, limit: Duration) -> BTreeMap<Arc<str>, ShutdownReport> {
         self.registry.shutdown_all(limit)
-    }
-}
-
-impl DependencyDefaults {
-    /// What holds for a dependency, or for one of its operations.
-    pub(crate) fn resolve(
-        &self,
-        config: &DependencyConfig,
-        operation: Option<&OperationOverrides>,
-    ) -> Resolved {
-        let nothing = DependencyOverrides::default();
-        Levels {
-            operation,
-            dependency: &config.overrides,
-            kind: self.kinds.get(&config.kind).unwrap_or(&nothing),
-            preset: &config.kind.preset(),
-            global: &self.global,
-        }
-        .resolve()
     }
 }
 

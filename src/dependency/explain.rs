@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
-use super::hierarchy::{ConfigLevel, Decided, Resolved};
+use super::hierarchy::Resolved;
 use super::kind::{BulkheadKind, DependencyKind};
+use super::level::{ConfigLevel, Decided};
 use super::overrides::{AdaptiveTimeoutSetting, TimeoutSetting};
 use crate::adaptive::{AdaptiveTimeoutRule, AdaptiveTimeoutStats};
 use crate::circuit::CircuitBreakerConfig;

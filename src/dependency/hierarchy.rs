@@ -1,87 +1,21 @@
 //! Which level decides a value: one pure function, and the settings that come out of it.
 
 use std::collections::BTreeMap;
-use std::fmt;
-use std::sync::Arc;
 use std::time::Duration;
 
+use super::circuit_overrides::CircuitBreakerOverrides;
 use super::config::OperationOverrides;
 use super::kind::BulkheadKind;
-use super::overrides::{
-    AdaptiveTimeoutSetting, CircuitBreakerOverrides, DependencyOverrides, TimeoutSetting,
-};
+use super::level::{ConfigLevel, Decided, decide};
+use super::overrides::{AdaptiveTimeoutSetting, DependencyOverrides, TimeoutSetting};
 use super::policy_overrides::{HedgeRules, RateLimitRules, RetryRules};
 use crate::adaptive::AdaptiveTimeoutConfig;
 use crate::circuit::CircuitBreakerConfig;
 use crate::config::BulkheadConfig;
 use crate::error::BuildError;
 
-/// Where a setting of a dependency comes from. The first level that says something decides, in this order; a call's own
-/// [`timeout`](crate::DependencyCall::timeout) comes before all.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-#[non_exhaustive]
-pub enum ConfigLevel {
-    /// The [operation](crate::DependencyConfig::operation) of this dependency.
-    Operation,
-    /// The [dependency](crate::DependencyConfig).
-    Dependency,
-    /// What is set [for its kind](crate::DependencyDefaults::for_kind).
-    Kind,
-    /// The [preset](crate::DependencyKind::preset) of its kind.
-    Preset,
-    /// What is set [for all](crate::DependencyDefaults::for_all).
-    Global,
-    /// The crate's own default: 30 s for a call, no queue timeout, and the defaults of
-    /// [`BulkheadConfig`] and [`CircuitBreakerConfig`](crate::CircuitBreakerConfig).
-    BuiltIn,
-}
-
-/// A value, and the level that decided it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Decided<T> {
-    /// The value that holds.
-    pub value: T,
-    /// The level that says so.
-    pub level: ConfigLevel,
-    /// The file and line, or the variable, that says so, if the level comes from settings.
-    pub origin: Option<Arc<str>>,
-}
-
-impl<T> Decided<T> {
-    pub(super) fn new(value: T, level: ConfigLevel) -> Self {
-        Self {
-            value,
-            level,
-            origin: None,
-        }
-    }
-}
-
-impl fmt::Display for ConfigLevel {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(match self {
-            Self::Operation => "operation",
-            Self::Dependency => "dependency",
-            Self::Kind => "kind",
-            Self::Preset => "preset",
-            Self::Global => "global default",
-            Self::BuiltIn => "built-in default",
-        })
-    }
-}
-
 /// The limit of a call where no level says anything.
 pub(crate) const BUILT_IN_TIMEOUT: Duration = Duration::from_secs(30);
-
-/// The first value of all levels, which come in the order of [`ConfigLevel`].
-pub(super) fn decide<T>(
-    levels: impl IntoIterator<Item = (ConfigLevel, Option<T>)>,
-) -> Option<Decided<T>> {
-    levels
-        .into_iter()
-        .find_map(|(level, value)| value.map(|value| Decided::new(value, level)))
-}
 
 /// Whether there is a circuit breaker, a retry, a rate limit, or a hedge. Each level: whether it says so, and whether it also sets
 /// rules.

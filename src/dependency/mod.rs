@@ -2,47 +2,52 @@
 //!
 //! | file | job |
 //! |---|---|
-//! | `kind` | the kinds of dependency, and the settings that suit each |
-//! | `overrides`, `policy_overrides`, `config` | what each level says: defaults, kinds, dependencies, operations |
-//! | `hierarchy` | which level decides a value: a pure function |
-//! | `explain`, `shown` | the same for people |
+//! | `kind`, `preset` | the kinds of dependency, and the settings that suit each |
+//! | `overrides`, `circuit_overrides`, `policy_overrides` | settings of which each is set or left to the next level |
+//! | `defaults`, `config` | what is set for all and for a kind; for a dependency and its operations |
+//! | `level`, `hierarchy` | the levels, and which of them decides each setting: a pure function |
+//! | `explain`, `shown` | which level decided each setting, as a struct and as text |
 //! | `limits` | the limits in time of a dependency and of its operations, of which some follow how long calls take |
-//! | `dependencies`, `call`, `pipeline` | dependencies by name, and their calls, over `registry.rs` |
-//! | `apply` | other settings for dependencies that work |
+//! | `dependencies`, `entry`, `call`, `pipeline` | dependencies by name, what is kept of each, and their calls, over the `registry` |
+//! | `apply` | gives dependencies other settings while they work |
 //! | `error`, `near` | errors, and the name that was probably meant |
 
 mod apply;
 mod call;
+mod circuit_overrides;
 mod config;
+mod defaults;
 mod dependencies;
+mod entry;
 mod error;
 mod explain;
 mod hierarchy;
 mod kind;
+mod level;
 mod limits;
 pub(crate) mod near;
 mod overrides;
 mod pipeline;
 mod policy_overrides;
+mod preset;
 mod shown;
 
 pub use apply::DependencyChange;
 pub use call::DependencyCall;
+pub use circuit_overrides::CircuitBreakerOverrides;
 pub use config::{DependencyConfig, OperationOverrides};
+pub use defaults::DependencyDefaults;
 pub use dependencies::{Dependencies, DependenciesBuilder};
 pub use error::DependencyError;
 pub use explain::Explanation;
-pub use hierarchy::{ConfigLevel, Decided};
 pub use kind::{BulkheadKind, DependencyKind, UnknownKind};
-pub use overrides::{
-    AdaptiveTimeoutSetting, CircuitBreakerOverrides, DependencyDefaults, DependencyOverrides,
-    TimeoutSetting,
-};
+pub use level::{ConfigLevel, Decided};
+pub use overrides::{AdaptiveTimeoutSetting, DependencyOverrides, TimeoutSetting};
 pub use pipeline::{DependencyPipeline, DependencyPipelineBuilder};
 pub use policy_overrides::{HedgeOverrides, RateLimitOverrides, RetryOverrides};
 
 #[cfg(feature = "config")]
-pub(crate) use dependencies::{Origins, Rules};
+pub(crate) use entry::{Origins, Rules};
 #[cfg(feature = "config")]
 pub(crate) use explain::Place;
 #[cfg(feature = "config")]

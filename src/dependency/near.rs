@@ -1,4 +1,4 @@
-//! The name that was probably meant.
+//! Finds the name that a slip probably meant.
 
 use std::fmt;
 

@@ -1,4 +1,4 @@
-//! Calls of a dependency that are made again, and at a rate: the policies that its settings name, around its bulkhead.
+//! Pipelines of a dependency: its bulkhead, and around it the retries, the rate limit and the hedge that its settings name.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -6,8 +6,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::call::Options;
-use super::dependencies::Entry;
-use super::hierarchy::{ConfigLevel, Resolved};
+use super::entry::Entry;
+use super::hierarchy::Resolved;
+use super::level::ConfigLevel;
 use super::limits::TimeLimits;
 use crate::clock::Clock;
 use crate::core::SemaphoreKind;
@@ -120,7 +121,7 @@ type AnyRule<E> = Arc<dyn RetryRule<PipelineError<E>> + Send + Sync>;
 /// Builds a [`DependencyPipeline`], from [`Dependencies::pipeline`](crate::Dependencies::pipeline) or
 /// [`DependencyCall::pipeline`](crate::DependencyCall::pipeline).
 ///
-/// The settings say all that is data. What is a function is added here.
+/// Numbers and switches come from the settings. Functions are added here: which errors to retry, a fallback.
 #[must_use = "a builder does nothing until `build`"]
 pub struct DependencyPipelineBuilder<E, V: Values<E> = AnyValue> {
     entry: Arc<Entry>,

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::hierarchy::{ConfigLevel, Decided, decide};
+use super::level::{ConfigLevel, Decided, decide};
 use super::shown::Shown;
 use crate::error::BuildError;
 use crate::policy::{Hedge, Jitter, RateLimit, Retry, RetryBudget};

@@ -1,4 +1,4 @@
-//! Single calls in the log, at the level trace.
+//! The log's lines about single calls, at the level trace.
 
 use log::{LevelFilter, STATIC_MAX_LEVEL};
 

@@ -5,14 +5,14 @@ use std::error::Error;
 use std::fmt;
 use std::time::{Duration, Instant};
 
-use super::deadline::{remaining, shorter};
+use super::deadline::remaining;
 use super::retry::Retry;
 use super::retry_rule::{ByDefault, RetryRule};
 use super::sleep::{Slept, sleep_until};
 use crate::context::ContextVar;
 use crate::core::current;
 use crate::panic::contain_in;
-use crate::sync::after;
+use crate::sync::{after, shorter};
 
 /// Set while an attempt runs that is not the first.
 static ATTEMPT: ContextVar<u32> = ContextVar::new();

@@ -1,4 +1,4 @@
-//! How many retries a dependency gets for the calls it gets.
+//! The retry budget of a dependency: how many retries all its callers may make together.
 
 use std::fmt;
 use std::sync::Arc;

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use crate::clock::Clock;
 use crate::context::{ContextGuard, ContextVar, has_values};
 use crate::core::{Call, Kind, current, may_have_a_call};
-use crate::sync::after;
+use crate::sync::{after, shorter};
 
 static SCOPE: ContextVar<Deadline> = ContextVar::unless_detached();
 
@@ -174,14 +174,6 @@ fn find_remaining() -> Option<Duration> {
     let of_scope = SCOPE.shared().and_then(|deadline| deadline.remaining());
     let of_call = current().and_then(|call| call.remaining());
     shorter(of_scope, of_call)
-}
-
-/// The shorter of two limits, of which `None` is the longest.
-pub(super) fn shorter(a: Option<Duration>, b: Option<Duration>) -> Option<Duration> {
-    match (a, b) {
-        (Some(a), Some(b)) => Some(a.min(b)),
-        (a, b) => a.or(b),
-    }
 }
 
 #[expect(private_bounds, reason = "there are two kinds, and no others")]

@@ -8,7 +8,7 @@ use super::failure::{Failure, FailureKind};
 use super::retry::AttemptResult;
 use crate::clock::Clock;
 use crate::panic::contain_in;
-use crate::sync::Mutex;
+use crate::sync::{Mutex, shorter};
 use crate::thread_pool::Bulkhead;
 
 /// Gives an answer where a call has none: a value, what a function says, what another bulkhead gives, or the last good
@@ -112,7 +112,7 @@ impl<T, X> Fallback<T, X> {
             let f = Arc::clone(&f);
             let limit = super::remaining();
             let call = other.call();
-            let limit = super::deadline::shorter(call.caller_limit(), limit);
+            let limit = shorter(call.caller_limit(), limit);
             let call = match limit {
                 Some(limit) => call.timeout(limit),
                 None => call,

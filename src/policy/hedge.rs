@@ -7,10 +7,10 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Wake, Waker};
 use std::time::{Duration, Instant};
 
-use super::deadline::{remaining, shorter};
+use super::deadline::remaining;
 use crate::panic::contain;
 use crate::result::ExecutionResult;
-use crate::sync::{AtomicU64, Condvar, Mutex, Ordering, after};
+use crate::sync::{AtomicU64, Condvar, Mutex, Ordering, after, shorter};
 use crate::thread_pool::{Bulkhead, ExecutionHandle};
 
 /// Starts a second attempt of a call that takes long, on the same or on another bulkhead, and takes what comes first.
@@ -236,8 +236,8 @@ fn race<T, E>(
     mut first: ExecutionHandle<T, E>,
     mut second: ExecutionHandle<T, E>,
 ) -> (ExecutionResult<T, E>, Winner) {
-    let bell = Arc::new(Bell::default());
-    let waker = Waker::from(Arc::clone(&bell));
+    let signal = Arc::new(EndSignal::default());
+    let waker = Waker::from(Arc::clone(&signal));
     let mut context = Context::from_waker(&waker);
     loop {
         if let Poll::Ready(result) = Pin::new(&mut first).poll(&mut context) {
@@ -259,35 +259,35 @@ fn race<T, E>(
                 (first.wait(), Winner::First)
             };
         }
-        bell.wait();
+        signal.wait();
     }
 }
 
 /// Wakes the caller when one of its calls has ended.
 #[derive(Default)]
-struct Bell {
-    has_rung: Mutex<bool>,
-    rings: Condvar,
+struct EndSignal {
+    is_raised: Mutex<bool>,
+    raised: Condvar,
 }
 
-impl Bell {
+impl EndSignal {
     fn wait(&self) {
-        let mut has_rung = self.has_rung.lock();
-        while !*has_rung {
-            crate::sync::wait_until(&self.rings, &mut has_rung, None);
+        let mut is_raised = self.is_raised.lock();
+        while !*is_raised {
+            crate::sync::wait_until(&self.raised, &mut is_raised, None);
         }
-        *has_rung = false;
+        *is_raised = false;
     }
 }
 
-impl Wake for Bell {
+impl Wake for EndSignal {
     fn wake(self: Arc<Self>) {
         self.wake_by_ref();
     }
 
     fn wake_by_ref(self: &Arc<Self>) {
-        *self.has_rung.lock() = true;
-        self.rings.notify_one();
+        *self.is_raised.lock() = true;
+        self.raised.notify_one();
     }
 }
 

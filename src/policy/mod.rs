@@ -6,7 +6,7 @@
 //! | one limit over everything below | [`Deadline`], and [`remaining`] in what is called |
 //! | to wait for calls no longer than a limit, one or several at once | [`TimeoutManager`] |
 //! | an answer in place of an error | [`Fallback`], by [kind of error](FailureKind) |
-//! | so many calls in a time | [`RateLimit`], also by [key](KeyedRateLimit) |
+//! | at most so many calls in a period | [`RateLimit`], also by [key](KeyedRateLimit) |
 //! | a limit that follows how long calls take | [`AdaptiveTimeout`](crate::AdaptiveTimeout), which is experimental |
 //! | a second attempt beside a slow one | [`Hedge`] |
 //! | trouble on purpose, for a drill | [`Chaos`] |
@@ -57,7 +57,7 @@
 //! pauses, or the last attempts are cut short. And retry at one place only: three attempts around three attempts are nine
 //! calls.
 //!
-//! In a pipeline of nothing a call costs a few nanoseconds, and each layer adds its own price: `benches/README.md` has the
+//! A pipeline without layers adds a few nanoseconds to a call, and each layer its own price: `benches/README.md` has the
 //! table. Retries, rate limits, hedges and timeouts can also come from settings:
 //! [`Dependencies::pipeline`](crate::Dependencies::pipeline) puts them around a dependency in the order above.
 //!

@@ -1,7 +1,7 @@
-//! So many calls in a time, with a burst.
+//! At most so many calls in a period, with a burst.
 //!
-//! The generic cell rate algorithm: one number says when everything that was let through would have come at an even pace. A
-//! call may come before its turn by as much as the burst allows.
+//! It is the generic cell rate algorithm. One number says when the next call would come if all calls came at an even pace. A
+//! call may come before that time by as much as the burst allows.
 
 use std::collections::HashMap;
 use std::fmt;

@@ -1,10 +1,11 @@
-//! Calls that are waited for no longer than a limit, one or several at once.
+//! Waits for a call, or for several at once, no longer than a limit.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::deadline::{Deadline, shorter};
+use super::deadline::Deadline;
 use crate::result::ExecutionResult;
+use crate::sync::shorter;
 use crate::thread_pool::{Bulkhead, ExecutionHandle};
 
 /// Waits for calls no longer than a limit each, on the workers of a bulkhead: Python's `wait_for`, `gather` and

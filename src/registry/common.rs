@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::AnyBulkhead;
+use super::any_bulkhead::AnyBulkhead;
 use crate::circuit::{CircuitBreaker, CircuitBreakerConfig};
 use crate::config::BulkheadConfig;
 use crate::core::ShutdownReport;

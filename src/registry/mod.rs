@@ -1,4 +1,10 @@
-//! Both kinds of bulkhead by name, and as one trait.
+//! Both kinds of bulkhead by name, and as one type and one trait.
+//!
+//! | file | job |
+//! |---|---|
+//! | here | the registry: bulkheads by name |
+//! | `any_bulkhead`, `common` | a bulkhead of either kind: as an enum, and as a trait |
+//! | `error`, `health` | why a registry has no bulkhead to give, and how all of them are doing |
 //!
 //! Two maps. `bulkheads` has those that are ready; its write lock is held only while one is put in or taken out, never
 //! while user code runs or a thread starts, so a lookup waits for no creation. `building` has the names that are being
@@ -9,31 +15,29 @@
     reason = "loom's `thread_local!` does not know `const`"
 )]
 
+mod any_bulkhead;
 mod common;
+mod error;
+mod health;
 
+pub use any_bulkhead::AnyBulkhead;
 pub use common::CommonBulkhead;
+pub use error::{RegistryError, UnknownBulkhead};
+pub use health::RegistryHealth;
 
 use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
-use std::error::Error;
 use std::fmt;
 use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use thiserror::Error as ThisError;
-
-use crate::circuit::{CircuitBreaker, CircuitBreakerConfig};
 use crate::config::BulkheadConfig;
-use crate::core::{
-    BulkheadBuilder, Engine, ShutdownReport, ShutdownTarget, WaitLimit, begin_shutdown,
-    finish_shutdown, set_circuit_breaker,
-};
+use crate::core::{BulkheadBuilder, ShutdownReport, WaitLimit, begin_shutdown, finish_shutdown};
 use crate::error::BuildError;
 use crate::semaphore::{SemaphoreBulkhead, SemaphoreBulkheadBuilder};
-use crate::stats::{BulkheadHealth, BulkheadState, BulkheadStats, HealthReason, InWords};
+use crate::stats::{BulkheadHealth, BulkheadStats};
 use crate::sync::{self, Condvar, Mutex, RwLock};
-use crate::text::OneLine;
 use crate::thread_pool::{Bulkhead, ExecutionHandle};
 
 /// The bulkheads of a service, by name: one for each dependency, made in one place, looked up in others.
@@ -102,136 +106,6 @@ struct Building {
 sync::thread_local! {
     /// Whether this thread builds a bulkhead: it must not wait for another to be built, which might be this one.
     static IS_BUILDING: Cell<bool> = Cell::new(false);
-}
-
-/// A bulkhead of either kind. Clones are the same bulkhead. [`CommonBulkhead`](crate::CommonBulkhead) is the trait for code
-/// that works with either.
-#[derive(Clone, Debug)]
-#[non_exhaustive]
-pub enum AnyBulkhead {
-    /// One with worker threads of its own.
-    ThreadPool(Arc<Bulkhead>),
-    /// One whose calls run in their callers' threads.
-    Semaphore(Arc<SemaphoreBulkhead>),
-}
-
-/// Why a registry has no bulkhead to give.
-#[derive(Debug, ThisError)]
-#[non_exhaustive]
-pub enum RegistryError {
-    /// A bulkhead of this name exists, or is being built.
-    #[error("the registry has a bulkhead `{name}` already")]
-    AlreadyExists {
-        /// The name.
-        name: Arc<str>,
-    },
-    /// The bulkhead of this name was built from another configuration.
-    #[error(
-        "the registry has a bulkhead `{name}` with another configuration: {existing:?}, and not {wanted:?}"
-    )]
-    OtherConfig {
-        /// The name.
-        name: Arc<str>,
-        /// What it was built from.
-        existing: Box<BulkheadConfig>,
-        /// What was asked for.
-        wanted: Box<BulkheadConfig>,
-    },
-    /// The bulkhead of this name is of the other kind.
-    #[error("the registry has a bulkhead `{name}`, but it is {existing}")]
-    OtherKind {
-        /// The name.
-        name: Arc<str>,
-        /// `a thread pool` or `a semaphore`.
-        existing: &'static str,
-    },
-    /// [`shutdown_all`](BulkheadRegistry::shutdown_all) or [`close_all`](BulkheadRegistry::close_all) was called: nothing
-    /// new is built.
-    #[error("the registry is shut down, and builds no bulkhead `{}`", OneLine(.name))]
-    ShutDown {
-        /// The name.
-        name: Arc<str>,
-    },
-    /// It could not be built.
-    #[error(transparent)]
-    Build(#[from] BuildError),
-}
-
-/// No bulkhead has this name. The caller's own closure comes back, untouched.
-pub struct UnknownBulkhead<F> {
-    /// The name that was asked for.
-    pub name: String,
-    /// The closure as it was handed in.
-    pub task: F,
-}
-
-impl<F> fmt::Debug for UnknownBulkhead<F> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("UnknownBulkhead")
-            .field("name", &self.name)
-            .finish_non_exhaustive()
-    }
-}
-
-impl<F> fmt::Display for UnknownBulkhead<F> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let name = OneLine(&self.name);
-        write!(f, "the registry has no bulkhead `{name}`")
-    }
-}
-
-impl<F> Error for UnknownBulkhead<F> {}
-
-/// How the bulkheads of a registry are doing, from [`BulkheadRegistry::health`].
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct RegistryHealth {
-    /// The state of each bulkhead, by name.
-    pub states: BTreeMap<Arc<str>, BulkheadState>,
-    /// What is wrong with each bulkhead that is unhealthy, by name.
-    pub reasons: BTreeMap<Arc<str>, Vec<HealthReason>>,
-}
-
-impl RegistryHealth {
-    /// Whether no bulkhead is unhealthy. So it is in an empty registry.
-    #[must_use]
-    pub fn is_healthy(&self) -> bool {
-        self.unhealthy().next().is_none()
-    }
-
-    /// The unhealthy bulkheads by name, with their states. One that has reached a threshold may be in any state.
-    pub fn unhealthy(&self) -> impl Iterator<Item = (&str, BulkheadState)> {
-        self.states
-            .iter()
-            .filter(|(name, _)| self.reasons.contains_key(*name))
-            .map(|(name, state)| (&**name, *state))
-    }
-}
-
-impl fmt::Display for RegistryHealth {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "{} of {} bulkheads are healthy",
-            self.states.len() - self.unhealthy().count(),
-            self.states.len()
-        )?;
-        for (i, (name, state)) in self.unhealthy().enumerate() {
-            let before = if i == 0 { ": " } else { ", " };
-            if state.is_healthy() {
-                write!(f, "{before}`{name}` is unhealthy")?;
-            } else {
-                write!(f, "{before}`{name}` is {state}")?;
-            }
-            // What the state says already stands first, and is not said twice.
-            let reasons = self.reasons.get(name).map_or(&[][..], |reasons| reasons);
-            let said = usize::from(!state.is_healthy()).min(reasons.len());
-            if !reasons[said..].is_empty() {
-                write!(f, " ({})", InWords(&reasons[said..]))?;
-            }
-        }
-        Ok(())
-    }
 }
 
 impl BulkheadRegistry {
@@ -616,211 +490,5 @@ impl fmt::Debug for BulkheadRegistry {
         f.debug_struct("BulkheadRegistry")
             .field("bulkheads", &self.names())
             .finish_non_exhaustive()
-    }
-}
-
-impl AnyBulkhead {
-    fn engine(&self) -> &Engine {
-        match self {
-            Self::ThreadPool(bulkhead) => bulkhead.shutdown_target().engine(),
-            Self::Semaphore(bulkhead) => bulkhead.shutdown_target().engine(),
-        }
-    }
-
-    fn kind(&self) -> &'static str {
-        match self {
-            Self::ThreadPool(_) => "a thread pool",
-            Self::Semaphore(_) => "a semaphore",
-        }
-    }
-
-    /// Submits a task that may fail. A thread pool takes it as [`Bulkhead::execute`] does. A semaphore runs it here and
-    /// now, as [`SemaphoreBulkhead::execute`] does, and the handle has the result already.
-    pub fn execute<T, E, F>(&self, f: F) -> ExecutionHandle<T, E>
-    where
-        F: FnOnce() -> Result<T, E> + Send + 'static,
-        T: Send + 'static,
-        E: Send + 'static,
-    {
-        match self {
-            Self::ThreadPool(bulkhead) => bulkhead.execute(f),
-            Self::Semaphore(bulkhead) => ExecutionHandle::finished(bulkhead.execute(f)),
-        }
-    }
-
-    /// The name given in the configuration.
-    #[must_use]
-    pub fn name(&self) -> &str {
-        &self.engine().name
-    }
-
-    /// The configuration that it was built from.
-    #[must_use]
-    pub fn config(&self) -> &BulkheadConfig {
-        &self.engine().config
-    }
-
-    /// As [`Bulkhead::max_concurrent_calls`].
-    #[must_use]
-    pub fn max_concurrent_calls(&self) -> usize {
-        self.engine().limits().max_concurrent_calls
-    }
-
-    /// As [`Bulkhead::max_queue_size`].
-    #[must_use]
-    pub fn max_queue_size(&self) -> usize {
-        self.engine().limits().max_queue_size
-    }
-
-    /// As [`Bulkhead::resize`] or [`SemaphoreBulkhead::resize`].
-    ///
-    /// # Errors
-    ///
-    /// As there.
-    pub fn resize(
-        &self,
-        max_concurrent_calls: usize,
-        max_queue_size: usize,
-    ) -> Result<(), BuildError> {
-        match self {
-            Self::ThreadPool(bulkhead) => bulkhead.resize(max_concurrent_calls, max_queue_size),
-            Self::Semaphore(bulkhead) => bulkhead.resize(max_concurrent_calls, max_queue_size),
-        }
-    }
-
-    /// As [`Bulkhead::set_queue_timeout`].
-    ///
-    /// # Errors
-    ///
-    /// As there.
-    pub fn set_queue_timeout(&self, limit: impl Into<Option<Duration>>) -> Result<(), BuildError> {
-        match self {
-            Self::ThreadPool(bulkhead) => bulkhead.set_queue_timeout(limit),
-            Self::Semaphore(bulkhead) => bulkhead.set_queue_timeout(limit),
-        }
-    }
-
-    /// As [`Bulkhead::set_execution_timeout`].
-    ///
-    /// # Errors
-    ///
-    /// As there.
-    pub fn set_execution_timeout(
-        &self,
-        limit: impl Into<Option<Duration>>,
-    ) -> Result<(), BuildError> {
-        match self {
-            Self::ThreadPool(bulkhead) => bulkhead.set_execution_timeout(limit),
-            Self::Semaphore(bulkhead) => bulkhead.set_execution_timeout(limit),
-        }
-    }
-
-    /// As [`Bulkhead::set_circuit_breaker`].
-    ///
-    /// # Errors
-    ///
-    /// As there.
-    pub fn set_circuit_breaker(&self, config: CircuitBreakerConfig) -> Result<(), BuildError> {
-        set_circuit_breaker(self.engine(), config)
-    }
-
-    /// As [`Bulkhead::state`].
-    #[must_use]
-    pub fn state(&self) -> BulkheadState {
-        self.engine().state()
-    }
-
-    /// As [`Bulkhead::is_healthy`].
-    #[must_use]
-    pub fn is_healthy(&self) -> bool {
-        self.engine().is_healthy()
-    }
-
-    /// As [`Bulkhead::health`].
-    #[must_use]
-    pub fn health(&self) -> BulkheadHealth {
-        self.engine().health()
-    }
-
-    /// As [`Bulkhead::available_capacity`].
-    #[must_use]
-    pub fn available_capacity(&self) -> usize {
-        self.engine().available_capacity()
-    }
-
-    /// As [`Bulkhead::circuit_breaker`].
-    #[must_use]
-    pub fn circuit_breaker(&self) -> Option<&CircuitBreaker> {
-        self.engine().breaker.as_ref()
-    }
-
-    /// As [`Bulkhead::stats`].
-    #[must_use]
-    pub fn stats(&self) -> BulkheadStats {
-        self.engine().stats()
-    }
-
-    /// As [`Bulkhead::reset_stats`].
-    pub fn reset_stats(&self) {
-        self.engine().reset_stats();
-    }
-
-    /// As [`Bulkhead::shutdown`].
-    pub fn shutdown(&self) -> ShutdownReport {
-        match self {
-            Self::ThreadPool(bulkhead) => bulkhead.shutdown(),
-            Self::Semaphore(bulkhead) => bulkhead.shutdown(),
-        }
-    }
-
-    /// As [`Bulkhead::shutdown_timeout`].
-    pub fn shutdown_timeout(&self, limit: Duration) -> ShutdownReport {
-        match self {
-            Self::ThreadPool(bulkhead) => bulkhead.shutdown_timeout(limit),
-            Self::Semaphore(bulkhead) => bulkhead.shutdown_timeout(limit),
-        }
-    }
-
-    /// As [`Bulkhead::shutdown_now`].
-    pub fn shutdown_now(&self) -> ShutdownReport {
-        match self {
-            Self::ThreadPool(bulkhead) => bulkhead.shutdown_now(),
-            Self::Semaphore(bulkhead) => bulkhead.shutdown_now(),
-        }
-    }
-
-    /// As [`Bulkhead::close`].
-    pub fn close(&self) {
-        begin_shutdown(self.engine());
-    }
-
-    /// As [`Bulkhead::wait_closed`].
-    #[must_use = "it says whether the bulkhead has ended"]
-    pub fn wait_closed(&self, limit: Duration) -> bool {
-        match self {
-            Self::ThreadPool(bulkhead) => bulkhead.wait_closed(limit),
-            Self::Semaphore(bulkhead) => bulkhead.wait_closed(limit),
-        }
-    }
-
-    /// As [`Bulkhead::wait_idle`].
-    #[must_use = "it says whether there was such a moment"]
-    pub fn wait_idle(&self, limit: Duration) -> bool {
-        match self {
-            Self::ThreadPool(bulkhead) => bulkhead.wait_idle(limit),
-            Self::Semaphore(bulkhead) => bulkhead.wait_idle(limit),
-        }
-    }
-}
-
-impl From<Arc<Bulkhead>> for AnyBulkhead {
-    fn from(bulkhead: Arc<Bulkhead>) -> Self {
-        Self::ThreadPool(bulkhead)
-    }
-}
-
-impl From<Arc<SemaphoreBulkhead>> for AnyBulkhead {
-    fn from(bulkhead: Arc<SemaphoreBulkhead>) -> Self {
-        Self::Semaphore(bulkhead)
     }
 }

@@ -1,4 +1,4 @@
-//! Calls without a closure: how one begins, for a guard that ends it.
+//! How a call without a closure gets its slot and begins. Its guard ends it.
 
 use std::convert::Infallible;
 use std::sync::Arc;

@@ -1,4 +1,5 @@
-//! A tree as serde's data, so that a configuration type says by itself what may stand where. An error knows its place.
+//! A tree as serde's data. So each configuration type says by itself which keys and values it takes, and an error knows its
+//! line.
 
 use std::fmt;
 use std::sync::Arc;

@@ -1,4 +1,4 @@
-//! Where a value stands.
+//! Where a value comes from: a line of a file, or a variable.
 
 use std::fmt;
 use std::sync::Arc;

@@ -1,4 +1,4 @@
-//! The text of settings: from a file that is one, of a bearable size, in UTF-8.
+//! The text of settings, from a regular file that is not too large, in UTF-8.
 
 use std::fs::{self, File};
 use std::io::Read;

@@ -1,4 +1,4 @@
-//! The path of keys to a key of TOML that the parser has refused: such a key is in no tree.
+//! The path of keys to a key that the TOML parser has refused. There is no tree then to look it up in.
 
 use toml::de::DeTable;
 

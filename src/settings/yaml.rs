@@ -1,4 +1,4 @@
-//! YAML as a tree: from the parser's events, so that duplicate keys are found, and aliases cannot blow it up.
+//! YAML as a tree: from the parser's events, so that duplicate keys are found, and aliases cannot make it grow without bounds.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;

@@ -1,8 +1,8 @@
 //! Whether a bulkhead is well: thresholds, and what reaches them.
 //!
 //! Nothing runs in the background. An ask looks at facts of the moment, most of which say by themselves for how long they have
-//! been so: since when a task runs, since when a call waits, since when the bulkhead is full. Only two thresholds need the asks
-//! before, which [`HealthMemory`] keeps: how full the queue was, and how many calls had been refused.
+//! been so: since when a task runs, since when a call waits, since when the bulkhead is full. Only two thresholds need earlier
+//! asks, which [`HealthMemory`] keeps: how full the queue was, and how many calls had been refused.
 
 use std::fmt;
 use std::sync::Arc;

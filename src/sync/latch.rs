@@ -1,4 +1,4 @@
-//! A count that can be waited for: it is at zero when a bulkhead has ended.
+//! A count that threads wait for: it is zero when a bulkhead has ended.
 
 use std::time::Instant;
 

@@ -1,4 +1,4 @@
-//! Tables by slot: they grow, and what is in them never moves.
+//! Tables with an entry for each slot. They grow, and their entries never move.
 
 use super::OnceLock;
 

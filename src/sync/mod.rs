@@ -25,7 +25,7 @@ use shuttle as checker;
 pub(crate) use imp::*;
 pub(crate) use latch::Latch;
 pub(crate) use lazy::{LazySlots, Table};
-pub(crate) use time::{Limit, after, earlier, nanos};
+pub(crate) use time::{Limit, after, earlier, nanos, shorter};
 
 /// Keeps a value on cache lines of its own, so that threads which write different values do not slow each other
 /// down. 128 bytes, because current x86-64 prefetches lines in pairs.

@@ -17,8 +17,8 @@ use super::now;
 /// Spins, then yields, as far as either has paid before.
 #[derive(Debug, Default)]
 pub(crate) struct AdaptiveSpin {
-    spinning: Habit,
-    yielding: Habit,
+    spinning: AdaptiveTry,
+    yielding: AdaptiveTry,
 }
 
 impl AdaptiveSpin {
@@ -117,15 +117,15 @@ enum Lost {
     Unknown,
 }
 
-/// Something to repeat at once if it paid, and after a pause if it did not.
+/// Learns whether a try pays: one that paid is repeated at the next occasion, one that did not after a pause.
 #[derive(Debug, Default)]
-struct Habit {
+struct AdaptiveTry {
     /// Upper half: how many occasions the last pause skips. Lower half: how many of them are left.
-    /// Threads may overwrite each other's numbers; a habit need not be exact.
+    /// Threads may overwrite each other's numbers; they need not be exact.
     pause: AtomicU32,
 }
 
-impl Habit {
+impl AdaptiveTry {
     /// For many small losses in a row.
     const LONG_PAUSE: u32 = 1 << 10;
     /// For a great one.
@@ -157,15 +157,18 @@ impl Habit {
 
 #[cfg(test)]
 mod tests {
-    use super::{AdaptiveSpin, Habit, Lost};
+    use super::{AdaptiveSpin, AdaptiveTry, Lost};
     use std::sync::atomic::Ordering;
     use std::time::Duration;
 
     /// How many occasions pass until the next try, which loses so much.
-    fn pause_before(habit: &Habit, lost: Lost) -> u32 {
+    fn pause_before(attempt: &AdaptiveTry, lost: Lost) -> u32 {
         let mut lost = Some(lost);
         let mut occasions = 0;
-        while habit.follow(|| (Some(()), lost.take().unwrap())).is_none() {
+        while attempt
+            .follow(|| (Some(()), lost.take().unwrap()))
+            .is_none()
+        {
             occasions += 1;
         }
         occasions
@@ -173,33 +176,33 @@ mod tests {
 
     #[test]
     fn what_is_worth_it_is_done_again_at_once() {
-        let habit = Habit::default();
+        let attempt = AdaptiveTry::default();
         for _ in 0..3 {
-            assert_eq!(pause_before(&habit, Lost::Nothing), 0);
+            assert_eq!(pause_before(&attempt, Lost::Nothing), 0);
         }
     }
 
     #[test]
     fn small_losses_in_a_row_double_the_pause_up_to_a_limit() {
-        let habit = Habit::default();
-        assert_eq!(pause_before(&habit, Lost::Little), 0);
+        let attempt = AdaptiveTry::default();
+        assert_eq!(pause_before(&attempt, Lost::Little), 0);
         for pause in [2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 1024] {
-            assert_eq!(pause_before(&habit, Lost::Little), pause);
+            assert_eq!(pause_before(&attempt, Lost::Little), pause);
         }
-        assert_eq!(pause_before(&habit, Lost::Nothing), 1024);
-        assert_eq!(pause_before(&habit, Lost::Little), 0);
-        assert_eq!(pause_before(&habit, Lost::Little), 2);
+        assert_eq!(pause_before(&attempt, Lost::Nothing), 1024);
+        assert_eq!(pause_before(&attempt, Lost::Little), 0);
+        assert_eq!(pause_before(&attempt, Lost::Little), 2);
     }
 
     #[test]
     fn a_great_loss_is_made_up_for_by_a_microsecond_an_occasion() {
-        let habit = Habit::default();
+        let attempt = AdaptiveTry::default();
         assert_eq!(
-            pause_before(&habit, Lost::Much(Duration::from_millis(4))),
+            pause_before(&attempt, Lost::Much(Duration::from_millis(4))),
             0
         );
-        assert_eq!(pause_before(&habit, Lost::Much(Duration::MAX)), 4_000);
-        assert_eq!(pause_before(&habit, Lost::Nothing), 1 << 14);
+        assert_eq!(pause_before(&attempt, Lost::Much(Duration::MAX)), 4_000);
+        assert_eq!(pause_before(&attempt, Lost::Nothing), 1 << 14);
     }
 
     #[test]
@@ -214,12 +217,12 @@ mod tests {
 
     #[test]
     fn what_tells_nothing_changes_nothing() {
-        let habit = Habit::default();
-        assert_eq!(pause_before(&habit, Lost::Unknown), 0);
-        assert_eq!(pause_before(&habit, Lost::Little), 0);
-        assert_eq!(pause_before(&habit, Lost::Unknown), 2);
-        assert_eq!(pause_before(&habit, Lost::Little), 0);
-        assert_eq!(pause_before(&habit, Lost::Nothing), 4);
+        let attempt = AdaptiveTry::default();
+        assert_eq!(pause_before(&attempt, Lost::Unknown), 0);
+        assert_eq!(pause_before(&attempt, Lost::Little), 0);
+        assert_eq!(pause_before(&attempt, Lost::Unknown), 2);
+        assert_eq!(pause_before(&attempt, Lost::Little), 0);
+        assert_eq!(pause_before(&attempt, Lost::Nothing), 4);
     }
 
     #[test]
@@ -227,7 +230,7 @@ mod tests {
         let waiting = AdaptiveSpin::default();
         let has_waited = || {
             [&waiting.spinning, &waiting.yielding]
-                .map(|habit| habit.pause.load(Ordering::Relaxed) > 0)
+                .map(|attempt| attempt.pause.load(Ordering::Relaxed) > 0)
         };
         let wait = |within| waiting.until(|| Some(within), || None::<()>, || 0);
         assert_eq!(wait(Duration::ZERO), None);

@@ -1,7 +1,12 @@
-//! Values as text: durations in settings and numbers that are serialised, in files of their own, and here
-//! user's text on its way into a log line or an error: a name, the message of a panic, what a storage says.
+//! Values as text.
 //!
-//! A line break in such a text would begin a log line of its own, and a control character would move the cursor of the
+//! | file | job |
+//! |---|---|
+//! | here | a user's text on one line of the log or of an error: a name, the message of a panic, what a storage says |
+//! | `duration` | durations in settings |
+//! | `serialized` | the numbers of a bulkhead, for serde |
+//!
+//! A line break in a user's text would begin a log line of its own, and a control character would move the cursor of the
 //! terminal that shows it.
 
 #[cfg(feature = "config")]

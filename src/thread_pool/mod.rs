@@ -6,7 +6,7 @@
 //! | `submit` | a call goes into the queue, or is refused |
 //! | `handle` | the caller's end of a call: wait, cancel, await |
 //! | `cancel_handle` | the same without the outcome: cancel, from anywhere |
-//! | `finish_callbacks` | what callers want to be called back for at the end of a call |
+//! | `finish_callbacks` | the callbacks for the end of a call |
 //! | `many/` | waiting for many calls, and a call for each item of an iterator |
 //! | `stream/` | a call that yields items while it runs |
 //! | `alarm` | wakes awaited handles at their deadlines |
@@ -15,7 +15,7 @@
 //! | `queue` | the entries between submitters and workers, and the tombstones among them |
 //! | `sleep` | how a worker without work sleeps, and which one is woken |
 //! | `worker` | the life of a worker thread |
-//! | `thread_name` | how worker threads are called |
+//! | `thread_name` | the names of worker threads |
 //! | `inner` | what bulkhead, workers and calls share |
 
 pub(crate) mod alarm;

@@ -41,8 +41,8 @@ pub(crate) struct WorkerChannel<T> {
     entries: Fifo<T>,
     /// How many workers sleep, are missing, and search, in 21 bits each.
     idle: Padded<AtomicU64>,
-    crew: Mutex<Crew>,
-    /// There are too many workers. Changes under the lock of the crew.
+    counts: Mutex<WorkerCounts>,
+    /// There are too many workers. Changes under the lock of `counts`.
     is_overstaffed: AtomicBool,
     /// Whether it pays for a worker to search before it sleeps.
     spin: Padded<AdaptiveSpin>,
@@ -54,7 +54,8 @@ pub(crate) struct WorkerChannel<T> {
     start: OnceLock<Box<dyn Fn() -> bool + Send + Sync>>,
 }
 
-struct Crew {
+/// How many workers there are, and which of them sleep.
+struct WorkerCounts {
     /// The worker that fell asleep last is the last in here.
     sleepers: Vec<Arc<Sleeper>>,
     /// How many workers there are to be.
@@ -137,7 +138,7 @@ impl Sleeper {
     }
 }
 
-impl Crew {
+impl WorkerCounts {
     /// How many are too many.
     fn excess(&self) -> usize {
         (self.here - self.leaving).saturating_sub(self.wanted)
@@ -155,7 +156,7 @@ impl<T> WorkerChannel<T> {
         Self {
             entries: Fifo::new(capacity),
             idle: Padded(AtomicU64::new(workers as u64 * ONE_MISSING)),
-            crew: Mutex::new(Crew {
+            counts: Mutex::new(WorkerCounts {
                 // Falling asleep takes no memory where all workers are there.
                 sleepers: Vec::with_capacity(if idle_timeout.is_none() { workers } else { 0 }),
                 wanted: workers,
@@ -283,7 +284,7 @@ impl<T> WorkerChannel<T> {
 
     /// Wakes the worker that fell asleep last, if one sleeps.
     fn wake_one(&self) -> bool {
-        let woken = self.wake_last(&mut self.crew.lock());
+        let woken = self.wake_last(&mut self.counts.lock());
         if let Some(woken) = &woken {
             woken.thread.unpark();
         }
@@ -292,8 +293,8 @@ impl<T> WorkerChannel<T> {
 
     /// Takes the worker out of the list that fell asleep last, to be unparked.
     #[must_use]
-    fn wake_last(&self, crew: &mut Crew) -> Option<Arc<Sleeper>> {
-        let last = crew.sleepers.pop()?;
+    fn wake_last(&self, counts: &mut WorkerCounts) -> Option<Arc<Sleeper>> {
+        let last = counts.sleepers.pop()?;
         self.idle
             .fetch_add(ONE_SEARCHING - ONE_ASLEEP, Ordering::Relaxed);
         // ORDERING: Release, so that it counts as searching before it can stop.
@@ -305,14 +306,14 @@ impl<T> WorkerChannel<T> {
 
     /// Counts a worker that is about to start, if one is missing.
     #[must_use]
-    fn begin_start(&self, crew: &mut Crew) -> bool {
-        if crew.missing == 0 {
+    fn begin_start(&self, counts: &mut WorkerCounts) -> bool {
+        if counts.missing == 0 {
             return false;
         }
-        crew.here += 1;
+        counts.here += 1;
         self.latch.count_up();
         self.idle.fetch_add(ONE_SEARCHING, Ordering::Relaxed);
-        self.note(crew);
+        self.note(counts);
         true
     }
 
@@ -320,7 +321,7 @@ impl<T> WorkerChannel<T> {
     /// has refused the thread.
     #[must_use]
     fn start_missing(&self) -> bool {
-        let is_missing = self.begin_start(&mut self.crew.lock());
+        let is_missing = self.begin_start(&mut self.counts.lock());
         is_missing && self.start()
     }
 
@@ -338,11 +339,11 @@ impl<T> WorkerChannel<T> {
     #[must_use]
     pub(crate) fn has_not_started(&self) -> bool {
         let is_last = {
-            let mut crew = self.crew.lock();
+            let mut counts = self.counts.lock();
             self.idle.fetch_sub(ONE_SEARCHING, Ordering::Relaxed);
-            crew.here -= 1;
-            self.note(&mut crew);
-            crew.here == 0
+            counts.here -= 1;
+            self.note(&mut counts);
+            counts.here == 0
         };
         // That one more could be started is no news: it was just refused.
         while self.wake_one_if_needed() {}
@@ -362,10 +363,10 @@ impl<T> WorkerChannel<T> {
     /// A worker ends, after its stop hooks.
     pub(crate) fn has_left(&self) {
         {
-            let mut crew = self.crew.lock();
-            crew.here -= 1;
-            crew.leaving -= 1;
-            self.note(&mut crew);
+            let mut counts = self.counts.lock();
+            counts.here -= 1;
+            counts.leaving -= 1;
+            self.note(&mut counts);
         }
         if self.idle_timeout.is_none() {
             while self.start_missing() {}
@@ -377,13 +378,13 @@ impl<T> WorkerChannel<T> {
     /// otherwise [`start_needed`](Self::start_needed) has to be called.
     pub(crate) fn set_workers(&self, workers: usize) {
         let woken: Vec<_> = {
-            let mut crew = self.crew.lock();
-            crew.wanted = workers;
-            self.note(&mut crew);
+            let mut counts = self.counts.lock();
+            counts.wanted = workers;
+            self.note(&mut counts);
             // Those that sleep leave first. Whoever is awake sees the flag.
-            let stay = crew.sleepers.len().saturating_sub(crew.excess());
-            (stay..crew.sleepers.len())
-                .filter_map(|_| self.wake_last(&mut crew))
+            let stay = counts.sleepers.len().saturating_sub(counts.excess());
+            (stay..counts.sleepers.len())
+                .filter_map(|_| self.wake_last(&mut counts))
                 .collect()
         };
         woken.iter().for_each(|sleeper| sleeper.thread.unpark());
@@ -401,33 +402,33 @@ impl<T> WorkerChannel<T> {
 
     /// Nobody is started from here on.
     pub(crate) fn stop(&self) {
-        let mut crew = self.crew.lock();
-        crew.is_stopped = true;
-        self.note(&mut crew);
+        let mut counts = self.counts.lock();
+        counts.is_stopped = true;
+        self.note(&mut counts);
     }
 
     /// How many workers there are, with those that are about to start and those that run their stop hooks.
     pub(crate) fn workers(&self) -> usize {
-        self.crew.lock().here
+        self.counts.lock().here
     }
 
     /// Under the lock, after a change of the numbers.
-    fn note(&self, crew: &mut Crew) {
-        let missing = if crew.is_stopped {
+    fn note(&self, counts: &mut WorkerCounts) {
+        let missing = if counts.is_stopped {
             0
         } else {
-            crew.wanted.saturating_sub(crew.here)
+            counts.wanted.saturating_sub(counts.here)
         };
-        if missing != crew.missing {
-            let more = (missing as u64).wrapping_sub(crew.missing as u64);
-            crew.missing = missing;
+        if missing != counts.missing {
+            let more = (missing as u64).wrapping_sub(counts.missing as u64);
+            counts.missing = missing;
             self.idle
                 .fetch_add(more.wrapping_mul(ONE_MISSING), Ordering::Relaxed);
         }
-        if (crew.excess() > 0) != crew.is_overstaffed {
-            crew.is_overstaffed = !crew.is_overstaffed;
+        if (counts.excess() > 0) != counts.is_overstaffed {
+            counts.is_overstaffed = !counts.is_overstaffed;
             self.is_overstaffed
-                .store(crew.is_overstaffed, Ordering::Relaxed);
+                .store(counts.is_overstaffed, Ordering::Relaxed);
         }
     }
 
@@ -473,13 +474,13 @@ impl<T> WorkerChannel<T> {
 
     /// The worker counts as asleep, and no longer as searching. `false`: there are too many, and it is awake.
     fn fall_asleep(&self, me: &mut Taker) -> bool {
-        let mut crew = self.crew.lock();
-        if crew.is_overstaffed {
+        let mut counts = self.counts.lock();
+        if counts.is_overstaffed {
             return false;
         }
         me.is_searching = false;
         me.sleeper.woken.store(false, Ordering::Relaxed);
-        crew.sleepers.push(Arc::clone(&me.sleeper));
+        counts.sleepers.push(Arc::clone(&me.sleeper));
         self.idle
             .fetch_add(ONE_ASLEEP.wrapping_sub(ONE_SEARCHING), Ordering::Relaxed);
         true
@@ -487,16 +488,16 @@ impl<T> WorkerChannel<T> {
 
     /// The worker does not sleep after all, and counts as searching.
     fn get_up(&self, me: &mut Taker) {
-        self.get_up_in(&mut self.crew.lock(), me);
+        self.get_up_in(&mut self.counts.lock(), me);
     }
 
     /// If it is not in the list, another thread has just woken it.
-    fn get_up_in(&self, crew: &mut Crew, me: &mut Taker) {
+    fn get_up_in(&self, counts: &mut WorkerCounts, me: &mut Taker) {
         me.is_searching = true;
-        let mut all = crew.sleepers.iter();
+        let mut all = counts.sleepers.iter();
         let place = all.rposition(|other| Arc::ptr_eq(other, &me.sleeper));
         if let Some(place) = place {
-            crew.sleepers.remove(place);
+            counts.sleepers.remove(place);
             self.idle
                 .fetch_add(ONE_SEARCHING - ONE_ASLEEP, Ordering::Relaxed);
         }
@@ -515,11 +516,11 @@ impl<T> WorkerChannel<T> {
     #[must_use]
     fn leave_if_overstaffed(&self, me: &mut Taker) -> bool {
         let leaves = {
-            let mut crew = self.crew.lock();
-            let leaves = crew.excess() > 0;
+            let mut counts = self.counts.lock();
+            let leaves = counts.excess() > 0;
             if leaves {
-                crew.leaving += 1;
-                self.note(&mut crew);
+                counts.leaving += 1;
+                self.note(&mut counts);
             }
             leaves
         };
@@ -533,13 +534,13 @@ impl<T> WorkerChannel<T> {
     #[must_use]
     fn leave_if_idle(&self, me: &mut Taker) -> bool {
         {
-            let mut crew = self.crew.lock();
-            self.get_up_in(&mut crew, me);
+            let mut counts = self.counts.lock();
+            self.get_up_in(&mut counts, me);
             if me.sleeper.woken.load(Ordering::Relaxed) {
                 return false;
             }
-            crew.leaving += 1;
-            self.note(&mut crew);
+            counts.leaving += 1;
+            self.note(&mut counts);
             me.is_searching = false;
             self.idle.fetch_sub(ONE_SEARCHING, Ordering::Relaxed);
         }
@@ -548,9 +549,9 @@ impl<T> WorkerChannel<T> {
         if self.len() as u64 <= searching(self.idle.load(Ordering::Relaxed)) {
             return true;
         }
-        let mut crew = self.crew.lock();
-        crew.leaving -= 1;
-        self.note(&mut crew);
+        let mut counts = self.counts.lock();
+        counts.leaving -= 1;
+        self.note(&mut counts);
         me.is_searching = true;
         self.idle.fetch_add(ONE_SEARCHING, Ordering::Relaxed);
         false
@@ -558,8 +559,8 @@ impl<T> WorkerChannel<T> {
 
     /// The worker, which has taken an entry that ends it, leaves.
     pub(crate) fn leave(&self) {
-        let mut crew = self.crew.lock();
-        crew.leaving += 1;
-        self.note(&mut crew);
+        let mut counts = self.counts.lock();
+        counts.leaving += 1;
+        self.note(&mut counts);
     }
 }

@@ -30,11 +30,11 @@
 //! | open | the end of the isolation | the next isolation |
 //! | half-open | the probes that are out, and the successes so far | how many may be out, how many successes close it, the limit of each probe that is out |
 //!
-//! No change of rules opens or closes a circuit, the next outcome does. What has happened by the clock before the change has
-//! happened by the old rules. A probe that is out for longer than its new limit has failed at the change, not before it.
+//! A change of rules neither opens nor closes a circuit; the first outcome after it can. The old rules decide what the clock
+//! has brought about before the change. A probe that is out for longer than its new limit fails at the change, not before.
 //!
 //! The modes: an observing machine moves like any other, but passes the calls that it would refuse, with a ticket that
-//! does not count. A disabled one passes all calls so, and takes no outcome.
+//! does not count. A disabled one passes all calls in that way, and ignores their outcomes.
 
 use std::time::{Duration, Instant};
 

@@ -182,7 +182,7 @@ impl PostgresStorage {
     /// Returns what is stored afterwards.
     ///
     /// It works on a connection of its own. `change` ought to be quick: its time counts for the deadline, and no write of
-    /// others to this circuit gets through meanwhile. What it gets is `None` if nothing is stored that makes sense.
+    /// others to this circuit gets through meanwhile. It gets `None` if nothing is stored that makes sense.
     ///
     /// # Errors
     ///

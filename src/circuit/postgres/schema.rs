@@ -126,7 +126,7 @@ pub(super) async fn problems(client: &impl GenericClient) -> Result<Vec<String>,
     Ok(problems)
 }
 
-/// What stands in the way of writing anything at all. A table there can still be read.
+/// Why nothing can be written at all. A table that is there can still be read.
 pub(super) async fn read_only(client: &impl GenericClient) -> Result<Option<String>, Error> {
     let setting = client
         .query_typed_one(

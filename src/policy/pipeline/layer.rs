@@ -36,7 +36,7 @@ pub(crate) type AnyRule<E> = Arc<dyn RetryRule<PipelineError<E>> + Send + Sync>;
 pub(super) type FailureIf<E> = Arc<dyn Fn(&E) -> bool + Send + Sync>;
 
 /// What is known of one call on its way through the layers.
-pub(super) struct Trail<'p, E> {
+pub(super) struct CallProgress<'p, E> {
     pub(super) name: &'p Arc<str>,
     pub(super) clock: &'p Clock,
     /// Whether the times are measured that no bulkhead measures.
@@ -56,7 +56,7 @@ pub(super) struct Trail<'p, E> {
     pub(super) was_late: bool,
 }
 
-impl<E> Trail<'_, E> {
+impl<E> CallProgress<'_, E> {
     /// The time now. It is read once for all layers that ask before anything happens.
     pub(super) fn now(&mut self) -> Instant {
         let now = self.just_now.unwrap_or_else(|| self.clock.now());
@@ -101,31 +101,31 @@ impl<E> Trail<'_, E> {
 
 /// The innermost call.
 pub(super) type Attempt<'a, 'p, T, E> =
-    &'a mut dyn FnMut(&mut Trail<'p, E>) -> Result<T, PipelineError<E>>;
+    &'a mut dyn FnMut(&mut CallProgress<'p, E>) -> Result<T, PipelineError<E>>;
 
 /// Makes a call through `layers`, the outermost first.
 pub(super) fn run<'p, T, E, V: Gives<T, E>>(
     layers: &'p [Layer<E, V>],
-    trail: &mut Trail<'p, E>,
+    progress: &mut CallProgress<'p, E>,
     attempt: Attempt<'_, 'p, T, E>,
 ) -> Result<T, PipelineError<E>> {
     let Some((layer, inner)) = layers.split_first() else {
-        return attempt(trail);
+        return attempt(progress);
     };
     match layer {
         Layer::Fallback(fallback) => {
-            let result = run(inner, trail, attempt);
-            fall_back::<T, E, V>(fallback, trail, result)
+            let result = run(inner, progress, attempt);
+            fall_back::<T, E, V>(fallback, progress, result)
         }
-        Layer::Timeout(limit) => run_within(*limit, inner, trail, attempt),
+        Layer::Timeout(limit) => run_within(*limit, inner, progress, attempt),
         Layer::AdaptiveTimeout(timeout) => {
-            let (limit, began) = (timeout.limit(), trail.now());
-            let result = run_within(limit, inner, trail, attempt);
-            trail.went_on();
-            let took = trail.now().saturating_duration_since(began);
+            let (limit, began) = (timeout.limit(), progress.now());
+            let result = run_within(limit, inner, progress, attempt);
+            progress.went_on();
+            let took = progress.now().saturating_duration_since(began);
             match &result {
                 // The fallback's answer, and not the dependency's.
-                Ok(_) if trail.decided_by == LayerKind::Fallback => {}
+                Ok(_) if progress.decided_by == LayerKind::Fallback => {}
                 Ok(_) => timeout.record(took),
                 Err(PipelineError::Call(BulkheadError::Timeout { started: true, .. })) => {
                     timeout.record_timeout(took);
@@ -136,52 +136,54 @@ pub(super) fn run<'p, T, E, V: Gives<T, E>>(
             result
         }
         Layer::Retry(retry) => {
-            let attempts = Attempts::begin(retry, trail.now());
+            let attempts = Attempts::begin(retry, progress.now());
             let result = loop {
-                match attempts.run(|| run(inner, trail, attempt)) {
+                match attempts.run(|| run(inner, progress, attempt)) {
                     Ok(value) => {
                         if attempts.has_listeners() {
                             attempts.succeeded();
-                            trail.went_on();
+                            progress.went_on();
                         }
                         break Ok(value);
                     }
                     Err(error) => {
-                        trail.went_on();
+                        progress.went_on();
                         match attempts.next_after(&error) {
-                            Ok(()) => trail.discard(error),
+                            Ok(()) => progress.discard(error),
                             Err(stop) => {
-                                trail.retry_stop = Some(stop);
+                                progress.retry_stop = Some(stop);
                                 break Err(error);
                             }
                         }
                     }
                 }
             };
-            trail.attempts = attempts.made();
-            trail.spend(LayerKind::Retry, attempts.waited());
+            progress.attempts = attempts.made();
+            progress.spend(LayerKind::Retry, attempts.waited());
             result
         }
         Layer::RateLimit(limit) => match limit.acquire() {
             Ok(waited) => {
                 if !waited.is_zero() {
-                    trail.went_on();
-                    trail.spend(LayerKind::RateLimit, waited);
+                    progress.went_on();
+                    progress.spend(LayerKind::RateLimit, waited);
                 }
-                run(inner, trail, attempt)
+                run(inner, progress, attempt)
             }
-            Err(limited) => trail.decide(LayerKind::RateLimit, PipelineError::RateLimited(limited)),
+            Err(limited) => {
+                progress.decide(LayerKind::RateLimit, PipelineError::RateLimited(limited))
+            }
         },
         Layer::Circuit(breaker) => match breaker.try_acquire() {
             Ok(permit) => {
                 // Its storage and its listeners are user code.
-                trail.went_on();
-                let result = run(inner, trail, attempt);
-                judge(permit, breaker.live_rules(), trail, &result);
-                trail.went_on();
+                progress.went_on();
+                let result = run(inner, progress, attempt);
+                judge(permit, breaker.live_rules(), progress, &result);
+                progress.went_on();
                 result
             }
-            Err(open) => trail.decide(LayerKind::Circuit, PipelineError::CircuitOpen(open)),
+            Err(open) => progress.decide(LayerKind::Circuit, PipelineError::CircuitOpen(open)),
         },
     }
 }
@@ -189,39 +191,39 @@ pub(super) fn run<'p, T, E, V: Gives<T, E>>(
 fn run_within<'p, T, E, V: Gives<T, E>>(
     limit: Duration,
     layers: &'p [Layer<E, V>],
-    trail: &mut Trail<'p, E>,
+    progress: &mut CallProgress<'p, E>,
     attempt: Attempt<'_, 'p, T, E>,
 ) -> Result<T, PipelineError<E>> {
-    let around = trail.limit.replace(limit);
-    let deadline = Deadline::after_moment(trail.now(), trail.clock.clone(), limit);
-    let result = deadline.with(|| run(layers, trail, attempt));
-    trail.limit = around;
+    let around = progress.limit.replace(limit);
+    let deadline = Deadline::after_moment(progress.now(), progress.clock.clone(), limit);
+    let result = deadline.with(|| run(layers, progress, attempt));
+    progress.limit = around;
     result
 }
 
 fn fall_back<T, E, V: Gives<T, E>>(
     fallback: &V::Fallback,
-    trail: &mut Trail<'_, E>,
+    progress: &mut CallProgress<'_, E>,
     result: Result<T, PipelineError<E>>,
 ) -> Result<T, PipelineError<E>> {
     let error = match result {
         Ok(value) => {
             if V::remember(fallback, &value) {
-                trail.went_on();
+                progress.went_on();
             }
             return Ok(value);
         }
         Err(error) => error,
     };
-    let began = trail.clock.now();
+    let began = progress.clock.now();
     let answer = V::answer(fallback, &error);
-    let took = trail.clock.now().saturating_duration_since(began);
-    trail.spend(LayerKind::Fallback, took);
-    trail.went_on();
+    let took = progress.clock.now().saturating_duration_since(began);
+    progress.spend(LayerKind::Fallback, took);
+    progress.went_on();
     match answer {
         Some(value) => {
-            trail.decided_by = LayerKind::Fallback;
-            trail.fell_back_from = Some(error);
+            progress.decided_by = LayerKind::Fallback;
+            progress.fell_back_from = Some(error);
             Ok(value)
         }
         None => Err(error),
@@ -232,14 +234,14 @@ fn fall_back<T, E, V: Gives<T, E>>(
 fn judge<T, E>(
     permit: CircuitPermit<'_>,
     rules: LiveRules,
-    trail: &Trail<'_, E>,
+    progress: &CallProgress<'_, E>,
     result: &Result<T, PipelineError<E>>,
 ) {
     let is_cancelled = || current().is_some_and(|call| call.is_cancelled());
     match result {
         // It says nothing about the dependency.
         Err(error) if error.never_started() => drop(permit),
-        _ if trail.was_late && rules.timeouts_are_failures() => permit.record_failure(),
+        _ if progress.was_late && rules.timeouts_are_failures() => permit.record_failure(),
         Ok(_) => permit.record_success(),
         // The attempt inherits the cancel of the call around it.
         Err(PipelineError::Call(BulkheadError::Failed(_)))
@@ -248,7 +250,7 @@ fn judge<T, E>(
             drop(permit);
         }
         Err(PipelineError::Call(BulkheadError::Failed(own))) => {
-            permit.record(trail.verdict_on(own));
+            permit.record(progress.verdict_on(own));
         }
         // Nobody waits for what the task returns.
         Err(PipelineError::Call(BulkheadError::Timeout { .. }))

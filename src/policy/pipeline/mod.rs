@@ -4,8 +4,8 @@
 //! |---|---|
 //! | `builder`, `order` | how a pipeline is built, and which orders make sense |
 //! | `layer` | what each layer does around those inside of it |
-//! | `run` | the pipeline, and its innermost call, on a worker or in the caller's thread |
-//! | `values` | whether a pipeline serves calls with values of any type, or of one |
+//! | `run` | the pipeline, and the call inside all layers, on a worker or in the caller's thread |
+//! | `values` | the types of value that its calls may have: any, or one |
 //! | `result`, `times`, `error` | what a call gives |
 
 mod builder;

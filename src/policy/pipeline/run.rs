@@ -1,4 +1,4 @@
-//! The pipeline, and the innermost call.
+//! The pipeline, and the call inside all its layers.
 
 use std::any::Any;
 use std::borrow::Cow;
@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::error::PipelineError;
-use super::layer::{self, FailureIf, Layer, Trail};
+use super::layer::{self, CallProgress, FailureIf, Layer};
 use super::order::LayerKind;
 use super::result::{Listener, PipelineEvent, PipelineResult};
 use super::times::Times;
@@ -19,12 +19,12 @@ use crate::core::{CallOptions, SemaphoreKind, ThreadPoolKind};
 use crate::error::BulkheadError;
 use crate::panic::{Panic, catch, contain_in};
 use crate::policy::chaos::Chaos;
-use crate::policy::deadline::{remaining, shorter};
+use crate::policy::deadline::remaining;
 use crate::policy::failure::Failure;
 use crate::policy::hedge::Hedge;
 use crate::result::ExecutionResult;
 use crate::semaphore::SemaphoreBulkhead;
-use crate::sync::Limit;
+use crate::sync::{Limit, shorter};
 use crate::thread_pool::{Bulkhead, ExecutionHandle};
 
 /// Several policies around a call, as one: built once, in the order in which it reads, and used for every call of a
@@ -192,19 +192,19 @@ impl<E, V: Values<E>> Pipeline<E, V, ThreadPoolKind> {
     {
         let inner = &*self.inner;
         let f = Arc::new(f);
-        let result = inner.run(|trail| {
-            let limit = trail.limit_of(inner.own_limit())?;
-            inner.check_chaos(trail, inner.bulkhead.config())?;
+        let result = inner.run(|progress| {
+            let limit = progress.limit_of(inner.own_limit())?;
+            inner.check_chaos(progress, inner.bulkhead.config())?;
             let submit = |bulkhead: &Bulkhead| inner.submit(bulkhead, &f);
             let result = match &inner.hedge {
                 None => submit(&inner.bulkhead).wait(),
                 Some(hedge) => {
                     let (result, hedged) = hedge.run(&inner.bulkhead, submit);
-                    trail.hedged += u32::from(hedged);
+                    progress.hedged += u32::from(hedged);
                     result
                 }
             };
-            trail.ended(result, &limit)
+            progress.ended(result, &limit)
         });
         // A worker that runs on may have the last reference, and drops it then.
         inner.discard(f);
@@ -278,28 +278,28 @@ impl<E, V: Values<E>> Pipeline<E, V, SemaphoreKind> {
             Some(chaos) => chaos.call(&mut f),
             None => f(),
         };
-        let result = inner.run(|trail| {
+        let result = inner.run(|progress| {
             let Some(bulkhead) = &inner.bulkhead else {
-                let limit = trail.limit_of(None)?;
-                return trail.run_here(&mut task, &limit);
+                let limit = progress.limit_of(None)?;
+                return progress.run_here(&mut task, &limit);
             };
             let mut call = bulkhead.call();
             if let Some(settings) = &inner.call {
                 settings.apply(&mut call.options);
             }
-            let limit = trail.limit_of(call.caller_limit())?;
-            inner.check_chaos(trail, bulkhead.config())?;
+            let limit = progress.limit_of(call.caller_limit())?;
+            inner.check_chaos(progress, bulkhead.config())?;
             let call = match limit.at_most {
                 Some(limit) => call.timeout(limit),
                 None => call,
             };
-            let result = match trail.failure_if {
+            let result = match progress.failure_if {
                 Some(is_failure) => call
                     .failure_if(|error: &E| is_failure(error))
                     .execute(&mut task),
                 None => call.execute(&mut task),
             };
-            trail.ended(result, &limit)
+            progress.ended(result, &limit)
         });
         inner.discard(f);
         result
@@ -319,7 +319,7 @@ impl AttemptLimit {
     }
 }
 
-impl<E> Trail<'_, E> {
+impl<E> CallProgress<'_, E> {
     /// The limit of an attempt for which the bulkhead's own is `own`.
     fn limit_of(&mut self, own: Option<Duration>) -> Result<AttemptLimit, PipelineError<E>> {
         let outside = remaining();
@@ -394,11 +394,11 @@ impl<E, V: Values<E>, K: Place> Inner<E, V, K> {
     /// Refuses the call in the bulkhead's place, if chaos wants so.
     fn check_chaos(
         &self,
-        trail: &mut Trail<'_, E>,
+        progress: &mut CallProgress<'_, E>,
         bulkhead: &BulkheadConfig,
     ) -> Result<(), PipelineError<E>> {
         match &self.chaos {
-            Some(chaos) if chaos.refuses() => trail.decide(
+            Some(chaos) if chaos.refuses() => progress.decide(
                 LayerKind::Chaos,
                 PipelineError::Call(BulkheadError::Full {
                     bulkhead: bulkhead.name.as_str().into(),
@@ -431,13 +431,13 @@ impl<E, V: Values<E>, K: Place> Inner<E, V, K> {
 
     fn run<'p, T>(
         &'p self,
-        mut attempt: impl FnMut(&mut Trail<'p, E>) -> Result<T, PipelineError<E>>,
+        mut attempt: impl FnMut(&mut CallProgress<'p, E>) -> Result<T, PipelineError<E>>,
     ) -> PipelineResult<T, E>
     where
         V: Gives<T, E>,
     {
         let began = self.is_timed.then(|| self.clock.now());
-        let mut trail = Trail {
+        let mut progress = CallProgress {
             name: &self.name,
             clock: &self.clock,
             is_timed: self.is_timed,
@@ -453,24 +453,24 @@ impl<E, V: Values<E>, K: Place> Inner<E, V, K> {
             was_late: false,
         };
         let result = if self.layers.is_empty() {
-            attempt(&mut trail)
+            attempt(&mut progress)
         } else {
-            layer::run(&self.layers, &mut trail, &mut attempt)
+            layer::run(&self.layers, &mut progress, &mut attempt)
         };
         let elapsed = match began {
-            Some(began) => trail.now().saturating_duration_since(began),
-            None => trail.times.on_bulkhead(),
+            Some(began) => progress.now().saturating_duration_since(began),
+            None => progress.times.on_bulkhead(),
         };
         let result = PipelineResult {
             result,
             pipeline: Arc::clone(&self.name),
-            attempts: trail.attempts,
-            decided_by: trail.decided_by,
-            retry_stop: trail.retry_stop,
-            fell_back_from: trail.fell_back_from,
-            hedged: trail.hedged,
+            attempts: progress.attempts,
+            decided_by: progress.decided_by,
+            retry_stop: progress.retry_stop,
+            fell_back_from: progress.fell_back_from,
+            hedged: progress.hedged,
             elapsed,
-            times: trail.times,
+            times: progress.times,
         };
         self.tell(&result);
         result

@@ -1,4 +1,4 @@
-//! Whether a pipeline serves calls with values of any type, or of one: a fallback has to give such a value.
+//! The values that the calls of a pipeline may have: of any type, or, with a fallback that gives values, of that type alone.
 
 use std::convert::Infallible;
 use std::fmt;

@@ -99,10 +99,10 @@ impl<K, T, E> HandleSet<K, T, E> {
         let mut waker = None;
         let mut look_at = None;
         if handle.is_finished() {
-            self.watch.ring(number);
+            self.watch.mark_ready(number);
         } else {
             match handle.watch(waker.insert(self.watch.waker(number))) {
-                Watched::Ready => self.watch.ring(number),
+                Watched::Ready => self.watch.mark_ready(number),
                 Watched::Pending { look_at: at } => look_at = at,
             }
         }
@@ -230,7 +230,7 @@ impl<K, T, E> HandleSet<K, T, E> {
 
     /// Whether the next result is probably there.
     pub(super) fn has_next(&self) -> bool {
-        self.watch.has_rung()
+        self.watch.has_ready()
     }
 }
 

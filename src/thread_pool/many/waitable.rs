@@ -225,7 +225,7 @@ impl<'a, 'b, W: Waitable + ?Sized> Watching<'a, 'b, W> {
         let watch = Watch::default();
         let state = |number| {
             // The first look is at all of them.
-            watch.ring(number);
+            watch.mark_ready(number);
             State {
                 waker: watch.waker(number),
                 look_at: None,

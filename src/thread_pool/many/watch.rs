@@ -2,12 +2,12 @@
 //!
 //! | why to look at a call | how the waiting thread hears of it |
 //! |---|---|
-//! | it has ended | the cell wakes the call's [`Bell`], which appends the call's number to a list |
+//! | it has ended | the cell wakes the call's [`CallWaker`], which appends the call's number to a list |
 //! | a limit of it is over | the waiting thread keeps the limits in order and sleeps until the first |
 //!
 //! So the end of one call costs the same however many others are waited for, and no timer thread is needed. A number in
 //! the list is only a hint to look: the call may be gone from the set, or not have ended. A wake-up is not lost, since the
-//! bell appends under the lock under which the waiting thread looks before it sleeps.
+//! waker appends under the lock under which the waiting thread looks before it sleeps.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -19,30 +19,30 @@ use crate::sync::{self, AdaptiveSpin, AtomicUsize, Condvar, Mutex, Ordering, ear
 /// What a waiting thread knows of the calls that it waits for.
 #[derive(Default)]
 pub(super) struct Watch {
-    rung: Arc<Rung>,
+    ready: Arc<Ready>,
     /// When to look at which call again.
     limits: BTreeSet<(Instant, u64)>,
 }
 
-/// The calls to look at because they have ended. It outlives the set until the last bell is gone.
+/// The calls to look at because they have ended. It outlives the set until the last waker is gone.
 #[derive(Default)]
-struct Rung {
+struct Ready {
     numbers: Mutex<VecDeque<u64>>,
     /// How many there are, for looks without the lock.
     len: AtomicUsize,
-    came: Condvar,
+    added: Condvar,
     /// Whether it pays to look again before sleeping.
     spin: AdaptiveSpin,
 }
 
-impl Rung {
-    fn ring(&self, number: u64) {
+impl Ready {
+    fn mark_ready(&self, number: u64) {
         let mut numbers = self.numbers.lock();
         numbers.push_back(number);
         // ORDERING: Relaxed. It is only a reason to take the lock, under which the numbers are.
         self.len.store(numbers.len(), Ordering::Relaxed);
         drop(numbers);
-        self.came.notify_one();
+        self.added.notify_one();
     }
 
     fn take(&self) -> Option<u64> {
@@ -61,35 +61,35 @@ impl Rung {
         }
         let mut numbers = self.numbers.lock();
         while numbers.is_empty() && until.is_none_or(|until| sync::now() < until) {
-            sync::wait_until(&self.came, &mut numbers, until);
+            sync::wait_until(&self.added, &mut numbers, until);
         }
     }
 }
 
 /// The waker of one call.
-struct Bell {
-    rung: Arc<Rung>,
+struct CallWaker {
+    ready: Arc<Ready>,
     number: u64,
 }
 
-impl Wake for Bell {
+impl Wake for CallWaker {
     fn wake(self: Arc<Self>) {
-        self.rung.ring(self.number);
+        self.ready.mark_ready(self.number);
     }
 }
 
 impl Watch {
     /// The waker for the call of that number.
     pub(super) fn waker(&self, number: u64) -> Waker {
-        Waker::from(Arc::new(Bell {
-            rung: Arc::clone(&self.rung),
+        Waker::from(Arc::new(CallWaker {
+            ready: Arc::clone(&self.ready),
             number,
         }))
     }
 
     /// A call that has ended already.
-    pub(super) fn ring(&self, number: u64) {
-        self.rung.ring(number);
+    pub(super) fn mark_ready(&self, number: u64) {
+        self.ready.mark_ready(number);
     }
 
     /// Says when to look at a call, instead of `before`.
@@ -112,22 +112,22 @@ impl Watch {
                 return Some(number);
             }
         }
-        self.rung.take()
+        self.ready.take()
     }
 
-    /// Waits until there may be a call to look at, or until `until`; `false`: it came to that.
+    /// Waits until there may be a call to look at, or until `until`; `false`: it added to that.
     pub(super) fn wait(&self, until: Option<Instant>) -> bool {
         if until.is_some_and(|until| until <= sync::now()) {
             return false;
         }
         let first = self.limits.first().map(|(at, _)| *at);
-        self.rung.wait(earlier(first, until));
+        self.ready.wait(earlier(first, until));
         true
     }
 
     /// Whether a call has probably ended.
-    pub(super) fn has_rung(&self) -> bool {
-        self.rung.len.load(Ordering::Relaxed) > 0
+    pub(super) fn has_ready(&self) -> bool {
+        self.ready.len.load(Ordering::Relaxed) > 0
     }
 }
 

@@ -1,0 +1,44 @@
+//! What is kept of a dependency, and what holds for all of them.
+
+use std::sync::Arc;
+
+use super::config::DependencyConfig;
+use super::defaults::DependencyDefaults;
+use super::explain::Place;
+use super::limits::Limits;
+use super::pipeline::Policies;
+use crate::registry::AnyBulkhead;
+
+/// A dependency that is registered.
+pub(super) struct Entry {
+    pub(super) config: DependencyConfig,
+    pub(super) bulkhead: AnyBulkhead,
+    pub(super) limits: Arc<Limits>,
+    pub(super) policies: Arc<Policies>,
+}
+
+/// What holds for dependencies beyond their own settings.
+pub(crate) struct Rules {
+    pub(super) defaults: DependencyDefaults,
+    pub(super) origins: Option<Origins>,
+}
+
+impl Rules {
+    pub(crate) fn new(defaults: DependencyDefaults) -> Self {
+        Self {
+            defaults,
+            origins: None,
+        }
+    }
+
+    #[cfg(feature = "config")]
+    pub(crate) fn with_origins(defaults: DependencyDefaults, origins: Origins) -> Self {
+        Self {
+            defaults,
+            origins: Some(origins),
+        }
+    }
+}
+
+/// Tells the file and line, or the variable, of a setting.
+pub(crate) type Origins = Box<dyn Fn(&Place<'_>) -> Option<Arc<str>> + Send + Sync>;
