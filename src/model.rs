@@ -9,7 +9,7 @@ use crate::core::ShutdownTarget;
 use crate::semaphore::SemaphoreBulkhead;
 use crate::semaphore::slots::{SlotPool, WaitOutcome};
 use crate::sync;
-use crate::thread_pool::alarm;
+use crate::thread_pool::awaited_deadlines;
 use crate::thread_pool::sleep::{Taken, Taker, WorkerChannel};
 
 /// Moves the virtual clock.
@@ -29,7 +29,7 @@ pub fn ignore_late_pushes() {
 
 /// Waits until the thread of alarms has ended, as the model of a test has to that awaits with a limit.
 pub fn wait_for_alarms() {
-    alarm::wait_for_end();
+    awaited_deadlines::wait_for_end();
 }
 
 /// How many threads wait for a moment without calls, each of them asleep or about to look again.

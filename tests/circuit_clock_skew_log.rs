@@ -9,7 +9,7 @@ use std::time::{Duration, SystemTime};
 use bulkman::{CircuitBreaker, CircuitBreakerConfig};
 use log::Level;
 use support::eventually;
-use support::shelf::Shelf;
+use support::scripted_storage::ScriptedStorage;
 
 struct Lines(Mutex<Vec<String>>);
 
@@ -35,7 +35,7 @@ fn one_warning_until_it_went_away() {
     log::set_logger(&LINES).unwrap();
     log::set_max_level(log::LevelFilter::Trace);
     let lines = || LINES.0.lock().unwrap().clone();
-    let shelf = Shelf::new();
+    let shelf = ScriptedStorage::new();
     let _breaker = CircuitBreaker::builder("c", CircuitBreakerConfig::default())
         .storage(shelf.clone())
         .build()

@@ -9,13 +9,13 @@ use std::time::{Duration, Instant};
 
 use super::config::{CircuitBreakerConfig, CircuitMode};
 use super::live_rules::LiveRules;
-use super::machine::{
-    Admit, Adopted, HalfOpening, Machine, Numbers, Snapshot, Transition, UNLIMITED_PROBES,
-    until_retry,
-};
 use super::probes::Ticket;
 use super::signal::Signal;
 use super::state::{CircuitChange, CircuitState, Verdict};
+use super::state_machine::{
+    Admit, Adopted, HalfOpening, Machine, Numbers, Snapshot, Transition, UNLIMITED_PROBES,
+    until_retry,
+};
 use crate::clock::Clock;
 use crate::panic::{contain, note};
 use crate::sync::{AtomicU64, Mutex, Ordering};

@@ -3,7 +3,7 @@
 //! | file | job |
 //! |---|---|
 //! | `breaker`, `config`, `state`, `stats` | the facade, its settings, and what it tells |
-//! | `machine` | decides; pure, with `opening_rule` that counts outcomes and `probes` that gives out tickets |
+//! | `state_machine` | decides; pure, with `opening_rule` that counts outcomes and `probes` that gives out tickets |
 //! | `local_circuit` | the circuit of one process: the machine behind a lock, for threads |
 //! | `live_rules` | the rules that are asked without that lock |
 //! | `storage`, `memory_storage`, `postgres` | where shared circuits are kept: the trait, and the two that come with the crate |
@@ -15,7 +15,6 @@ mod config;
 mod jitter;
 mod live_rules;
 mod local_circuit;
-mod machine;
 mod members;
 mod memory_storage;
 mod opening_rule;
@@ -26,6 +25,7 @@ mod shared_circuit;
 mod signal;
 mod skew;
 mod state;
+mod state_machine;
 mod stats;
 mod storage;
 mod synchronizer;

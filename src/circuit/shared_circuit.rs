@@ -15,9 +15,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use super::local_circuit::{LocalCircuit, StorageNews};
-use super::machine::{Adopted, Snapshot};
 use super::members::FOR_EVER;
 use super::state::CircuitState;
+use super::state_machine::{Adopted, Snapshot};
 use super::storage::{
     CircuitRecord, CircuitStorage, StorageError, StoredCircuit, WriteGuard, WriteOutcome,
 };

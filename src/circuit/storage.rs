@@ -78,12 +78,12 @@ use super::state::CircuitState;
 /// use std::sync::Mutex;
 ///
 /// #[derive(Default)]
-/// struct Shelf {
+/// struct ScriptedStorage {
 ///     sync: CircuitSync,
 ///     rows: Mutex<HashMap<String, StoredCircuit>>,
 /// }
 ///
-/// impl CircuitStorage for Shelf {
+/// impl CircuitStorage for ScriptedStorage {
 ///     fn sync(&self) -> &CircuitSync {
 ///         &self.sync
 ///     }

@@ -128,7 +128,7 @@ impl EngineParts {
                     }
                 });
             })
-            // It refuses none if the rules that hold then say so: see `ticket.rs`.
+            // It refuses none if the rules that hold then say so: see `circuit_ticket.rs`.
             .on_change(move |change| {
                 if change.to == CircuitState::Open {
                     refuse_queued();

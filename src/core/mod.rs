@@ -8,7 +8,7 @@
 //! | `saturation`, `rejection_log` | what is told and logged of refusals: when the bulkhead is full and has room again, and how many |
 //! | `call`, `call_options`, `call_data` | what a call asks for, and what it has once it is admitted |
 //! | `execute`, `outcome`, `failure` | what is counted and told around a task, and how it ended |
-//! | `ticket` | what the circuit hears of a call, and whether a queued call may still start |
+//! | `circuit_ticket` | what the circuit hears of a call, and whether a queued call may still start |
 //! | `running_slot` | which call runs in which of the N slots, for reports |
 //! | `this_thread`, `current`, `job` | which call this thread runs, and what a task can ask about it |
 //! | `inherited` | the deadline and the cancel that a call has from the task that makes it |
@@ -22,6 +22,7 @@ mod call;
 mod call_data;
 mod call_options;
 mod change;
+mod circuit_ticket;
 mod current;
 mod engine;
 mod execute;
@@ -36,7 +37,6 @@ mod running_slot;
 mod saturation;
 mod shutdown;
 mod this_thread;
-mod ticket;
 
 pub use builder::BulkheadBuilder;
 pub use call::Call;
@@ -54,6 +54,7 @@ pub(crate) use call_options::CallOptions;
 pub(crate) use change::{
     ResizeTarget, resize, set_circuit_breaker, set_execution_timeout, set_queue_timeout,
 };
+pub(crate) use circuit_ticket::RETRY_SOON;
 pub(crate) use engine::{Engine, EngineHooks};
 pub(crate) use execute::{
     Execution, caller_timed_out, drop_unstarted, execute, execute_with, judge, release_unstarted,
@@ -73,4 +74,3 @@ pub(crate) use this_thread::{
     nested_calls_of_this_thread, other_calls, run_for_caller, run_job, run_nested,
     slot_of_this_thread, this_worker, while_holding_permit,
 };
-pub(crate) use ticket::RETRY_SOON;

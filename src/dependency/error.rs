@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use thiserror::Error as ThisError;
 
+use super::did_you_mean::Listed;
 use super::kind::UnknownKind;
-use super::near::Listed;
 use crate::error::BuildError;
 use crate::registry::RegistryError;
 

@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use thiserror::Error;
 
-use super::near::{Listed, nearest};
+use super::did_you_mean::{Listed, nearest};
 
 /// What a dependency is. Each kind has a [preset](Self::preset), which every setting can override.
 ///

@@ -10,7 +10,7 @@
 //! | `limits` | the limits in time of a dependency and of its operations, of which some follow how long calls take |
 //! | `dependencies`, `entry`, `call`, `pipeline` | dependencies by name, what is kept of each, and their calls, over the `registry` |
 //! | `apply` | gives dependencies other settings while they work |
-//! | `error`, `near` | errors, and the name that was probably meant |
+//! | `error`, `did_you_mean` | errors, and the name that was probably meant |
 
 mod apply;
 mod call;
@@ -18,6 +18,7 @@ mod circuit_overrides;
 mod config;
 mod defaults;
 mod dependencies;
+pub(crate) mod did_you_mean;
 mod entry;
 mod error;
 mod explain;
@@ -25,7 +26,6 @@ mod hierarchy;
 mod kind;
 mod level;
 mod limits;
-pub(crate) mod near;
 mod overrides;
 mod pipeline;
 mod policy_overrides;

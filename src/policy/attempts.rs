@@ -6,9 +6,9 @@ use std::fmt;
 use std::time::{Duration, Instant};
 
 use super::deadline::remaining;
+use super::pause::{Slept, sleep_until};
 use super::retry::Retry;
 use super::retry_rule::{ByDefault, RetryRule};
-use super::sleep::{Slept, sleep_until};
 use crate::context::ContextVar;
 use crate::core::current;
 use crate::panic::contain_in;

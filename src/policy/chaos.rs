@@ -4,8 +4,8 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::pause::{Slept, sleep_until};
 use super::random::Random;
-use super::sleep::{Slept, sleep_until};
 use crate::clock::Clock;
 use crate::sync::{AtomicBool, AtomicU64, Ordering, after};
 

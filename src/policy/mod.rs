@@ -89,12 +89,12 @@ mod deadline;
 mod failure;
 mod fallback;
 mod hedge;
+mod pause;
 mod pipeline;
 mod random;
 mod rate_limit;
 mod retry;
 mod retry_rule;
-mod sleep;
 mod time_limit;
 
 pub use attempts::{AttemptEnd, Attempts, RetryError, RetryEvent, RetryStop, attempt};

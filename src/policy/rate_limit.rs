@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 use thiserror::Error as ThisError;
 
 use super::failure::{Failure, FailureKind};
+use super::pause::{Slept, sleep_until};
 use super::retry_rule::RetryableError;
-use super::sleep::{Slept, sleep_until};
 use crate::clock::Clock;
 use crate::error::BuildError;
 use crate::sync::{AtomicU64, Mutex, Ordering, after, nanos};

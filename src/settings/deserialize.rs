@@ -13,7 +13,7 @@ use serde::de::{
 use super::error::SettingsProblem;
 use super::node::{Entry, Node, Path, Value, quoted};
 use super::origin::Origin;
-use crate::dependency::near::nearest;
+use crate::dependency::did_you_mean::nearest;
 
 /// From here on nothing more is looked for in a section.
 const MAX_SKIPPED: usize = 20;

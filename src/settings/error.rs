@@ -8,7 +8,7 @@ use std::sync::Arc;
 use thiserror::Error as ThisError;
 
 use super::origin::Origin;
-use crate::dependency::near::Listed;
+use crate::dependency::did_you_mean::Listed;
 
 /// Why settings could not be loaded. Nothing of them is used then.
 #[derive(Debug, ThisError)]

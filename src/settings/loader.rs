@@ -12,7 +12,7 @@ use super::origin::Origin;
 use super::schema::{self, Content, MAX_PROBLEMS, Origins, SECTIONS};
 use super::source::{self, Format};
 use super::variables::{self, Variables};
-use crate::dependency::near::nearest;
+use crate::dependency::did_you_mean::nearest;
 use crate::dependency::{DependencyConfig, DependencyDefaults};
 
 /// Settings that were loaded, and are all in range: defaults, and dependencies by name.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use uuid::Uuid;
 
-use super::task_cell::Cancellable;
+use super::call_lifecycle::Cancellable;
 
 /// Cancels a call while somebody else waits for it, from
 /// [`ExecutionHandle::cancel_handle`](crate::ExecutionHandle::cancel_handle).

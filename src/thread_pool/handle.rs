@@ -1,5 +1,5 @@
 //! The caller's end of a call: waiting, cancelling, awaiting. A waiter finds out itself that a limit has passed; a future is
-//! woken for it, see `alarm.rs`.
+//! woken for it, see `awaited_deadlines.rs`.
 
 use std::fmt;
 use std::future::Future;
@@ -11,10 +11,10 @@ use std::time::{Duration, Instant};
 
 use uuid::Uuid;
 
-use super::alarm::Alarm;
+use super::awaited_deadlines::Alarm;
+use super::call_lifecycle::{Pending, Polled};
 use super::cancel_handle::CancelHandle;
 use super::finish_callbacks::call_back;
-use super::task_cell::{Pending, Polled};
 use crate::core::new_execution_id;
 use crate::error::{BulkheadError, RejectReason};
 use crate::panic::note;

@@ -9,8 +9,8 @@
 //! | `finish_callbacks` | the callbacks for the end of a call |
 //! | `many/` | waiting for many calls, and a call for each item of an iterator |
 //! | `stream/` | a call that yields items while it runs |
-//! | `alarm` | wakes awaited handles at their deadlines |
-//! | `task_cell` | one call: its task, its state, its outcome, and the waiter |
+//! | `awaited_deadlines` | wakes awaited handles at their deadlines |
+//! | `call_lifecycle` | one call from the queue to its outcome: its task, its state, its outcome, and the waiter |
 //! | `fifo` | the bounded channel, and how an entry leaves it out of turn |
 //! | `queue` | the entries between submitters and workers, and the tombstones among them |
 //! | `sleep` | how a worker without work sleeps, and which one is woken |
@@ -18,8 +18,9 @@
 //! | `thread_name` | the names of worker threads |
 //! | `inner` | what bulkhead, workers and calls share |
 
-pub(crate) mod alarm;
+pub(crate) mod awaited_deadlines;
 mod bulkhead;
+mod call_lifecycle;
 mod cancel_handle;
 mod fifo;
 mod finish_callbacks;
@@ -30,7 +31,6 @@ mod queue;
 pub(crate) mod sleep;
 mod stream;
 mod submit;
-mod task_cell;
 mod thread_name;
 mod worker;
 

@@ -3,9 +3,9 @@
 use std::convert::Infallible;
 use std::sync::Arc;
 
+use super::call_lifecycle::{Pending, TaskCell, Work};
 use super::handle::ExecutionHandle;
 use super::inner::Inner;
-use super::task_cell::{Pending, TaskCell, Work};
 use crate::circuit::Verdict;
 use crate::context::CapturedContexts;
 use crate::core::{

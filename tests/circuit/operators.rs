@@ -92,9 +92,9 @@ fn a_bulkhead_that_is_held_open_is_isolated() {
 }
 
 /// A storage that is asked for news every millisecond.
-struct Shelf(CircuitSync, MemoryStorage);
+struct ScriptedStorage(CircuitSync, MemoryStorage);
 
-impl CircuitStorage for Shelf {
+impl CircuitStorage for ScriptedStorage {
     fn sync(&self) -> &CircuitSync {
         &self.0
     }
@@ -128,7 +128,7 @@ impl Fleet {
 
     fn peer(&self, rules: CircuitBreakerConfig) -> CircuitBreaker {
         let sync = CircuitSync::with_refresh_interval(Duration::from_millis(1));
-        let storage = Shelf(sync, self.rows.clone());
+        let storage = ScriptedStorage(sync, self.rows.clone());
         builder(rules, &self.clock)
             .storage(storage)
             .build()
@@ -321,7 +321,7 @@ fn back_to_normal_a_shared_circuit_goes_on_by_itself() {
     let clock = ManualClock::new();
     let sync = CircuitSync::with_refresh_interval(Duration::from_secs(3600));
     let breaker = builder(rules().initial_mode(CircuitMode::Disabled), &clock)
-        .storage(Shelf(sync, MemoryStorage::new()))
+        .storage(ScriptedStorage(sync, MemoryStorage::new()))
         .build()
         .unwrap();
     breaker.trip();

@@ -250,9 +250,9 @@ fn hanging_probes_do_not_keep_idle_workers_from_being_used_again() {
 }
 
 /// A storage that is asked for news every millisecond.
-struct Shelf(CircuitSync, MemoryStorage);
+struct ScriptedStorage(CircuitSync, MemoryStorage);
 
-impl CircuitStorage for Shelf {
+impl CircuitStorage for ScriptedStorage {
     fn sync(&self) -> &CircuitSync {
         &self.0
     }
@@ -280,7 +280,7 @@ fn a_shared_circuit_is_open_again_for_everybody() {
         let sync = CircuitSync::with_refresh_interval(Duration::from_millis(1));
         CircuitBreaker::builder("dependency", rules())
             .clock(clock.clone())
-            .storage(Shelf(sync, rows.clone()))
+            .storage(ScriptedStorage(sync, rows.clone()))
             .build()
             .unwrap()
     };

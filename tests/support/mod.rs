@@ -12,7 +12,7 @@
 
 #[cfg(feature = "postgres")]
 pub mod postgres;
-pub mod shelf;
+pub mod scripted_storage;
 
 pub mod logged;
 

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::support::eventually;
-use crate::support::shelf::{Shelf, record};
+use crate::support::scripted_storage::{ScriptedStorage, record};
 use bulkman::{
     CircuitBreaker, CircuitBreakerConfig, CircuitState, CircuitStorage, ManualClock, StorageError,
 };
@@ -12,7 +12,7 @@ use CircuitState::{HalfOpen, Open};
 
 const ISOLATION: Duration = Duration::from_secs(60);
 
-fn breaker(name: &str, shelf: &Shelf, clock: &ManualClock) -> CircuitBreaker {
+fn breaker(name: &str, shelf: &ScriptedStorage, clock: &ManualClock) -> CircuitBreaker {
     let rules = CircuitBreakerConfig::default()
         .failure_threshold(1)
         .success_threshold(1)
@@ -26,7 +26,7 @@ fn breaker(name: &str, shelf: &Shelf, clock: &ManualClock) -> CircuitBreaker {
 
 #[test]
 fn the_others_get_their_news_and_are_stored() {
-    let (shelf, clock) = (Shelf::new(), ManualClock::new());
+    let (shelf, clock) = (ScriptedStorage::new(), ManualClock::new());
     shelf.set_unfit("bad", true);
     shelf.set_unfit("worse", true);
     let one = breaker("one", &shelf, &clock);
@@ -62,7 +62,7 @@ fn the_others_get_their_news_and_are_stored() {
 
 #[test]
 fn it_is_stored_when_that_can_be_done_again() {
-    let (shelf, clock) = (Shelf::new(), ManualClock::new());
+    let (shelf, clock) = (ScriptedStorage::new(), ManualClock::new());
     let bad = breaker("bad", &shelf, &clock);
     let good = breaker("good", &shelf, &clock);
     for _ in 0..3 {
@@ -84,7 +84,7 @@ fn it_is_stored_when_that_can_be_done_again() {
 
 #[test]
 fn a_circuit_that_can_be_read_but_not_written() {
-    let (shelf, clock) = (Shelf::new(), ManualClock::new());
+    let (shelf, clock) = (ScriptedStorage::new(), ManualClock::new());
     shelf.set_unwritable("bad", true);
     let bad = breaker("bad", &shelf, &clock);
     let good = breaker("good", &shelf, &clock);
@@ -104,7 +104,7 @@ fn a_circuit_that_can_be_read_but_not_written() {
 
 #[test]
 fn the_only_circuit() {
-    let (shelf, clock) = (Shelf::new(), ManualClock::new());
+    let (shelf, clock) = (ScriptedStorage::new(), ManualClock::new());
     shelf.set_unfit("bad", true);
     let bad = breaker("bad", &shelf, &clock);
     bad.record_failure();

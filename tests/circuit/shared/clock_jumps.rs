@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use crate::support::eventually;
-use crate::support::shelf::{SOON, Shelf, record};
+use crate::support::scripted_storage::{SOON, ScriptedStorage, record};
 use bulkman::{
     CircuitBreaker, CircuitBreakerConfig, CircuitState, CircuitStorage, CircuitSync, ManualClock,
     MemoryStorage, StoredCircuit, WriteGuard, WriteOutcome,
@@ -54,8 +54,10 @@ fn state(storage: &dyn CircuitStorage) -> Option<CircuitState> {
 
 #[test]
 fn a_wall_clock_that_is_set_back_prolongs_no_own_isolation() {
-    let storages: [Arc<dyn CircuitStorage>; 2] =
-        [Arc::new(MemoryStorage::new()), Arc::new(Shelf::new())];
+    let storages: [Arc<dyn CircuitStorage>; 2] = [
+        Arc::new(MemoryStorage::new()),
+        Arc::new(ScriptedStorage::new()),
+    ];
     for storage in storages {
         let clock = ManualClock::new();
         let breaker = breaker(Arc::clone(&storage), &clock);
@@ -76,7 +78,7 @@ fn a_wall_clock_that_is_set_back_prolongs_no_own_isolation() {
 
 #[test]
 fn a_wall_clock_that_is_set_ahead_shortens_no_own_isolation() {
-    let shelf = Shelf::new();
+    let shelf = ScriptedStorage::new();
     let clock = ManualClock::new();
     let breaker = breaker(shelf.clone(), &clock);
     breaker.record_failure();
@@ -90,7 +92,7 @@ fn a_wall_clock_that_is_set_ahead_shortens_no_own_isolation() {
 
 #[test]
 fn a_wall_clock_that_is_set_back_prolongs_no_isolation_that_is_known_from_a_peer() {
-    let shelf = Shelf::new();
+    let shelf = ScriptedStorage::new();
     let clock = ManualClock::new();
     let breaker = breaker(shelf.clone(), &clock);
     shelf.put(NAME, record(Open, Some(clock.wall_now() + MINUTE)));
@@ -106,7 +108,7 @@ fn a_wall_clock_that_is_set_back_prolongs_no_isolation_that_is_known_from_a_peer
 
 #[test]
 fn opened_again_by_hand_after_a_jump_the_first_end_stays() {
-    let shelf = Shelf::new();
+    let shelf = ScriptedStorage::new();
     let clock = ManualClock::new();
     let breaker = breaker(shelf, &clock);
     breaker.record_failure();
@@ -120,7 +122,7 @@ fn opened_again_by_hand_after_a_jump_the_first_end_stays() {
 
 #[test]
 fn a_peer_that_has_opened_it_meanwhile_is_not_overwritten_after_a_jump() {
-    let shelf = Shelf::new();
+    let shelf = ScriptedStorage::new();
     let clock = ManualClock::new();
     let breaker = breaker(shelf.clone(), &clock);
     breaker.record_failure();
@@ -140,8 +142,10 @@ fn a_peer_that_has_opened_it_meanwhile_is_not_overwritten_after_a_jump() {
 
 #[test]
 fn the_guard_s_exception_is_for_one_version_only() {
-    let storages: [Box<dyn CircuitStorage>; 2] =
-        [Box::new(MemoryStorage::new()), Box::new(Shelf::new())];
+    let storages: [Box<dyn CircuitStorage>; 2] = [
+        Box::new(MemoryStorage::new()),
+        Box::new(ScriptedStorage::new()),
+    ];
     for storage in storages {
         let now = SystemTime::now();
         let open = record(Open, Some(now + HOUR));
@@ -169,7 +173,7 @@ fn the_guard_s_exception_is_for_one_version_only() {
 
 /// The time that a breaker stays open after it has read an end that is so far ahead.
 fn adopted(sync: CircuitSync, rules: CircuitBreakerConfig, ahead: Duration) -> Duration {
-    let shelf = Shelf::with(sync);
+    let shelf = ScriptedStorage::with(sync);
     let clock = ManualClock::new();
     shelf.put(NAME, record(Open, Some(clock.wall_now() + ahead)));
     let breaker = CircuitBreaker::builder(NAME, rules)
@@ -222,7 +226,7 @@ fn an_end_that_a_peer_has_stored_is_capped() {
 
 #[test]
 fn a_host_whose_clock_is_still_in_1970_and_whose_storage_has_a_clock() {
-    let shelf = Shelf::new();
+    let shelf = ScriptedStorage::new();
     let clock = ManualClock::new();
     let right = clock.wall_now();
     shelf.set_clock(right);
@@ -236,7 +240,7 @@ fn a_host_whose_clock_is_still_in_1970_and_whose_storage_has_a_clock() {
 
 #[test]
 fn an_own_isolation_is_never_capped() {
-    let shelf = Shelf::with(
+    let shelf = ScriptedStorage::with(
         CircuitSync::with_refresh_interval(SOON).with_max_adopted_isolation(Duration::ZERO),
     );
     let clock = ManualClock::new();
@@ -249,7 +253,7 @@ fn an_own_isolation_is_never_capped() {
 
 #[test]
 fn how_far_the_clocks_are_apart_can_be_asked() {
-    let shelf = Shelf::new();
+    let shelf = ScriptedStorage::new();
     let breaker = breaker(shelf.clone(), &ManualClock::new());
     shelf.let_it_look();
     assert_eq!(shelf.sync().clock_skew(), None, "it has no clock");
@@ -283,8 +287,8 @@ fn at(seconds: u64) -> SystemTime {
 }
 
 /// A breaker that has seen a row that was written two thousand seconds after 1970.
-fn seen_at_2_000() -> (Shelf, ManualClock, CircuitBreaker) {
-    let shelf = Shelf::new();
+fn seen_at_2_000() -> (ScriptedStorage, ManualClock, CircuitBreaker) {
+    let shelf = ScriptedStorage::new();
     let clock = ManualClock::new();
     let row = StoredCircuit::new(record(Closed, None), micros(2_000));
     shelf.restore_at(NAME, row, at(2_001));

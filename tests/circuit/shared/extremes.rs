@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use bulkman::{CircuitBreaker, CircuitState, Clock};
 
-use super::helpers::{Line, NAME, SOON, Shelf, World, flushed, let_it_look, record, soon, trip};
+use super::helpers::{
+    Line, NAME, SOON, ScriptedStorage, World, flushed, let_it_look, record, soon, trip,
+};
 use crate::helpers::{retry_after, rules};
 use crate::support::{HOUR, eventually};
 
@@ -111,7 +113,7 @@ fn a_thousand_circuits_are_loaded_in_one_go() {
 
 #[test]
 fn the_default_clock_takes_an_end_from_the_wall_clock() {
-    let shelf = Arc::<Shelf>::default();
+    let shelf = Arc::<ScriptedStorage>::default();
     let mut row = record(Open, &[]);
     let end = Duration::from_secs(240);
     row.open_until = Some(std::time::SystemTime::now() + end);

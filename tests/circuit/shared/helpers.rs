@@ -1,6 +1,6 @@
 //! Peers that share circuits, and a storage that answers as the test tells it.
 //!
-//! Two `Line`s to one `Shelf` are two processes with one database. A refresh of a millisecond stands for "soon"; one of
+//! Two `Line`s to one `ScriptedStorage` are two processes with one database. A refresh of a millisecond stands for "soon"; one of
 //! an hour shows that something needs no refresh.
 
 use std::collections::HashMap;
@@ -55,7 +55,7 @@ pub struct Store {
 
 /// The rows that peers share.
 #[derive(Default)]
-pub struct Shelf {
+pub struct ScriptedStorage {
     pub rows: Mutex<HashMap<String, StoredCircuit>>,
     pub stores: Mutex<Vec<Store>>,
     /// The names that were asked for in one go.
@@ -68,7 +68,7 @@ pub struct Shelf {
 #[derive(Clone)]
 pub struct Line {
     pub sync: CircuitSync,
-    pub shelf: Arc<Shelf>,
+    pub shelf: Arc<ScriptedStorage>,
     pub answers: Arc<Mutex<(Answer, Answer)>>,
 }
 
@@ -203,7 +203,7 @@ impl CircuitStorage for Line {
     }
 }
 
-impl Shelf {
+impl ScriptedStorage {
     /// A process with a storage of its own over these rows.
     pub fn line(self: &Arc<Self>, refresh: Duration) -> Line {
         Line {
@@ -237,7 +237,7 @@ impl Shelf {
     }
 }
 
-impl Drop for Shelf {
+impl Drop for ScriptedStorage {
     fn drop(&mut self) {
         let strangers = self.strangers.get_mut().unwrap();
         if !thread::panicking() {
@@ -248,7 +248,7 @@ impl Drop for Shelf {
 
 pub struct World {
     pub clock: ManualClock,
-    pub shelf: Arc<Shelf>,
+    pub shelf: Arc<ScriptedStorage>,
 }
 
 pub type Changes = Arc<Mutex<Vec<CircuitState>>>;

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use crate::support::eventually;
-use crate::support::shelf::{Shelf, record};
+use crate::support::scripted_storage::{ScriptedStorage, record};
 use bulkman::{
     CircuitBreaker, CircuitBreakerConfig, CircuitState, CircuitStorage, CircuitSync, ManualClock,
     StoredCircuit,
@@ -17,25 +17,25 @@ const ISOLATION: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(3600);
 
 struct World {
-    shelf: Shelf,
+    shelf: ScriptedStorage,
     clock: ManualClock,
 }
 
 impl World {
     fn new() -> Self {
         Self {
-            shelf: Shelf::new(),
+            shelf: ScriptedStorage::new(),
             clock: ManualClock::new(),
         }
     }
 
     /// A breaker of a process of its own.
-    fn process(&self) -> (CircuitBreaker, Shelf) {
+    fn process(&self) -> (CircuitBreaker, ScriptedStorage) {
         let shelf = self.shelf.peer();
         (self.breaker(&shelf), shelf)
     }
 
-    fn breaker(&self, shelf: &Shelf) -> CircuitBreaker {
+    fn breaker(&self, shelf: &ScriptedStorage) -> CircuitBreaker {
         let rules = CircuitBreakerConfig::default()
             .failure_threshold(1)
             .success_threshold(1)

@@ -3,18 +3,18 @@
 use std::time::{Duration, Instant};
 
 use crate::support::eventually;
-use crate::support::shelf::Shelf;
+use crate::support::scripted_storage::ScriptedStorage;
 use bulkman::{CircuitBreaker, CircuitBreakerConfig, CircuitStorage, CircuitSync};
 
-fn breaker(shelf: &Shelf) -> CircuitBreaker {
+fn breaker(shelf: &ScriptedStorage) -> CircuitBreaker {
     CircuitBreaker::builder("c", CircuitBreakerConfig::default())
         .storage(shelf.clone())
         .build()
         .unwrap()
 }
 
-fn shelf(refresh: Duration) -> Shelf {
-    Shelf::with(CircuitSync::with_refresh_interval(refresh))
+fn shelf(refresh: Duration) -> ScriptedStorage {
+    ScriptedStorage::with(CircuitSync::with_refresh_interval(refresh))
 }
 
 fn gaps(times: &[Instant]) -> Vec<Duration> {

@@ -24,7 +24,7 @@
 //! So a thread that sees an outcome finds the place free and the numbers right. User code runs behind a catch of its own.
 //! Before 4 it is the task and the listeners of a call that ran, before 1, on a worker; or the drop of a task that never
 //! started, and its listeners, after 3. There is one exception to 1: a caller that leaves at its limit tells the circuit
-//! itself, while the task runs. The worker then tells nothing, see `core/ticket.rs`.
+//! itself, while the task runs. The worker then tells nothing, see `core/circuit_ticket.rs`.
 //!
 //! A callback comes last, as a waker does, so that it finds what it was told of: `is_finished` is true, and a wait ends at
 //! once. One that blocks holds up no waiter. `finish` takes the list of callbacks under the lock that publishes the outcome,

@@ -16,7 +16,7 @@ pub const SOON: Duration = Duration::from_millis(1);
 
 /// One process' way to the rows. Clones are the same storage.
 #[derive(Clone)]
-pub struct Shelf {
+pub struct ScriptedStorage {
     sync: CircuitSync,
     rows: Arc<Mutex<Rows>>,
     own: Arc<Mutex<Own>>,
@@ -42,7 +42,7 @@ struct Own {
     stores: Vec<(String, CircuitState)>,
 }
 
-impl Shelf {
+impl ScriptedStorage {
     pub fn new() -> Self {
         Self::with(CircuitSync::with_refresh_interval(SOON))
     }
@@ -163,7 +163,7 @@ impl Shelf {
     }
 }
 
-impl CircuitStorage for Shelf {
+impl CircuitStorage for ScriptedStorage {
     fn sync(&self) -> &CircuitSync {
         &self.sync
     }
