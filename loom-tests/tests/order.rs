@@ -1,6 +1,6 @@
 //! Entries keep their order while others are removed from among them.
 //!
-//! The real channel by itself, as in `workers.rs`.
+//! The real channel by itself, as in `sleeping_workers.rs`.
 
 mod support;
 

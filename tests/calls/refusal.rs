@@ -1,4 +1,4 @@
-//! A refusal gives the closure back, and takes no lock that user code can hold.
+//! A refusal is counted, gives the closure back, and takes no lock that user code can hold.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
@@ -36,6 +36,20 @@ fn assert_full(bulkhead: &Arc<Bulkhead>) {
     });
 }
 
+// ---- it is counted
+
+#[test]
+fn who_was_refused_finds_it_counted() {
+    let bulkhead = bulkhead(1, 0);
+    let busy = occupy(&bulkhead, 1);
+    for i in 1..=1_000 {
+        assert!(bulkhead.try_execute(|| Ok::<_, ()>(())).is_err());
+        let stats = bulkhead.stats();
+        assert_eq!((stats.rejected_full, stats.in_flight), (i, 1));
+    }
+    busy.finish();
+}
+
 // ---- the closure comes back
 
 /// A value that cannot be cloned, so that this very value must come back.
@@ -52,7 +66,9 @@ fn assert_given_back(bulkhead: &Bulkhead) -> RejectReason {
         drop(held);
         Ok::<_, ()>(precious)
     };
+    let before = bulkhead.stats().rejected_executions;
     let Rejected { reason, task, .. } = bulkhead.try_execute(task).expect_err("refused");
+    assert_eq!(bulkhead.stats().rejected_executions, before + 1);
     assert_eq!(Arc::strong_count(&dropped), 2, "nothing of it was dropped");
     let precious = task().unwrap();
     assert_eq!(precious, Precious(Box::new(42)));

@@ -123,15 +123,3 @@ fn who_has_seen_an_outcome_finds_it_counted() {
         assert_eq!(stats.in_flight, 0);
     }
 }
-
-#[test]
-fn who_was_refused_finds_it_counted() {
-    let bulkhead = bulkhead(1, 0);
-    let busy = occupy(&bulkhead, 1);
-    for i in 1..=1_000 {
-        assert!(bulkhead.try_execute(|| Ok::<_, ()>(())).is_err());
-        let stats = bulkhead.stats();
-        assert_eq!((stats.rejected_full, stats.in_flight), (i, 1));
-    }
-    busy.finish();
-}
