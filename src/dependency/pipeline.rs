@@ -211,6 +211,13 @@ impl<E, V: Values<E>> DependencyPipelineBuilder<E, V> {
         self
     }
 
+    /// Sets whether each call has a span of its own around those of its attempts. As [`PipelineBuilder::call_spans`].
+    #[cfg(feature = "tracing")]
+    pub fn call_spans(mut self, spans: bool) -> Self {
+        self.pipeline = self.pipeline.call_spans(spans);
+        self
+    }
+
     /// Adds chaos in the place of the dependency. As [`PipelineBuilder::chaos`].
     pub fn chaos(mut self, chaos: Chaos<E>) -> Self {
         self.chaos = Some(chaos);

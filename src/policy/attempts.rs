@@ -9,7 +9,7 @@ use super::deadline::remaining;
 use super::pause::{Slept, sleep_until};
 use super::retry::Retry;
 use super::retry_rule::{ByDefault, RetryRule};
-use crate::context::ContextVar;
+use crate::context::{ContextVar, event_of_retry};
 use crate::core::current;
 use crate::panic::contain_in;
 use crate::sync::{after, shorter};
@@ -214,6 +214,7 @@ impl<'r, R> Attempts<'r, R> {
         let began = clock.now();
         // No clock ever shows that time.
         let until = after(began, delay).ok_or(RetryStop::DelayTooLong)?;
+        event_of_retry(self.retry.trace, &self.retry.name, self.made(), delay);
         self.tell(AttemptEnd::Retrying { delay });
         let stop = || self.says_stop();
         let stop: Option<&dyn Fn() -> bool> = match &self.retry.stop_if {

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use super::attempts::RetryError;
+use crate::context::PolicySpan;
 use crate::error::{BulkheadError, RejectReason};
 
 /// Why a call has no value, without the details.
@@ -70,6 +71,14 @@ impl fmt::Display for FailureKind {
 pub trait Failure {
     /// Which kind of failure it is.
     fn failure_kind(&self) -> FailureKind;
+}
+
+/// Records in a trace how a call has ended. As with bulkheads, a cancelled one is no error.
+pub(super) fn record_outcome(span: &PolicySpan<'_>, failure: Option<FailureKind>) {
+    match failure {
+        None => span.record_outcome("succeeded", false),
+        Some(failure) => span.record_outcome(failure, failure != FailureKind::Cancelled),
+    }
 }
 
 impl<E> Failure for BulkheadError<E> {

@@ -14,6 +14,7 @@ use super::values::{AnyValue, Only, Values};
 use crate::adaptive::AdaptiveTimeout;
 use crate::circuit::CircuitBreaker;
 use crate::clock::Clock;
+use crate::context::TraceOptions;
 use crate::core::{SemaphoreKind, ThreadPoolKind};
 use crate::error::BuildError;
 use crate::policy::budget::RetryBudget;
@@ -44,6 +45,7 @@ pub struct PipelineBuilder<E, V: Values<E> = AnyValue, K: Place = SemaphoreKind>
     failure_if: Option<FailureIf<E>>,
     listeners: Vec<Listener>,
     call: Option<Box<CallSettings>>,
+    trace: TraceOptions,
 }
 
 /// A bulkhead for a pipeline: an `Arc<Bulkhead>` or an `Arc<SemaphoreBulkhead>`. There are no others.
@@ -118,6 +120,7 @@ impl<E> Pipeline<E, AnyValue, SemaphoreKind> {
             failure_if: None,
             listeners: Vec::new(),
             call: None,
+            trace: TraceOptions::default(),
         }
     }
 
@@ -173,6 +176,7 @@ impl<E, K: Place> PipelineBuilder<E, AnyValue, K> {
             failure_if: self.failure_if,
             listeners: self.listeners,
             call: self.call,
+            trace: self.trace,
         };
         builder.layer(LayerKind::Fallback, Layer::Fallback(fallback))
     }
@@ -216,6 +220,7 @@ impl<E, V: Values<E>> PipelineBuilder<E, V> {
             failure_if: self.failure_if,
             listeners: self.listeners,
             call: self.call,
+            trace: self.trace,
         }
     }
 }
@@ -322,6 +327,17 @@ impl<E, V: Values<E>, K: Place> PipelineBuilder<E, V, K> {
         self
     }
 
+    /// Sets whether each call has a span of its own, `pipeline_call`, around those of its attempts, and whether failed
+    /// attempts are events. Default: `true`. With `false` the attempts' spans stand under the caller's.
+    ///
+    /// The bulkhead decides about the spans of the attempts, see
+    /// [`BulkheadBuilder::call_spans`](crate::BulkheadBuilder::call_spans).
+    #[cfg(feature = "tracing")]
+    pub fn call_spans(mut self, spans: bool) -> Self {
+        self.trace.has_spans = spans;
+        self
+    }
+
     /// Sets everything that the calls of the bulkhead ask for.
     pub(crate) fn call_settings(mut self, settings: CallSettings) -> Self {
         self.call = Some(Box::new(settings));
@@ -371,7 +387,7 @@ impl<E, V: Values<E>, K: Place> PipelineBuilder<E, V, K> {
         let mut layers = self.layers;
         for layer in &mut layers {
             match layer {
-                Layer::Retry(retry) => retry.adopt(&self.name, &clock),
+                Layer::Retry(retry) => retry.adopt(&self.name, &clock, self.trace),
                 Layer::Fallback(fallback) => V::set_clock(fallback, &clock),
                 Layer::Timeout(_)
                 | Layer::AdaptiveTimeout(_)
@@ -399,6 +415,7 @@ impl<E, V: Values<E>, K: Place> PipelineBuilder<E, V, K> {
                 failure_if: self.failure_if,
                 listeners: self.listeners.into(),
                 call: self.call,
+                trace: self.trace,
                 is_nothing,
                 is_timed,
             }),

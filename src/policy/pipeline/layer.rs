@@ -46,6 +46,7 @@ pub(super) struct CallProgress<'p, E> {
     pub(super) failure_if: Option<&'p FailureIf<E>>,
     pub(super) attempts: u32,
     pub(super) hedged: u32,
+    pub(super) hedges_won: u32,
     pub(super) retry_stop: Option<RetryStop>,
     pub(super) decided_by: LayerKind,
     pub(super) fell_back_from: Option<PipelineError<E>>,
