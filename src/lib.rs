@@ -154,6 +154,7 @@
 //! each event. [`Bulkhead::state`] says how the bulkhead is doing, [`CircuitBreaker::stats`] how its circuit is.
 //! [`Bulkhead::health`] answers a readiness probe, by [thresholds](HealthThresholds) that you set, with reasons in words.
 //! With the feature `config` the numbers serialise, durations in seconds.
+//! A [`Pipeline`](policy::Pipeline) has [stats](policy::Pipeline::stats) of its own: what callers got after all attempts.
 //! The module [`export`] has them for Prometheus, for the `metrics` crate and for OpenTelemetry.
 //!
 //! The crate writes to [`log`](https://docs.rs/log). A single call has lines at the level trace only:

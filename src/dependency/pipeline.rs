@@ -16,7 +16,7 @@ use crate::error::BuildError;
 use crate::policy::{
     AnyValue, CallLimits, CallSettings, Chaos, Fallback, Gives, Hedge, LayerKind, Only, Pipeline,
     PipelineBuildError, PipelineBuilder, PipelineError, PipelineEvent, PipelineListener,
-    PipelineResult, RateLimit, Retry, RetryBudget, RetryRule, Values,
+    PipelineResult, PipelineStats, RateLimit, Retry, RetryBudget, RetryRule, Values,
 };
 use crate::registry::AnyBulkhead;
 
@@ -139,7 +139,7 @@ impl<E> DependencyPipelineBuilder<E> {
             Some(part) => (Some(part.retry), part.attempt_timeout),
             None => (None, None),
         };
-        let mut pipeline = Pipeline::builder(entry.bulkhead.name());
+        let mut pipeline = Pipeline::builder(entry.bulkhead.name()).ledger(entry.ledger());
         for listener in &*entry.policies.listeners {
             let listener = Arc::clone(listener);
             pipeline = pipeline.listener(move |event| listener(event));
@@ -339,6 +339,16 @@ impl<E, V: Values<E>> DependencyPipeline<E, V> {
         match &self.0 {
             AnyPipeline::ThreadPool(pipeline) => pipeline.name(),
             AnyPipeline::Semaphore(pipeline) => pipeline.name(),
+        }
+    }
+
+    /// The numbers of all pipelines of the dependency together, as
+    /// [`Dependencies::pipeline_stats`](crate::Dependencies::pipeline_stats) has them.
+    #[must_use]
+    pub fn stats(&self) -> PipelineStats {
+        match &self.0 {
+            AnyPipeline::ThreadPool(pipeline) => pipeline.stats(),
+            AnyPipeline::Semaphore(pipeline) => pipeline.stats(),
         }
     }
 

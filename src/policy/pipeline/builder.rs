@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use super::error::{PipelineBuildError, PipelineError};
 use super::layer::{AnyRule, FailureIf, Layer};
+use super::ledger::PipelineLedger;
 use super::order::{Conflict, Inside, LayerKind, check};
 use super::result::{Listener, PipelineEvent};
 use super::run::{CallSettings, Inner, Pipeline, Place};
@@ -46,6 +47,7 @@ pub struct PipelineBuilder<E, V: Values<E> = AnyValue, K: Place = SemaphoreKind>
     listeners: Vec<Listener>,
     call: Option<Box<CallSettings>>,
     trace: TraceOptions,
+    ledger: Option<Arc<PipelineLedger>>,
 }
 
 /// A bulkhead for a pipeline: an `Arc<Bulkhead>` or an `Arc<SemaphoreBulkhead>`. There are no others.
@@ -121,6 +123,7 @@ impl<E> Pipeline<E, AnyValue, SemaphoreKind> {
             listeners: Vec::new(),
             call: None,
             trace: TraceOptions::default(),
+            ledger: None,
         }
     }
 
@@ -177,6 +180,7 @@ impl<E, K: Place> PipelineBuilder<E, AnyValue, K> {
             listeners: self.listeners,
             call: self.call,
             trace: self.trace,
+            ledger: self.ledger,
         };
         builder.layer(LayerKind::Fallback, Layer::Fallback(fallback))
     }
@@ -221,6 +225,7 @@ impl<E, V: Values<E>> PipelineBuilder<E, V> {
             listeners: self.listeners,
             call: self.call,
             trace: self.trace,
+            ledger: self.ledger,
         }
     }
 }
@@ -344,6 +349,12 @@ impl<E, V: Values<E>, K: Place> PipelineBuilder<E, V, K> {
         self
     }
 
+    /// Counts in this ledger, with other pipelines.
+    pub(crate) fn ledger(mut self, ledger: Arc<PipelineLedger>) -> Self {
+        self.ledger = Some(ledger);
+        self
+    }
+
     /// Sets the clock that timeouts and pauses go by. Default: that of the bulkhead, or the system's.
     pub fn clock(mut self, clock: impl Into<Clock>) -> Self {
         self.clock = Some(clock.into());
@@ -400,6 +411,12 @@ impl<E, V: Values<E>, K: Place> PipelineBuilder<E, V, K> {
             chaos.set_clock(&clock);
         }
         let is_nothing = self.order.is_empty() && self.listeners.is_empty();
+        let ledger = if is_nothing {
+            None
+        } else {
+            let own = || Arc::new(PipelineLedger::new(Arc::clone(&self.name)));
+            Some(self.ledger.unwrap_or_else(own))
+        };
         // A bulkhead measures its calls by itself.
         let is_timed = !self.listeners.is_empty()
             || self.order.iter().any(|layer| *layer != LayerKind::Bulkhead);
@@ -416,6 +433,7 @@ impl<E, V: Values<E>, K: Place> PipelineBuilder<E, V, K> {
                 listeners: self.listeners.into(),
                 call: self.call,
                 trace: self.trace,
+                ledger,
                 is_nothing,
                 is_timed,
             }),

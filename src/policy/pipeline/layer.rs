@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::error::PipelineError;
+use super::ledger::PipelineLedger;
 use super::order::LayerKind;
 use super::times::Times;
 use super::values::{Gives, Values};
@@ -55,6 +56,7 @@ pub(super) struct CallProgress<'p, E> {
     pub(super) limit: Option<Duration>,
     /// Whether the last attempt has taken its limit, or longer.
     pub(super) was_late: bool,
+    pub(super) ledger: Option<&'p PipelineLedger>,
 }
 
 impl<E> CallProgress<'_, E> {
@@ -63,6 +65,12 @@ impl<E> CallProgress<'_, E> {
         let now = self.just_now.unwrap_or_else(|| self.clock.now());
         self.just_now = Some(now);
         now
+    }
+
+    fn count(&self, event: impl FnOnce(&PipelineLedger)) {
+        if let Some(ledger) = self.ledger {
+            event(ledger);
+        }
     }
 
     /// Time may have passed.
@@ -172,6 +180,7 @@ pub(super) fn run<'p, T, E, V: Gives<T, E>>(
                 run(inner, progress, attempt)
             }
             Err(limited) => {
+                progress.count(PipelineLedger::rate_limited);
                 progress.decide(LayerKind::RateLimit, PipelineError::RateLimited(limited))
             }
         },
@@ -184,7 +193,10 @@ pub(super) fn run<'p, T, E, V: Gives<T, E>>(
                 progress.went_on();
                 result
             }
-            Err(open) => progress.decide(LayerKind::Circuit, PipelineError::CircuitOpen(open)),
+            Err(open) => {
+                progress.count(PipelineLedger::circuit_open);
+                progress.decide(LayerKind::Circuit, PipelineError::CircuitOpen(open))
+            }
         },
     }
 }
