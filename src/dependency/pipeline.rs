@@ -19,6 +19,7 @@ use crate::policy::{
     PipelineResult, PipelineStats, RateLimit, Retry, RetryBudget, RetryRule, Values,
 };
 use crate::registry::AnyBulkhead;
+use crate::sync::shorter;
 
 /// What the pipelines of a dependency share.
 pub(super) struct Policies {
@@ -171,6 +172,14 @@ impl<E> DependencyPipelineBuilder<E> {
     }
 }
 
+/// The limits of the bulkhead's calls at this moment.
+fn limits_of(bulkhead: &AnyBulkhead) -> TimeLimits {
+    match bulkhead {
+        AnyBulkhead::ThreadPool(bulkhead) => TimeLimits::of_call(&bulkhead.call()),
+        AnyBulkhead::Semaphore(bulkhead) => TimeLimits::of_call(&bulkhead.call()),
+    }
+}
+
 fn with_any_rule<E, R>(retry: Retry<R>) -> Retry<AnyRule<E>>
 where
     R: RetryRule<PipelineError<E>> + Clone + Send + Sync + 'static,
@@ -227,8 +236,10 @@ impl<E, V: Values<E>> DependencyPipelineBuilder<E, V> {
     /// Builds the pipeline. From the outside in: the fallback, the timeout over everything, the retry, the rate limit, the
     /// timeout of an attempt, the hedge, and the bulkhead with its circuit.
     ///
-    /// The timeout over everything is that of this moment. A limit that is changed later on the bulkhead holds for each
-    /// attempt. An [adaptive timeout](crate::AdaptiveTimeout) is for single calls: a pipeline goes by its ceiling.
+    /// The timeout over everything follows [`Dependencies::apply_config`](crate::Dependencies::apply_config), unless there was
+    /// none, or it is the call's own or its operation's: those stay as they are at this moment. An
+    /// [adaptive timeout](crate::AdaptiveTimeout) is the limit of each attempt, as it is when the attempt begins; with a retry
+    /// its ceiling is the timeout over everything.
     ///
     /// # Errors
     ///
@@ -246,11 +257,8 @@ impl<E, V: Values<E>> DependencyPipelineBuilder<E, V> {
             retry,
             attempt_timeout,
         } = self;
-        let of_bulkhead = match &entry.bulkhead {
-            AnyBulkhead::ThreadPool(bulkhead) => TimeLimits::of_call(&bulkhead.call()),
-            AnyBulkhead::Semaphore(bulkhead) => TimeLimits::of_call(&bulkhead.call()),
-        };
-        let limits = options.limits(&entry, of_bulkhead);
+        let limits = options.limits(&entry, limits_of(&entry.bulkhead));
+        let adaptive = options.adaptive(&entry).cloned();
         // Without limits of its own each attempt goes by the bulkhead's, which may change.
         let own_limits = options.has_limits(&entry).then_some(CallLimits {
             timeout: limits.timeout,
@@ -263,10 +271,20 @@ impl<E, V: Values<E>> DependencyPipelineBuilder<E, V> {
             wait_for_capacity: options.wait_for_capacity,
             detached: options.detached,
         });
-        if let Some(limit) = limits.timeout {
-            pipeline = pipeline.timeout(limit);
-        }
         let has_retry = retry.is_some();
+        pipeline = match (limits.timeout, &adaptive) {
+            // The limit of its only attempt.
+            (whole, Some(adaptive)) if !has_retry => {
+                let adaptive = adaptive.clone();
+                pipeline.live_timeout(move || shorter(whole, Some(adaptive.limit())))
+            }
+            (Some(limit), _) if own_limits.is_some() => pipeline.timeout(limit),
+            (Some(_), _) => {
+                let bulkhead = entry.bulkhead.clone();
+                pipeline.live_timeout(move || limits_of(&bulkhead).timeout)
+            }
+            (None, _) => pipeline,
+        };
         if let Some(retry) = retry {
             pipeline = pipeline.retry(retry);
         }
@@ -274,11 +292,14 @@ impl<E, V: Values<E>> DependencyPipelineBuilder<E, V> {
             pipeline = pipeline.rate_limit(limit.clone());
         }
         let is_shorter = |attempt: &Duration| limits.timeout.is_none_or(|whole| *attempt < whole);
-        if let Some(limit) = attempt_timeout.filter(is_shorter) {
-            if has_retry {
-                pipeline = pipeline.timeout(limit);
+        pipeline = match (attempt_timeout.filter(is_shorter), adaptive) {
+            _ if !has_retry => pipeline,
+            (own, Some(adaptive)) => {
+                pipeline.live_timeout(move || shorter(own, Some(adaptive.limit())))
             }
-        }
+            (Some(limit), None) => pipeline.timeout(limit),
+            (None, None) => pipeline,
+        };
         if let Some(hedge) = hedge {
             pipeline = pipeline.hedge(hedge);
         }

@@ -193,6 +193,7 @@ impl<E> Layer<E, AnyValue> {
             Self::Fallback(never) => match never {},
             Self::Timeout(limit) => Layer::Timeout(limit),
             Self::AdaptiveTimeout(timeout) => Layer::AdaptiveTimeout(timeout),
+            Self::LiveTimeout(limit) => Layer::LiveTimeout(limit),
             Self::Retry(retry) => Layer::Retry(retry),
             Self::RateLimit(limit) => Layer::RateLimit(limit),
             Self::Circuit(breaker) => Layer::Circuit(breaker),
@@ -264,6 +265,14 @@ impl<E, V: Values<E>, K: Place> PipelineBuilder<E, V, K> {
     pub fn adaptive_timeout(self, timeout: &AdaptiveTimeout) -> Self {
         let layer = Layer::AdaptiveTimeout(timeout.clone());
         self.layer(LayerKind::Timeout, layer)
+    }
+
+    /// Adds a limit that is looked up at each call. `limit` gives none that is zero.
+    pub(crate) fn live_timeout(
+        self,
+        limit: impl Fn() -> Option<Duration> + Send + Sync + 'static,
+    ) -> Self {
+        self.layer(LayerKind::Timeout, Layer::LiveTimeout(Arc::new(limit)))
     }
 
     /// Adds a retry.
@@ -402,6 +411,7 @@ impl<E, V: Values<E>, K: Place> PipelineBuilder<E, V, K> {
                 Layer::Fallback(fallback) => V::set_clock(fallback, &clock),
                 Layer::Timeout(_)
                 | Layer::AdaptiveTimeout(_)
+                | Layer::LiveTimeout(_)
                 | Layer::RateLimit(_)
                 | Layer::Circuit(_) => {}
             }

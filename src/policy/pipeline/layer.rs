@@ -25,10 +25,15 @@ pub(super) enum Layer<E, V: Values<E>> {
     Fallback(V::Fallback),
     Timeout(Duration),
     AdaptiveTimeout(AdaptiveTimeout),
+    /// What it is at the moment of the call, `None`: none.
+    LiveTimeout(LiveLimit),
     Retry(Retry<AnyRule<E>>),
     RateLimit(RateLimit),
     Circuit(Arc<CircuitBreaker>),
 }
+
+/// Tells the limit of a dependency, which may change. No user code.
+pub(super) type LiveLimit = Arc<dyn Fn() -> Option<Duration> + Send + Sync>;
 
 /// A retry's rule, whatever its type.
 pub(crate) type AnyRule<E> = Arc<dyn RetryRule<PipelineError<E>> + Send + Sync>;
@@ -127,6 +132,10 @@ pub(super) fn run<'p, T, E, V: Gives<T, E>>(
             fall_back::<T, E, V>(fallback, progress, result)
         }
         Layer::Timeout(limit) => run_within(*limit, inner, progress, attempt),
+        Layer::LiveTimeout(limit) => match limit() {
+            Some(limit) => run_within(limit, inner, progress, attempt),
+            None => run(inner, progress, attempt),
+        },
         Layer::AdaptiveTimeout(timeout) => {
             let (limit, began) = (timeout.limit(), progress.now());
             let result = run_within(limit, inner, progress, attempt);
