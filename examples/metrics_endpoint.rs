@@ -1,4 +1,5 @@
-//! `/metrics` for Prometheus, `/health` for people and `/ready` for a load balancer, over the bulkheads of a service.
+//! `/metrics` for Prometheus, `/health` for people and `/ready` for a load balancer, over the bulkheads of a service, and over a
+//! pipeline.
 //!
 //! ```text
 //! cargo run --example metrics_endpoint              # shows what each page says, and ends
@@ -13,11 +14,15 @@ use std::thread;
 use std::time::Duration;
 
 use bulkman::export::PrometheusText;
+use bulkman::policy::{Fallback, Only, Pipeline, Retry, RetryBudget};
 use bulkman::{
     Bulkhead, BulkheadConfig, BulkheadRegistry, CircuitBreakerConfig, HealthReason,
     HealthThresholds, RegistryHealth,
 };
 use tiny_http::{Header, Request, Response, Server};
+
+/// Gives the tax rate, and the last resort if the service is down.
+type Taxes = Pipeline<&'static str, Only<f64>>;
 
 fn main() -> Result<(), Box<dyn Error>> {
     let stays = env::args()
@@ -31,23 +36,29 @@ fn main() -> Result<(), Box<dyn Error>> {
         .rejection_rate(0.2, Duration::from_secs(60));
     let database = BulkheadConfig::new("database").max_concurrent_calls(4);
     registry.create(Bulkhead::builder(database).health_thresholds(thresholds))?;
-    registry.create(BulkheadConfig::new("tax-api").circuit_breaker(breaker))?;
+    let tax_api = registry.create(BulkheadConfig::new("tax-api").circuit_breaker(breaker))?;
+    let taxes: Taxes = Pipeline::builder("taxes")
+        .fallback(Fallback::value(0.19))
+        .timeout(Duration::from_secs(1))
+        .retry(Retry::new(3).budget(RetryBudget::new(0.1)))
+        .bulkhead(&tax_api)
+        .build()?;
 
     let port = if stays { 9464 } else { 0 };
     let server = Server::http(("127.0.0.1", port)).map_err(|error| error as Box<dyn Error>)?;
     let address = server.server_addr();
     let pages = PrometheusText::new().label("service", "shop")?;
-    let served = Arc::clone(&registry);
+    let (served, watched) = (Arc::clone(&registry), taxes.clone());
     let answering = thread::spawn(move || {
         for request in server.incoming_requests() {
-            if let Err(error) = answer(request, &served, &pages) {
+            if let Err(error) = answer(request, &served, &watched, &pages) {
                 eprintln!("a client went away: {error}");
             }
         }
     });
     println!("serving on http://{address}");
 
-    work(&registry, 100)?;
+    work(&registry, &taxes, 100)?;
     if stays {
         println!("press Ctrl-C to stop");
         let _ = answering.join();
@@ -73,12 +84,19 @@ fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// A scrape reads a few numbers of each bulkhead. It takes no lock that a call can hold, so it costs the calls nothing.
-fn answer(request: Request, registry: &BulkheadRegistry, pages: &PrometheusText) -> io::Result<()> {
+/// A scrape reads a few numbers of each bulkhead and pipeline. It takes no lock that a call can hold, so it costs the calls nothing.
+fn answer(
+    request: Request,
+    registry: &BulkheadRegistry,
+    taxes: &Taxes,
+    pages: &PrometheusText,
+) -> io::Result<()> {
     match request.url() {
         "/metrics" => {
             let kind = Header::from_bytes("Content-Type", PrometheusText::CONTENT_TYPE);
-            let text = Response::from_string(pages.render(&registry.stats()));
+            let bulkheads = pages.render(&registry.stats());
+            let text = bulkheads + &pages.render_pipelines([&taxes.stats()]);
+            let text = Response::from_string(text);
             request.respond(text.with_header(kind.expect("a valid header")))
         }
         // An open circuit is no reason to restart a process: its other dependencies are well.
@@ -110,9 +128,8 @@ fn is_ready(health: &RegistryHealth) -> bool {
 }
 
 /// Some calls to two dependencies, of which one is down.
-fn work(registry: &BulkheadRegistry, calls: u64) -> Result<(), Box<dyn Error>> {
+fn work(registry: &BulkheadRegistry, taxes: &Taxes, calls: u64) -> Result<(), Box<dyn Error>> {
     let database = registry.thread_pool("database").ok_or("no database")?;
-    let tax = registry.thread_pool("tax-api").ok_or("no tax-api")?;
     let handles: Vec<_> = (0..calls)
         .map(|i| database.run(move || thread::sleep(Duration::from_micros(50 * i))))
         .collect();
@@ -120,7 +137,7 @@ fn work(registry: &BulkheadRegistry, calls: u64) -> Result<(), Box<dyn Error>> {
         handle.wait().into_result()?;
     }
     for _ in 0..calls {
-        drop(tax.execute(|| Err::<(), _>("no route to host")).wait());
+        drop(taxes.execute(|| Err("no route to host")));
     }
     Ok(())
 }

@@ -1,5 +1,5 @@
-//! One trace across threads: the span of a request, of its calls in two bulkheads, and of what their tasks do, as an
-//! exporter gets them.
+//! One trace across threads: the span of a request, of its calls in two bulkheads, of what their tasks do, and of a pipeline
+//! with its attempts, as an exporter gets them.
 //!
 //! ```sh
 //! cargo run --features tracing,opentelemetry --example tracing
@@ -9,9 +9,11 @@
 
 use std::error::Error;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 use std::time::Duration;
 
+use bulkman::policy::{Pipeline, Retry};
 use bulkman::{Bulkhead, BulkheadConfig, SemaphoreBulkhead};
 use opentelemetry::baggage::BaggageExt;
 use opentelemetry::trace::{SpanId, Status, TracerProvider};
@@ -33,7 +35,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     tracing::subscriber::set_global_default(subscriber)?;
 
     println!("The log: each line has the spans around it, on whichever thread it was written.\n");
-    let database = Bulkhead::new(BulkheadConfig::new("database").max_concurrent_calls(2))?;
+    let database = BulkheadConfig::new("database").max_concurrent_calls(2);
+    let database = Arc::new(Bulkhead::new(database)?);
     let files = Arc::new(SemaphoreBulkhead::new(BulkheadConfig::new("files"))?);
     let tenant = Context::current_with_baggage([KeyValue::new("tenant", "acme")]);
     {
@@ -49,8 +52,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// A request: one call that goes well, with a call inside, and one that fails.
-fn order(database: &Bulkhead, files: &Arc<SemaphoreBulkhead>) -> Result<(), Box<dyn Error>> {
+/// A request: one call that goes well, with a call inside; one that fails; and one that is well at its second attempt.
+fn order(database: &Arc<Bulkhead>, files: &Arc<SemaphoreBulkhead>) -> Result<(), Box<dyn Error>> {
     let files = Arc::clone(files);
     let load = database.call().operation("load").run(move || {
         let _query = info_span!("query", table = "orders").entered();
@@ -71,6 +74,17 @@ fn order(database: &Bulkhead, files: &Arc<SemaphoreBulkhead>) -> Result<(), Box<
     let store = database.call().operation("store");
     let stored = store.execute(|| Err::<(), _>("the disk is full"));
     assert!(stored.result().is_err());
+    let pipeline = Pipeline::builder("stock")
+        .retry(Retry::new(3).first_delay(Duration::from_millis(1)))
+        .bulkhead(database)
+        .operation("reserve")
+        .build()?;
+    let attempts = AtomicU32::new(0);
+    let reserved = pipeline.execute(move || match attempts.fetch_add(1, Ordering::Relaxed) {
+        0 => Err("the connection was reset"),
+        _ => Ok(()),
+    });
+    assert!(reserved.is_success());
     Ok(())
 }
 
@@ -99,7 +113,7 @@ fn print_children(spans: &[SpanData], parent: SpanId, depth: usize) {
             "{:indent$}{} {} {} {} {:.1?}, begun on {}{}",
             "",
             span.name,
-            attribute("bulkhead"),
+            [attribute("pipeline"), attribute("bulkhead")].concat(),
             attribute("operation"),
             attribute("outcome"),
             time,

@@ -106,7 +106,8 @@
 //! |---|---|---|
 //! | goes along to the worker | the caller's span, and its subscriber, even one that is set for that thread alone | the caller's `Context`: span, baggage, values |
 //! | is made for each call | a span `bulkhead_call` under the caller's | nothing |
-//! | is told | at level debug: a call that is refused, a caller that leaves at its limit | nothing |
+//! | is made for each call through a [policy] | a span around those of its attempts | nothing |
+//! | is told | at level debug: a call that is refused, a caller that leaves at its limit, an attempt after which another follows | nothing |
 //!
 //! After each task the worker has its own span and context again. The same holds for `wrap`, [`policy`], maps, streams, and calls
 //! that tasks make. Calls of a [`SemaphoreBulkhead`] stay in their callers' threads, so they only have their spans.
@@ -121,8 +122,23 @@
 //! | `outcome` | a [`CallOutcome`] in words, at the end |
 //! | `otel.status_code` | `ERROR` at the end of a call that neither succeeded nor was cancelled; exporters mark the span by it |
 //!
+//! A call through a [`Pipeline`](policy::Pipeline) is one span, and its attempts' spans are below it. A
+//! [`Retry`](policy::Retry), a [`Hedge`](policy::Hedge) and a [`Fallback`](policy::Fallback) that are used alone have one too:
+//!
+//! | span | fields, besides `outcome` and `otel.status_code` |
+//! |---|---|
+//! | `pipeline_call` | `pipeline`, `operation`, `attempts`, `decided_by`, `elapsed_seconds`; where it is so also `retry_stop`, `fell_back_from`, `hedged` and `hedges_won` |
+//! | `retry_call` | `retry`, `attempts`; `retry_stop` if it gave up |
+//! | `hedge_call` | `bulkhead`, `hedged`, `second_won` |
+//! | `fallback_call` | `fallback`, `fell_back` |
+//!
+//! They are named as in the [result](policy::PipelineResult). A call that the fallback has answered is a success. A span of
+//! `tracing` stays open as long as one below it: where an attempt runs on after its caller has left, `elapsed_seconds` is what
+//! the caller has waited.
+//!
 //! A [detached](Call::detached) call of a task begins a trace of its own, which follows from the task's. To switch spans off,
-//! filter the target, or tell one bulkhead with `BulkheadBuilder::call_spans`; the caller's span then still goes along.
+//! filter the target, or tell one bulkhead with `BulkheadBuilder::call_spans`, or a pipeline or another policy with its own
+//! `call_spans`; the caller's span then still goes along.
 //! `BulkheadBuilder::propagate_trace` switches everything off. A propagator of your own that carries spans is no longer needed.
 //!
 //! A call's span costs 0.4 µs in the caller's thread and 0.8 µs on a worker, a feature that nobody listens to some 10 to 20 ns
@@ -138,6 +154,7 @@
 //! each event. [`Bulkhead::state`] says how the bulkhead is doing, [`CircuitBreaker::stats`] how its circuit is.
 //! [`Bulkhead::health`] answers a readiness probe, by [thresholds](HealthThresholds) that you set, with reasons in words.
 //! With the feature `config` the numbers serialise, durations in seconds.
+//! A [`Pipeline`](policy::Pipeline) has [stats](policy::Pipeline::stats) of its own: what callers got after all attempts.
 //! The module [`export`] has them for Prometheus, for the `metrics` crate and for OpenTelemetry.
 //!
 //! The crate writes to [`log`](https://docs.rs/log). A single call has lines at the level trace only:
@@ -254,7 +271,7 @@
 //!
 //! | feature | for | crates |
 //! |---|---|---|
-//! | `tracing` | [traces](#does-a-trace-go-on-in-the-worker): the caller's span on the worker, a span for each call | tracing |
+//! | `tracing` | [traces](#does-a-trace-go-on-in-the-worker): the caller's span on the worker, a span for each call, also through a pipeline | tracing |
 //! | `opentelemetry` | the caller's `Context` on the worker; `export::OpenTelemetryInstruments` | opentelemetry |
 //! | `metrics` | `export::MetricsPublisher` | metrics |
 //! | `config`, `yaml` | settings from files and the environment | serde, toml, saphyr-parser |

@@ -53,7 +53,7 @@ impl Panic {
     ///
     /// Always: that is its job.
     pub fn resume(self) -> ! {
-        resume_unwind(self.into_payload())
+        resume(self.into_payload())
     }
 }
 
@@ -94,6 +94,11 @@ pub(crate) fn catch<R>(body: impl FnOnce() -> R) -> Result<R, Box<dyn Any + Send
     // The caller gets either the value or the payload, never both, and everything that the body
     // could have left half-done was moved into it or is shared by the user's own choice.
     catch_unwind(AssertUnwindSafe(body))
+}
+
+/// Lets a caught panic go on.
+pub(crate) fn resume(payload: Box<dyn Any + Send>) -> ! {
+    resume_unwind(payload)
 }
 
 /// Runs a piece of user code that only watches or is dropped; a panic is logged and ends there.

@@ -11,6 +11,7 @@ pub use var::{ContextGuard, ContextSnapshot, ContextVar};
 
 pub(crate) use captured::CapturedContexts;
 pub(crate) use trace::{
-    CallTrace, EnteredTrace, TraceOptions, event_of_caller_timeout, event_of_refusal,
+    CallTrace, EnteredTrace, Policy, PolicyCall, PolicySpan, TraceOptions, event_of_caller_timeout,
+    event_of_refusal, event_of_retry, in_span,
 };
 pub(crate) use var::has_values;

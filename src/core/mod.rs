@@ -71,6 +71,6 @@ pub(crate) use shutdown::{
 };
 pub(crate) use this_thread::{
     OtherCalls, ThisThread, become_worker, begin_guard, end_guard, may_have_a_call,
-    nested_calls_of_this_thread, other_calls, run_for_caller, run_job, run_nested,
+    nested_calls_of_this_thread, next_serial, other_calls, run_for_caller, run_job, run_nested,
     slot_of_this_thread, this_worker, while_holding_permit,
 };

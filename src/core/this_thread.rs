@@ -528,8 +528,8 @@ const NO_BULKHEAD: u64 = 0;
 /// Nor this one: the thread holds permits of more than one bulkhead, and so perhaps of the one that asks.
 const SEVERAL: u64 = u64::MAX;
 
-/// Identifies a bulkhead among all that this process will ever have.
-pub(super) fn next_serial() -> u64 {
+/// Identifies a bulkhead, or a ledger, among all that this process will ever have.
+pub(crate) fn next_serial() -> u64 {
     // Not from `sync`: it only tells bulkheads apart, and loom has no statics.
     static LAST: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(NO_BULKHEAD);
     LAST.fetch_add(1, std::sync::atomic::Ordering::Relaxed) + 1

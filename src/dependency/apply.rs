@@ -269,7 +269,8 @@ impl Dependencies {
     ///
     /// Limits in time, N, Q, the rules of a circuit and those of policies change at once, for calls that are made from here on,
     /// see [`Bulkhead::resize`](crate::Bulkhead::resize) and its neighbours. A [pipeline](Self::pipeline) that is there already
-    /// keeps its policies, and a dependency whose policies change begins with a new retry budget and a new rate limit.
+    /// follows with its timeout over everything, see [`build`](crate::DependencyPipelineBuilder::build), and keeps its other
+    /// policies. A dependency whose policies change begins with a new retry budget and a new rate limit.
     ///
     /// ```
     /// use bulkman::{Dependencies, DependencyConfig, DependencyDefaults, DependencyKind};

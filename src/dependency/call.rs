@@ -9,6 +9,7 @@ use std::time::Duration;
 use super::entry::Entry;
 use super::limits::{OperationLimits, TimeLimits};
 use super::pipeline::DependencyPipelineBuilder;
+use crate::adaptive::AdaptiveTimeout;
 use crate::circuit::Verdict;
 use crate::core::{
     Call, ClassifyWith, EveryError, FailureClassifier, FailureIf, Kind, new_execution_id,
@@ -346,12 +347,18 @@ impl Options {
     /// The same for a single call, whose timeout may follow how long calls take, unless it has one of its own.
     fn limits_of_call(&self, entry: &Entry, of_bulkhead: TimeLimits) -> TimeLimits {
         let mut limits = self.limits(entry, of_bulkhead);
-        if self.timeout.is_none() {
-            if let Some(adaptive) = entry.limits.adaptive(self.operation.as_deref()) {
-                limits.timeout = shorter(Some(adaptive.limit()), self.at_most);
-            }
+        if let Some(adaptive) = self.adaptive(entry) {
+            limits.timeout = shorter(Some(adaptive.limit()), self.at_most);
         }
         limits
+    }
+
+    /// What decides how long the caller waits, unless the call has a timeout of its own.
+    pub(super) fn adaptive<'a>(&self, entry: &'a Entry) -> Option<&'a AdaptiveTimeout> {
+        match self.timeout {
+            Some(_) => None,
+            None => entry.limits.adaptive(self.operation.as_deref()),
+        }
     }
 
     /// The call's own options first, then those of its operation. The bulkhead is configured with all others.

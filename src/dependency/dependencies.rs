@@ -23,7 +23,7 @@ use crate::circuit::CircuitStorage;
 use crate::clock::Clock;
 use crate::core::{BulkheadBuilder, Kind, ShutdownReport};
 use crate::event::{BulkheadEvent, BulkheadListener};
-use crate::policy::{PipelineEvent, PipelineListener};
+use crate::policy::{PipelineEvent, PipelineListener, PipelineStats};
 use crate::registry::{AnyBulkhead, BulkheadRegistry, RegistryHealth};
 use crate::stats::BulkheadStats;
 use crate::sync::{AtomicBool, Ordering, RwLock};
@@ -295,6 +295,7 @@ impl Dependencies {
             bulkhead,
             limits,
             policies,
+            ledger: Arc::default(),
         });
         // One that was removed from the registry itself may still be here. It is dropped after the lock is released.
         let replaced = self.entries.write().insert(name.into(), entry);
@@ -370,6 +371,7 @@ impl Dependencies {
             } else {
                 Arc::clone(&old.policies)
             },
+            ledger: Arc::clone(&old.ledger),
         });
         let replaced = {
             let mut entries = self.entries.write();
@@ -657,6 +659,29 @@ impl Dependencies {
     #[must_use]
     pub fn stats(&self) -> Vec<BulkheadStats> {
         self.registry.stats()
+    }
+
+    /// The numbers of the [pipelines](Self::pipeline) of each dependency, all pipelines of one together, ordered by name. A
+    /// dependency that has never had a pipeline has none.
+    ///
+    /// ```
+    /// use bulkman::{Dependencies, DependencyPipeline};
+    ///
+    /// let dependencies = Dependencies::new();
+    /// dependencies.register_database("user_db")?;
+    /// dependencies.register_cache("sessions")?;
+    /// let users: DependencyPipeline<std::io::Error> = dependencies.pipeline("user_db")?.build()?;
+    /// assert_eq!(users.execute(|| Ok("Ada")).value(), Some(&"Ada"));
+    ///
+    /// let [stats] = &dependencies.pipeline_stats()[..] else { unreachable!() };
+    /// assert_eq!((&*stats.name, stats.successful_calls), ("user_db", 1));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn pipeline_stats(&self) -> Vec<PipelineStats> {
+        let entries = self.entries();
+        let ledgers = entries.iter().filter_map(|(_, entry)| entry.ledger.get());
+        ledgers.map(|ledger| ledger.stats()).collect()
     }
 
     /// How the whole [registry](BulkheadRegistry::health) is doing.

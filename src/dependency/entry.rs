@@ -1,12 +1,13 @@
 //! What is kept of a dependency, and what holds for all of them.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use super::config::DependencyConfig;
 use super::defaults::DependencyDefaults;
 use super::explain::Place;
 use super::limits::Limits;
 use super::pipeline::Policies;
+use crate::policy::PipelineLedger;
 use crate::registry::AnyBulkhead;
 
 /// A dependency that is registered.
@@ -15,6 +16,15 @@ pub(super) struct Entry {
     pub(super) bulkhead: AnyBulkhead,
     pub(super) limits: Arc<Limits>,
     pub(super) policies: Arc<Policies>,
+    /// What its pipelines count, from the first one on.
+    pub(super) ledger: Arc<OnceLock<Arc<PipelineLedger>>>,
+}
+
+impl Entry {
+    pub(super) fn ledger(&self) -> Arc<PipelineLedger> {
+        let make = || Arc::new(PipelineLedger::new(self.bulkhead.name().into()));
+        Arc::clone(self.ledger.get_or_init(make))
+    }
 }
 
 /// What holds for dependencies beyond their own settings.

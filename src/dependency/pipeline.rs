@@ -16,9 +16,10 @@ use crate::error::BuildError;
 use crate::policy::{
     AnyValue, CallLimits, CallSettings, Chaos, Fallback, Gives, Hedge, LayerKind, Only, Pipeline,
     PipelineBuildError, PipelineBuilder, PipelineError, PipelineEvent, PipelineListener,
-    PipelineResult, RateLimit, Retry, RetryBudget, RetryRule, Values,
+    PipelineResult, PipelineStats, RateLimit, Retry, RetryBudget, RetryRule, Values,
 };
 use crate::registry::AnyBulkhead;
+use crate::sync::shorter;
 
 /// What the pipelines of a dependency share.
 pub(super) struct Policies {
@@ -139,7 +140,7 @@ impl<E> DependencyPipelineBuilder<E> {
             Some(part) => (Some(part.retry), part.attempt_timeout),
             None => (None, None),
         };
-        let mut pipeline = Pipeline::builder(entry.bulkhead.name());
+        let mut pipeline = Pipeline::builder(entry.bulkhead.name()).ledger(entry.ledger());
         for listener in &*entry.policies.listeners {
             let listener = Arc::clone(listener);
             pipeline = pipeline.listener(move |event| listener(event));
@@ -168,6 +169,14 @@ impl<E> DependencyPipelineBuilder<E> {
             retry: self.retry,
             attempt_timeout: self.attempt_timeout,
         }
+    }
+}
+
+/// The limits of the bulkhead's calls at this moment.
+fn limits_of(bulkhead: &AnyBulkhead) -> TimeLimits {
+    match bulkhead {
+        AnyBulkhead::ThreadPool(bulkhead) => TimeLimits::of_call(&bulkhead.call()),
+        AnyBulkhead::Semaphore(bulkhead) => TimeLimits::of_call(&bulkhead.call()),
     }
 }
 
@@ -211,6 +220,13 @@ impl<E, V: Values<E>> DependencyPipelineBuilder<E, V> {
         self
     }
 
+    /// Sets whether each call has a span of its own around those of its attempts. As [`PipelineBuilder::call_spans`].
+    #[cfg(feature = "tracing")]
+    pub fn call_spans(mut self, spans: bool) -> Self {
+        self.pipeline = self.pipeline.call_spans(spans);
+        self
+    }
+
     /// Adds chaos in the place of the dependency. As [`PipelineBuilder::chaos`].
     pub fn chaos(mut self, chaos: Chaos<E>) -> Self {
         self.chaos = Some(chaos);
@@ -220,8 +236,10 @@ impl<E, V: Values<E>> DependencyPipelineBuilder<E, V> {
     /// Builds the pipeline. From the outside in: the fallback, the timeout over everything, the retry, the rate limit, the
     /// timeout of an attempt, the hedge, and the bulkhead with its circuit.
     ///
-    /// The timeout over everything is that of this moment. A limit that is changed later on the bulkhead holds for each
-    /// attempt. An [adaptive timeout](crate::AdaptiveTimeout) is for single calls: a pipeline goes by its ceiling.
+    /// The timeout over everything follows [`Dependencies::apply_config`](crate::Dependencies::apply_config), unless there was
+    /// none, or it is the call's own or its operation's: those stay as they are at this moment. An
+    /// [adaptive timeout](crate::AdaptiveTimeout) is the limit of each attempt, as it is when the attempt begins; with a retry
+    /// its ceiling is the timeout over everything.
     ///
     /// # Errors
     ///
@@ -239,11 +257,8 @@ impl<E, V: Values<E>> DependencyPipelineBuilder<E, V> {
             retry,
             attempt_timeout,
         } = self;
-        let of_bulkhead = match &entry.bulkhead {
-            AnyBulkhead::ThreadPool(bulkhead) => TimeLimits::of_call(&bulkhead.call()),
-            AnyBulkhead::Semaphore(bulkhead) => TimeLimits::of_call(&bulkhead.call()),
-        };
-        let limits = options.limits(&entry, of_bulkhead);
+        let limits = options.limits(&entry, limits_of(&entry.bulkhead));
+        let adaptive = options.adaptive(&entry).cloned();
         // Without limits of its own each attempt goes by the bulkhead's, which may change.
         let own_limits = options.has_limits(&entry).then_some(CallLimits {
             timeout: limits.timeout,
@@ -256,10 +271,20 @@ impl<E, V: Values<E>> DependencyPipelineBuilder<E, V> {
             wait_for_capacity: options.wait_for_capacity,
             detached: options.detached,
         });
-        if let Some(limit) = limits.timeout {
-            pipeline = pipeline.timeout(limit);
-        }
         let has_retry = retry.is_some();
+        pipeline = match (limits.timeout, &adaptive) {
+            // The limit of its only attempt.
+            (whole, Some(adaptive)) if !has_retry => {
+                let adaptive = adaptive.clone();
+                pipeline.live_timeout(move || shorter(whole, Some(adaptive.limit())))
+            }
+            (Some(limit), _) if own_limits.is_some() => pipeline.timeout(limit),
+            (Some(_), _) => {
+                let bulkhead = entry.bulkhead.clone();
+                pipeline.live_timeout(move || limits_of(&bulkhead).timeout)
+            }
+            (None, _) => pipeline,
+        };
         if let Some(retry) = retry {
             pipeline = pipeline.retry(retry);
         }
@@ -267,11 +292,14 @@ impl<E, V: Values<E>> DependencyPipelineBuilder<E, V> {
             pipeline = pipeline.rate_limit(limit.clone());
         }
         let is_shorter = |attempt: &Duration| limits.timeout.is_none_or(|whole| *attempt < whole);
-        if let Some(limit) = attempt_timeout.filter(is_shorter) {
-            if has_retry {
-                pipeline = pipeline.timeout(limit);
+        pipeline = match (attempt_timeout.filter(is_shorter), adaptive) {
+            _ if !has_retry => pipeline,
+            (own, Some(adaptive)) => {
+                pipeline.live_timeout(move || shorter(own, Some(adaptive.limit())))
             }
-        }
+            (Some(limit), None) => pipeline.timeout(limit),
+            (None, None) => pipeline,
+        };
         if let Some(hedge) = hedge {
             pipeline = pipeline.hedge(hedge);
         }
@@ -332,6 +360,16 @@ impl<E, V: Values<E>> DependencyPipeline<E, V> {
         match &self.0 {
             AnyPipeline::ThreadPool(pipeline) => pipeline.name(),
             AnyPipeline::Semaphore(pipeline) => pipeline.name(),
+        }
+    }
+
+    /// The numbers of all pipelines of the dependency together, as
+    /// [`Dependencies::pipeline_stats`](crate::Dependencies::pipeline_stats) has them.
+    #[must_use]
+    pub fn stats(&self) -> PipelineStats {
+        match &self.0 {
+            AnyPipeline::ThreadPool(pipeline) => pipeline.stats(),
+            AnyPipeline::Semaphore(pipeline) => pipeline.stats(),
         }
     }
 

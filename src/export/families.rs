@@ -1,18 +1,64 @@
 //! The metrics, once for all exporters: their names, kinds, units and labels, and where the numbers come from.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::circuit::CircuitState;
+use crate::policy::{FailureKind, PipelineStats, RetryStop};
 use crate::stats::{BulkheadState, BulkheadStats, Distribution};
 
+/// What numbers are exported of: a bulkhead or a pipeline.
+pub(super) trait Exported: Sized + 'static {
+    /// The label that has its name.
+    const LABEL: &'static str;
+    const FAMILIES: &'static [Family<Self>];
+    const HISTOGRAMS: &'static [Histogram<Self>];
+
+    fn name(&self) -> &Arc<str>;
+
+    /// What its counters count: another pair of numbers, and they have begun anew.
+    #[cfg(feature = "metrics")]
+    fn counting(&self) -> (u64, u64);
+}
+
+impl Exported for BulkheadStats {
+    const LABEL: &'static str = "bulkhead";
+    const FAMILIES: &'static [Family<Self>] = FAMILIES;
+    const HISTOGRAMS: &'static [Histogram<Self>] = HISTOGRAMS;
+
+    fn name(&self) -> &Arc<str> {
+        &self.name
+    }
+
+    #[cfg(feature = "metrics")]
+    fn counting(&self) -> (u64, u64) {
+        self.counting
+    }
+}
+
+impl Exported for PipelineStats {
+    const LABEL: &'static str = "pipeline";
+    const FAMILIES: &'static [Family<Self>] = PIPELINE_FAMILIES;
+    const HISTOGRAMS: &'static [Histogram<Self>] = PIPELINE_HISTOGRAMS;
+
+    fn name(&self) -> &Arc<str> {
+        &self.name
+    }
+
+    #[cfg(feature = "metrics")]
+    fn counting(&self) -> (u64, u64) {
+        (self.serial, 0)
+    }
+}
+
 /// One metric.
-pub(super) struct Family {
+pub(super) struct Family<S: 'static> {
     /// Without prefix, unit and `total`, see [`prometheus_name`].
     pub(super) name: &'static str,
     pub(super) kind: Kind,
     pub(super) unit: Unit,
     pub(super) help: &'static str,
-    pub(super) series: &'static [Series],
+    pub(super) series: &'static [Series<S>],
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -32,11 +78,11 @@ pub(super) enum Unit {
     None,
 }
 
-/// The samples of one metric with the same label, besides that of the bulkhead.
-pub(super) struct Series {
+/// The samples of one metric with the same label, besides that with the name.
+pub(super) struct Series<S> {
     pub(super) label: Option<(&'static str, &'static str)>,
     /// `None`: the bulkhead does not have it, and never will.
-    pub(super) read: fn(&BulkheadStats) -> Option<Value>,
+    pub(super) read: fn(&S) -> Option<Value>,
 }
 
 #[derive(Clone, Copy)]
@@ -64,10 +110,10 @@ impl Value {
 }
 
 /// A metric of which not a single number is told, but how often which duration came.
-pub(super) struct Histogram {
+pub(super) struct Histogram<S> {
     pub(super) name: &'static str,
     pub(super) help: &'static str,
-    pub(super) read: fn(&BulkheadStats) -> &Distribution,
+    pub(super) read: fn(&S) -> &Distribution,
 }
 
 /// The upper bounds of buckets, where the user sets none.
@@ -120,7 +166,7 @@ fn circuit_is_in(stats: &BulkheadStats, state: CircuitState) -> Option<Value> {
     count(u64::from(stats.circuit_state? == state))
 }
 
-pub(super) const FAMILIES: &[Family] = &[
+const FAMILIES: &[Family<BulkheadStats>] = &[
     Family {
         name: "submitted_calls",
         kind: Kind::Counter,
@@ -259,16 +305,115 @@ pub(super) const FAMILIES: &[Family] = &[
     },
 ];
 
-pub(super) const HISTOGRAMS: &[Histogram] = &[QUEUE_WAIT, EXECUTION];
+const HISTOGRAMS: &[Histogram<BulkheadStats>] = &[QUEUE_WAIT, EXECUTION];
 
-pub(super) const QUEUE_WAIT: Histogram = Histogram {
+pub(super) const QUEUE_WAIT: Histogram<BulkheadStats> = Histogram {
     name: "queue_wait",
     help: "How long started calls had waited.",
     read: |stats| &stats.queue_wait,
 };
 
-pub(super) const EXECUTION: Histogram = Histogram {
+pub(super) const EXECUTION: Histogram<BulkheadStats> = Histogram {
     name: "execution",
     help: "How long tasks ran.",
     read: |stats| &stats.run_time,
+};
+
+/// How many calls of a pipeline failed as this.
+macro_rules! failed_as {
+    ($kind:ident) => {
+        Series {
+            label: Some(("outcome", FailureKind::$kind.label())),
+            read: |stats| count(stats.failed_as(FailureKind::$kind)),
+        }
+    };
+}
+
+macro_rules! stopped_by {
+    ($stop:ident) => {
+        Series {
+            label: Some(("reason", RetryStop::$stop.label())),
+            read: |stats| count(stats.stopped_by(RetryStop::$stop)),
+        }
+    };
+}
+
+const PIPELINE_FAMILIES: &[Family<PipelineStats>] = &[
+    Family {
+        name: "pipeline_calls",
+        kind: Kind::Counter,
+        unit: Unit::Calls,
+        help: "Calls through a pipeline by what became of them in the end.",
+        series: &[
+            Series {
+                label: Some(("outcome", "succeeded")),
+                read: |stats| count(stats.successful_calls),
+            },
+            Series {
+                label: Some(("outcome", "fallback")),
+                read: |stats| count(stats.fallback_calls),
+            },
+            failed_as!(Failed),
+            failed_as!(Panicked),
+            failed_as!(Timeout),
+            failed_as!(QueueTimeout),
+            failed_as!(Full),
+            failed_as!(CircuitOpen),
+            failed_as!(RateLimited),
+            failed_as!(ShutDown),
+            failed_as!(Cancelled),
+            failed_as!(TooDeep),
+            failed_as!(NoThread),
+        ],
+    },
+    Family {
+        name: "pipeline_retries",
+        kind: Kind::Counter,
+        unit: Unit::Calls,
+        help: "Attempts beyond the first of a call.",
+        series: series!(|stats| count(stats.retries)),
+    },
+    Family {
+        name: "pipeline_retry_stops",
+        kind: Kind::Counter,
+        unit: Unit::Calls,
+        help: "Calls whose last attempt failed, by why there was no other.",
+        series: &[
+            stopped_by!(NotRetryable),
+            stopped_by!(AttemptsUsedUp),
+            stopped_by!(BudgetUsedUp),
+            stopped_by!(DeadlineTooNear),
+            stopped_by!(DelayTooLong),
+            stopped_by!(Stopped),
+        ],
+    },
+    Family {
+        name: "pipeline_refused_attempts",
+        kind: Kind::Counter,
+        unit: Unit::Calls,
+        help: "Attempts that the pipeline's own rate limit or circuit breaker refused.",
+        series: series!(
+            ("reason", "rate_limited"): |stats| count(stats.rate_limited_attempts),
+            ("reason", "circuit_open"): |stats| count(stats.circuit_open_attempts),
+        ),
+    },
+    Family {
+        name: "pipeline_hedges",
+        kind: Kind::Counter,
+        unit: Unit::Calls,
+        help: "Second attempts that a hedge has started, by whether they gave the result.",
+        series: series!(
+            ("won", "true"): |stats| count(stats.hedges_won),
+            // A snapshot may see a hedge that won before it sees that it was started.
+            ("won", "false"): |stats| count(stats.hedged_attempts.saturating_sub(stats.hedges_won)),
+        ),
+    },
+];
+
+const PIPELINE_HISTOGRAMS: &[Histogram<PipelineStats>] = &[PIPELINE_DURATION];
+
+pub(super) const PIPELINE_DURATION: Histogram<PipelineStats> = Histogram {
+    name: "pipeline_duration",
+    help: "How long calls through a pipeline took, with all attempts and pauses.",
+    read: |stats| &stats.duration,
 };

@@ -16,8 +16,8 @@ pub struct InvalidLabelName {
 }
 
 /// Labels that the samples have already; `le` and `quantile` are those of histograms and summaries.
-const OWN_LABELS: [&str; 7] = [
-    "bulkhead", "reason", "outcome", "started", "state", "le", "quantile",
+const OWN_LABELS: [&str; 9] = [
+    "bulkhead", "pipeline", "reason", "outcome", "started", "state", "won", "le", "quantile",
 ];
 
 /// Whether a label may be added to those that were added `before`.

@@ -8,9 +8,10 @@ use ::metrics::{
     with_recorder,
 };
 
-use super::families::{FAMILIES, Family, HISTOGRAMS, Kind, Series, Unit, Value, prometheus_name};
+use super::families::{Exported, Family, Kind, Series, Unit, Value, prometheus_name};
 use super::labels::{InvalidLabelName, check_label};
-use crate::panic::contain;
+use crate::panic::{contain, contain_in};
+use crate::policy::PipelineStats;
 use crate::stats::BulkheadStats;
 
 /// Publishes the numbers of bulkheads to the recorder of the [`metrics`](https://docs.rs/metrics) crate, whichever exporter
@@ -51,15 +52,16 @@ pub struct MetricsPublisher {
     /// The recorder that the handles belong to, by its address.
     recorder: usize,
     bulkheads: HashMap<Arc<str>, Published>,
+    pipelines: HashMap<Arc<str>, Published>,
 }
 
-/// What the recorder has of one bulkhead.
+/// What the recorder has of one bulkhead or pipeline.
 #[derive(Debug, Default)]
 struct Published {
-    /// One for each series of [`FAMILIES`], from the first value on.
+    /// One for each series of [`Exported::FAMILIES`], from the first value on.
     series: Vec<Option<Handle>>,
     histograms: Vec<PublishedHistogram>,
-    /// What its counters count, by [`BulkheadStats::counting`].
+    /// What its counters count, by [`Exported::counting`].
     counting: Option<(u64, u64)>,
 }
 
@@ -105,46 +107,87 @@ impl MetricsPublisher {
     /// A recorder that panics loses the numbers of that bulkhead for this time; the panic is logged.
     pub fn publish<'a>(&mut self, stats: impl IntoIterator<Item = &'a BulkheadStats>) {
         with_recorder(|recorder| {
-            let address = std::ptr::from_ref(recorder).addr();
-            if address != self.recorder {
-                self.recorder = address;
-                self.bulkheads.clear();
-                contain("bulkman", "a metrics recorder", || describe(recorder));
-            }
-            for stats in stats {
-                let published = match self.bulkheads.get_mut(&stats.name) {
-                    Some(published) => published,
-                    None => self.bulkheads.entry(Arc::clone(&stats.name)).or_default(),
-                };
-                let register = Register {
-                    recorder,
-                    labels: &self.labels,
-                    bulkhead: &stats.name,
-                };
-                contain(&stats.name, "a metrics recorder", || {
-                    published.publish(&register, stats);
-                });
-            }
+            self.meet(recorder);
+            publish_all(recorder, &self.labels, &mut self.bulkheads, stats);
         });
+    }
+
+    /// The same for pipelines: what [`Pipeline::stats`](crate::policy::Pipeline::stats) has, or
+    /// [`Dependencies::pipeline_stats`](crate::Dependencies::pipeline_stats).
+    ///
+    /// ```
+    /// use bulkman::export::MetricsPublisher;
+    /// use bulkman::policy::{Pipeline, Retry};
+    ///
+    /// let pipeline: Pipeline<std::io::Error, _, _> = Pipeline::builder("users").retry(Retry::new(3)).build()?;
+    /// let mut publisher = MetricsPublisher::new();
+    /// publisher.publish_pipelines([&pipeline.stats()]);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn publish_pipelines<'a>(&mut self, stats: impl IntoIterator<Item = &'a PipelineStats>) {
+        with_recorder(|recorder| {
+            self.meet(recorder);
+            publish_all(recorder, &self.labels, &mut self.pipelines, stats);
+        });
+    }
+
+    /// Begins anew if it is another recorder than the one before.
+    fn meet(&mut self, recorder: &dyn Recorder) {
+        let address = std::ptr::from_ref(recorder).addr();
+        if address != self.recorder {
+            self.recorder = address;
+            self.bulkheads.clear();
+            self.pipelines.clear();
+            contain("bulkman", "a metrics recorder", || {
+                describe::<BulkheadStats>(recorder);
+                describe::<PipelineStats>(recorder);
+            });
+        }
     }
 
     /// Forgets a bulkhead that is no more: sets its gauges to zero, and lets go of its handles. The recorder itself keeps
     /// what it has, since `metrics` takes nothing back. For programs whose bulkheads have ever new names.
     pub fn forget(&mut self, bulkhead: &str) {
         if let Some(published) = self.bulkheads.remove(bulkhead) {
-            contain(bulkhead, "a metrics recorder", || {
-                for handle in published.series.into_iter().flatten() {
-                    if let Handle::Gauge(gauge) = handle {
-                        gauge.set(0.0);
-                    }
-                }
+            contain(bulkhead, "a metrics recorder", || published.forget());
+        }
+    }
+
+    /// Lets go of the handles of a pipeline that is no more.
+    pub fn forget_pipeline(&mut self, pipeline: &str) {
+        if let Some(published) = self.pipelines.remove(pipeline) {
+            contain_in("pipeline", pipeline, "a metrics recorder", || {
+                published.forget();
             });
         }
     }
 }
 
-fn describe(recorder: &dyn Recorder) {
-    for family in FAMILIES {
+fn publish_all<'a, S: Exported>(
+    recorder: &dyn Recorder,
+    labels: &[Label],
+    known: &mut HashMap<Arc<str>, Published>,
+    stats: impl IntoIterator<Item = &'a S>,
+) {
+    for stats in stats {
+        let name = stats.name();
+        let published = match known.get_mut(name) {
+            Some(published) => published,
+            None => known.entry(Arc::clone(name)).or_default(),
+        };
+        let register = Register {
+            recorder,
+            labels,
+            name: Label::new(S::LABEL, name.to_string()),
+        };
+        contain_in(S::LABEL, name, "a metrics recorder", || {
+            published.publish(&register, stats);
+        });
+    }
+}
+
+fn describe<S: Exported>(recorder: &dyn Recorder) {
+    for family in S::FAMILIES {
         let unit = match family.unit {
             Unit::Calls => Some(MetricsUnit::Count),
             Unit::Seconds => Some(MetricsUnit::Seconds),
@@ -156,34 +199,34 @@ fn describe(recorder: &dyn Recorder) {
             Kind::Level | Kind::Gauge => recorder.describe_gauge(name, unit, family.help.into()),
         }
     }
-    for histogram in HISTOGRAMS {
+    for histogram in S::HISTOGRAMS {
         let name = KeyName::from(prometheus_name(histogram.name, None, Unit::Seconds));
         recorder.describe_histogram(name, Some(MetricsUnit::Seconds), histogram.help.into());
     }
 }
 
-impl Family {
+impl<S> Family<S> {
     fn metric(&self) -> String {
         prometheus_name(self.name, Some(self.kind), self.unit)
     }
 }
 
-/// Makes handles for one bulkhead.
+/// Makes handles for one bulkhead or pipeline.
 struct Register<'a> {
     recorder: &'a dyn Recorder,
     labels: &'a [Label],
-    bulkhead: &'a str,
+    name: Label,
 }
 
 impl Register<'_> {
     fn key(&self, name: String, label: Option<(&'static str, &'static str)>) -> Key {
         let mut labels = self.labels.to_vec();
-        labels.push(Label::new("bulkhead", self.bulkhead.to_owned()));
+        labels.push(self.name.clone());
         labels.extend(label.map(|(name, value)| Label::from_static_parts(name, value)));
         Key::from_parts(name, labels)
     }
 
-    fn series(&self, family: &Family, series: &Series) -> Handle {
+    fn series<S>(&self, family: &Family<S>, series: &Series<S>) -> Handle {
         let key = self.key(family.metric(), series.label);
         match family.kind {
             Kind::Counter => Handle::Counter {
@@ -206,20 +249,20 @@ impl Register<'_> {
 }
 
 impl Published {
-    fn publish(&mut self, register: &Register<'_>, stats: &BulkheadStats) {
+    fn publish<S: Exported>(&mut self, register: &Register<'_>, stats: &S) {
         if self.histograms.is_empty() {
             self.series.resize_with(
-                FAMILIES.iter().map(|family| family.series.len()).sum(),
+                S::FAMILIES.iter().map(|family| family.series.len()).sum(),
                 || None,
             );
-            let histograms = HISTOGRAMS.iter();
+            let histograms = S::HISTOGRAMS.iter();
             self.histograms = histograms.map(|of| register.histogram(of.name)).collect();
         }
-        if self.counting != Some(stats.counting) {
+        if self.counting != Some(stats.counting()) {
             self.begin_anew();
         }
-        self.counting = Some(stats.counting);
-        let series = FAMILIES
+        self.counting = Some(stats.counting());
+        let series = S::FAMILIES
             .iter()
             .flat_map(|family| family.series.iter().map(move |series| (family, series)));
         for ((family, series), handle) in series.zip(&mut self.series) {
@@ -229,8 +272,16 @@ impl Published {
                     .tell(value);
             }
         }
-        for (of, published) in HISTOGRAMS.iter().zip(&mut self.histograms) {
+        for (of, published) in S::HISTOGRAMS.iter().zip(&mut self.histograms) {
             published.publish((of.read)(stats));
+        }
+    }
+
+    fn forget(self) {
+        for handle in self.series.into_iter().flatten() {
+            if let Handle::Gauge(gauge) = handle {
+                gauge.set(0.0);
+            }
         }
     }
 

@@ -1,4 +1,4 @@
-//! The numbers of bulkheads in the formats of monitoring systems.
+//! The numbers of bulkheads and pipelines in the formats of monitoring systems.
 //!
 //! | | for | needs |
 //! |---|---|---|
@@ -7,7 +7,8 @@
 //! | `OpenTelemetryInstruments` | a meter of OpenTelemetry | the feature `opentelemetry` |
 //!
 //! All of them read [`stats`](crate::Bulkhead::stats) when somebody asks. A call costs nothing more, and 10,000 bulkheads
-//! that nobody uses cost their readings.
+//! that nobody uses cost their readings. Pipelines are given to them apart, and have
+//! [metrics of their own](#the-metrics-of-pipelines).
 //!
 //! # The metrics
 //!
@@ -35,6 +36,22 @@
 //! | `bulkman_circuit_state` | gauge | `state`: `closed`, `half_open`, `open` | the same for its circuit; only of bulkheads that have one |
 //! | `bulkman_queue_wait_seconds` | histogram | | how long started calls had waited |
 //! | `bulkman_execution_seconds` | histogram | | how long tasks ran |
+//!
+//! # The metrics of pipelines
+//!
+//! A bulkhead counts attempts, and a [`Pipeline`](crate::policy::Pipeline) counts calls: what callers got in the end, and what
+//! that took. Each metric has the label `pipeline`, the pipeline's name. The numbers are those of
+//! [`PipelineStats`](crate::policy::PipelineStats), from [`Pipeline::stats`](crate::policy::Pipeline::stats) or
+//! [`Dependencies::pipeline_stats`](crate::Dependencies::pipeline_stats).
+//!
+//! | metric | type | labels | what it is |
+//! |---|---|---|---|
+//! | `bulkman_pipeline_calls_total` | counter | `outcome`: `succeeded`, `fallback`, or the error: `failed`, `panicked`, `timeout`, `queue_timeout`, `full`, `circuit_open`, `rate_limited`, `shut_down`, `cancelled`, `too_deep`, `no_thread` | calls by what became of them in the end; `fallback` has answered in place of an error |
+//! | `bulkman_pipeline_retries_total` | counter | | attempts beyond the first of a call |
+//! | `bulkman_pipeline_retry_stops_total` | counter | `reason`: `not_retryable`, `attempts_used_up`, `budget_used_up`, `deadline_too_near`, `delay_too_long`, `stopped` | calls whose last attempt failed, by why there was no other |
+//! | `bulkman_pipeline_refused_attempts_total` | counter | `reason`: `rate_limited`, `circuit_open` | attempts that the pipeline's own rate limit or circuit breaker refused |
+//! | `bulkman_pipeline_hedges_total` | counter | `won`: `true`, `false` | second attempts that a hedge has started, by whether they gave the result |
+//! | `bulkman_pipeline_duration_seconds` | histogram | | how long calls took, with all attempts and pauses |
 //!
 
 mod families;

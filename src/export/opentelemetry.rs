@@ -8,10 +8,12 @@ use ::opentelemetry::metrics::{AsyncInstrument, Histogram, Meter};
 use ::opentelemetry::{KeyValue, Value as OtelValue};
 
 use super::families::{
-    BUCKETS, EXECUTION, FAMILIES, Family, Histogram as Times, Kind, QUEUE_WAIT, Unit, Value,
+    BUCKETS, EXECUTION, Exported, Family, Histogram as Times, Kind, PIPELINE_DURATION, QUEUE_WAIT,
+    Unit, Value,
 };
 use crate::event::{BulkheadEvent, BulkheadListener};
 use crate::panic::contain;
+use crate::policy::{PipelineEvent, PipelineStats};
 use crate::stats::BulkheadStats;
 use crate::sync::Mutex;
 
@@ -59,6 +61,7 @@ use crate::sync::Mutex;
 /// bulkheads weakly if they are to end before.
 pub struct OpenTelemetryInstruments {
     times: DurationListener,
+    pipeline_duration: Histogram<f64>,
 }
 
 impl OpenTelemetryInstruments {
@@ -73,18 +76,61 @@ impl OpenTelemetryInstruments {
         meter: &Meter,
         stats: impl Fn() -> Vec<BulkheadStats> + Send + Sync + 'static,
     ) -> Self {
-        let collection = Arc::new(Collection {
-            stats: Box::new(stats),
-            last: Mutex::default(),
-        });
-        for (index, family) in FAMILIES.iter().enumerate() {
-            observe(meter, index, family, &collection);
-        }
+        observe_all(meter, stats);
         Self {
+            pipeline_duration: histogram(meter, &PIPELINE_DURATION),
             times: DurationListener {
                 queue_wait: histogram(meter, &QUEUE_WAIT),
                 execution: histogram(meter, &EXECUTION),
             },
+        }
+    }
+
+    /// Makes the instruments of pipelines too. `stats` gives their numbers, such as
+    /// [`Dependencies::pipeline_stats`](crate::Dependencies::pipeline_stats); otherwise it is as that of [`new`](Self::new).
+    ///
+    /// ```
+    /// use bulkman::export::OpenTelemetryInstruments;
+    /// use bulkman::{Dependencies, DependencyPipeline};
+    /// use std::sync::Arc;
+    ///
+    /// let dependencies = Arc::new(Dependencies::new());
+    /// dependencies.register_database("users")?;
+    /// let (bulkheads, pipelines) = (Arc::downgrade(&dependencies), Arc::downgrade(&dependencies));
+    /// let meter = opentelemetry::global::meter("shop");
+    /// let instruments = OpenTelemetryInstruments::new(&meter, move || {
+    ///     bulkheads.upgrade().map(|all| all.stats()).unwrap_or_default()
+    /// })
+    /// .pipelines(&meter, move || {
+    ///     pipelines.upgrade().map(|all| all.pipeline_stats()).unwrap_or_default()
+    /// });
+    ///
+    /// // The histogram needs a listener.
+    /// let users: DependencyPipeline<std::io::Error> =
+    ///     dependencies.pipeline("users")?.listener(instruments.pipeline_listener()).build()?;
+    /// # drop(users);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use = "the listener is for histograms"]
+    pub fn pipelines(
+        self,
+        meter: &Meter,
+        stats: impl Fn() -> Vec<PipelineStats> + Send + Sync + 'static,
+    ) -> Self {
+        observe_all(meter, stats);
+        self
+    }
+
+    /// What records the histogram `bulkman.pipeline_duration` of the pipelines that it is given to.
+    #[must_use = "give it to the builder of a pipeline"]
+    pub fn pipeline_listener(
+        &self,
+    ) -> impl Fn(&PipelineEvent<'_>) + Clone + Send + Sync + 'static + use<> {
+        let duration = self.pipeline_duration.clone();
+        move |event| {
+            let name = OtelValue::from(event.pipeline.to_owned());
+            let pipeline = KeyValue::new(PipelineStats::LABEL, name);
+            duration.record(event.elapsed.as_secs_f64(), &[pipeline]);
         }
     }
 
@@ -106,23 +152,36 @@ impl fmt::Debug for OpenTelemetryInstruments {
 ///
 /// The SDK asks one instrument after the other, and no instrument twice in one collection. So a reading is good until an
 /// instrument that has had it asks again. Two readers of one provider may take more readings than they would need.
-struct Collection {
-    stats: Box<dyn Fn() -> Vec<BulkheadStats> + Send + Sync>,
+struct Collection<S> {
+    stats: Box<dyn Fn() -> Vec<S> + Send + Sync>,
     /// `None` when all instruments have had it.
-    last: Mutex<Option<Reading>>,
+    last: Mutex<Option<Reading<S>>>,
 }
 
-struct Reading {
-    stats: Arc<Vec<BulkheadStats>>,
+struct Reading<S> {
+    stats: Arc<Vec<S>>,
     /// A bit for each instrument.
     had_by: u32,
 }
 
-const ALL: u32 = (1 << FAMILIES.len()) - 1;
+fn observe_all<S: Exported + Send + Sync>(
+    meter: &Meter,
+    stats: impl Fn() -> Vec<S> + Send + Sync + 'static,
+) {
+    let collection = Arc::new(Collection {
+        stats: Box::new(stats),
+        last: Mutex::default(),
+    });
+    for (index, family) in S::FAMILIES.iter().enumerate() {
+        observe(meter, index, family, &collection);
+    }
+}
 
-impl Collection {
+impl<S: Exported> Collection<S> {
+    const ALL: u32 = (1 << S::FAMILIES.len()) - 1;
+
     /// For the instrument of this index.
-    fn stats(&self, instrument: usize) -> Arc<Vec<BulkheadStats>> {
+    fn stats(&self, instrument: usize) -> Arc<Vec<S>> {
         let bit = 1 << instrument;
         if let Some(stats) = self.take_last(bit) {
             return stats;
@@ -139,12 +198,12 @@ impl Collection {
         stats
     }
 
-    fn take_last(&self, bit: u32) -> Option<Arc<Vec<BulkheadStats>>> {
+    fn take_last(&self, bit: u32) -> Option<Arc<Vec<S>>> {
         let mut last = self.last.lock();
         let reading = last.as_mut().filter(|reading| reading.had_by & bit == 0)?;
         reading.had_by |= bit;
         let stats = Arc::clone(&reading.stats);
-        if reading.had_by == ALL {
+        if reading.had_by == Self::ALL {
             *last = None;
         }
         Some(stats)
@@ -157,24 +216,29 @@ impl Collection {
         number: fn(Value) -> T,
     ) {
         for stats in &*self.stats(index) {
-            for series in FAMILIES[index].series {
+            for series in S::FAMILIES[index].series {
                 let Some(value) = (series.read)(stats) else {
                     continue;
                 };
-                let bulkhead = KeyValue::new("bulkhead", Arc::clone(&stats.name));
+                let of = KeyValue::new(S::LABEL, Arc::clone(stats.name()));
                 let value = number(value);
                 match series.label {
                     Some((name, label)) => {
-                        instrument.observe(value, &[bulkhead, KeyValue::new(name, label)]);
+                        instrument.observe(value, &[of, KeyValue::new(name, label)]);
                     }
-                    None => instrument.observe(value, &[bulkhead]),
+                    None => instrument.observe(value, &[of]),
                 }
             }
         }
     }
 }
 
-fn observe(meter: &Meter, index: usize, family: &Family, collection: &Arc<Collection>) {
+fn observe<S: Exported + Send + Sync>(
+    meter: &Meter,
+    index: usize,
+    family: &Family<S>,
+    collection: &Arc<Collection<S>>,
+) {
     /// The builders have the same methods and no trait.
     macro_rules! build {
         ($make:ident, $number:expr) => {{
@@ -204,7 +268,7 @@ fn observe(meter: &Meter, index: usize, family: &Family, collection: &Arc<Collec
     }
 }
 
-fn histogram(meter: &Meter, times: &Times) -> Histogram<f64> {
+fn histogram<S>(meter: &Meter, times: &Times<S>) -> Histogram<f64> {
     meter
         .f64_histogram(name_of(times.name))
         .with_description(times.help)

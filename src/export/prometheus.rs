@@ -6,10 +6,9 @@
 use std::fmt::{self, Write};
 use std::time::Duration;
 
-use super::families::{
-    BUCKETS, FAMILIES, Family, HISTOGRAMS, Histogram, Kind, Unit, Value, prometheus_name,
-};
+use super::families::{BUCKETS, Exported, Family, Histogram, Kind, Unit, Value, prometheus_name};
 use super::labels::{InvalidLabelName, check_label};
+use crate::policy::PipelineStats;
 use crate::stats::BulkheadStats;
 
 /// Writes the numbers of bulkheads in Prometheus' text format.
@@ -44,7 +43,7 @@ use crate::stats::BulkheadStats;
 pub struct PrometheusText {
     buckets: Vec<Duration>,
     label_names: Vec<String>,
-    /// As they stand in front of the label `bulkhead`.
+    /// As they stand in front of the label with the name.
     labels: String,
 }
 
@@ -99,16 +98,47 @@ impl PrometheusText {
     /// [`Bulkhead::stats`](crate::Bulkhead::stats) of each. Two bulkheads of the same name would make the text invalid.
     #[must_use]
     pub fn render<'a>(&self, stats: impl IntoIterator<Item = &'a BulkheadStats>) -> String {
+        self.render_all(stats)
+    }
+
+    /// The text of these pipelines: what [`Pipeline::stats`](crate::policy::Pipeline::stats) has, or
+    /// [`Dependencies::pipeline_stats`](crate::Dependencies::pipeline_stats). It belongs behind that of the bulkheads, in the
+    /// same page. Two pipelines of the same name would make the text invalid.
+    ///
+    /// ```
+    /// use bulkman::export::PrometheusText;
+    /// use bulkman::policy::{Pipeline, Retry};
+    /// use bulkman::{Bulkhead, BulkheadConfig};
+    /// use std::sync::Arc;
+    ///
+    /// let users = Arc::new(Bulkhead::new(BulkheadConfig::new("users"))?);
+    /// let pipeline = Pipeline::builder("users").retry(Retry::new(3)).bulkhead(&users).build()?;
+    /// assert!(pipeline.execute(|| "42".parse::<u32>()).is_success());
+    ///
+    /// let prometheus = PrometheusText::new();
+    /// let page = prometheus.render([&users.stats()]) + &prometheus.render_pipelines([&pipeline.stats()]);
+    /// assert!(page.contains(r#"bulkman_pipeline_calls_total{pipeline="users",outcome="succeeded"} 1"#));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn render_pipelines<'a>(
+        &self,
+        stats: impl IntoIterator<Item = &'a PipelineStats>,
+    ) -> String {
+        self.render_all(stats)
+    }
+
+    fn render_all<'a, S: Exported>(&self, stats: impl IntoIterator<Item = &'a S>) -> String {
         let stats: Vec<_> = stats.into_iter().collect();
         let mut text = Text {
             out: String::new(),
             labels: &self.labels,
             stats: &stats,
         };
-        for family in FAMILIES {
+        for family in S::FAMILIES {
             text.family(family);
         }
-        for histogram in HISTOGRAMS {
+        for histogram in S::HISTOGRAMS {
             text.histogram(histogram, &self.buckets);
         }
         text.out
@@ -116,14 +146,14 @@ impl PrometheusText {
 }
 
 /// The text as far as it is written.
-struct Text<'a> {
+struct Text<'a, S> {
     out: String,
     labels: &'a str,
-    stats: &'a [&'a BulkheadStats],
+    stats: &'a [&'a S],
 }
 
-impl Text<'_> {
-    fn histogram(&mut self, histogram: &Histogram, bounds: &[Duration]) {
+impl<S: Exported> Text<'_, S> {
+    fn histogram(&mut self, histogram: &Histogram<S>, bounds: &[Duration]) {
         let name = &prometheus_name(histogram.name, None, Unit::Seconds);
         self.head(name, histogram.help, "histogram");
         let bounds: Vec<(Duration, String)> = bounds
@@ -137,7 +167,8 @@ impl Text<'_> {
                 out: &mut self.out,
                 name: format!("{name}_bucket"),
                 labels: self.labels,
-                bulkhead: &stats.name,
+                label: S::LABEL,
+                of: stats.name(),
             };
             for (bound, le) in &bounds {
                 sample.write(&[("le", le)], distribution.count_at_most(*bound).min(count));
@@ -150,7 +181,7 @@ impl Text<'_> {
         }
     }
 
-    fn family(&mut self, family: &Family) {
+    fn family(&mut self, family: &Family<S>) {
         let name = prometheus_name(family.name, Some(family.kind), family.unit);
         let kind = match family.kind {
             Kind::Counter => "counter",
@@ -161,10 +192,11 @@ impl Text<'_> {
             out: &mut self.out,
             name,
             labels: self.labels,
-            bulkhead: "",
+            label: S::LABEL,
+            of: "",
         };
         for stats in self.stats {
-            sample.bulkhead = &stats.name;
+            sample.of = stats.name();
             for series in family.series {
                 let label = series.label.as_slice();
                 match (series.read)(stats) {
@@ -184,12 +216,13 @@ impl Text<'_> {
     }
 }
 
-/// The samples of one bulkhead in one family.
+/// The samples of one bulkhead or pipeline in one family.
 struct Sample<'a> {
     out: &'a mut String,
     name: String,
     labels: &'a str,
-    bulkhead: &'a str,
+    label: &'a str,
+    of: &'a str,
 }
 
 impl Sample<'_> {
@@ -198,11 +231,12 @@ impl Sample<'_> {
             out,
             name,
             labels: common,
-            bulkhead,
+            label,
+            of,
         } = self;
         push(
             out,
-            format_args!("{name}{{{common}bulkhead=\"{}\"", Escaped(bulkhead)),
+            format_args!("{name}{{{common}{label}=\"{}\"", Escaped(of)),
         );
         for (name, value) in labels {
             push(out, format_args!(",{name}=\"{value}\""));

@@ -9,7 +9,7 @@ use super::deadline::remaining;
 use super::pause::{Slept, sleep_until};
 use super::retry::Retry;
 use super::retry_rule::{ByDefault, RetryRule};
-use crate::context::ContextVar;
+use crate::context::{ContextVar, event_of_retry};
 use crate::core::current;
 use crate::panic::contain_in;
 use crate::sync::{after, shorter};
@@ -214,6 +214,7 @@ impl<'r, R> Attempts<'r, R> {
         let began = clock.now();
         // No clock ever shows that time.
         let until = after(began, delay).ok_or(RetryStop::DelayTooLong)?;
+        event_of_retry(self.retry.trace, &self.retry.name, self.made(), delay);
         self.tell(AttemptEnd::Retrying { delay });
         let stop = || self.says_stop();
         let stop: Option<&dyn Fn() -> bool> = match &self.retry.stop_if {
@@ -333,6 +334,30 @@ pub enum RetryStop {
     Stopped,
 }
 
+impl RetryStop {
+    /// Each by its place in the enum.
+    pub(crate) const ALL: [Self; 6] = [
+        Self::NotRetryable,
+        Self::AttemptsUsedUp,
+        Self::BudgetUsedUp,
+        Self::DeadlineTooNear,
+        Self::DelayTooLong,
+        Self::Stopped,
+    ];
+
+    /// The name in metrics.
+    pub(crate) const fn label(self) -> &'static str {
+        match self {
+            Self::NotRetryable => "not_retryable",
+            Self::AttemptsUsedUp => "attempts_used_up",
+            Self::BudgetUsedUp => "budget_used_up",
+            Self::DeadlineTooNear => "deadline_too_near",
+            Self::DelayTooLong => "delay_too_long",
+            Self::Stopped => "stopped",
+        }
+    }
+}
+
 impl fmt::Display for RetryStop {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
@@ -386,5 +411,17 @@ impl<X> fmt::Display for RetryError<X> {
 impl<X: Error + 'static> Error for RetryError<X> {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         Some(&self.last)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_reason_is_at_its_place() {
+        for (place, stop) in RetryStop::ALL.into_iter().enumerate() {
+            assert_eq!(stop as usize, place, "{stop:?}");
+        }
     }
 }

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use super::attempts::RetryError;
+use crate::context::PolicySpan;
 use crate::error::{BulkheadError, RejectReason};
 
 /// Why a call has no value, without the details.
@@ -44,6 +45,38 @@ impl FailureKind {
         Self::TooDeep,
         Self::NoThread,
     ];
+    /// Each by its place in the enum.
+    pub(crate) const ALL: [Self; 11] = [
+        Self::Full,
+        Self::CircuitOpen,
+        Self::RateLimited,
+        Self::ShutDown,
+        Self::TooDeep,
+        Self::NoThread,
+        Self::QueueTimeout,
+        Self::Cancelled,
+        Self::Timeout,
+        Self::Panicked,
+        Self::Failed,
+    ];
+
+    /// The name in metrics.
+    pub(crate) const fn label(self) -> &'static str {
+        match self {
+            Self::Full => "full",
+            Self::CircuitOpen => "circuit_open",
+            Self::RateLimited => "rate_limited",
+            Self::ShutDown => "shut_down",
+            Self::TooDeep => "too_deep",
+            Self::NoThread => "no_thread",
+            Self::QueueTimeout => "queue_timeout",
+            Self::Cancelled => "cancelled",
+            Self::Timeout => "timeout",
+            Self::Panicked => "panicked",
+            Self::Failed => "failed",
+        }
+    }
+
     /// The kinds of calls that took too long.
     pub const TOO_LATE: [Self; 2] = [Self::QueueTimeout, Self::Timeout];
 }
@@ -70,6 +103,14 @@ impl fmt::Display for FailureKind {
 pub trait Failure {
     /// Which kind of failure it is.
     fn failure_kind(&self) -> FailureKind;
+}
+
+/// Records in a trace how a call has ended. As with bulkheads, a cancelled one is no error.
+pub(super) fn record_outcome(span: &PolicySpan<'_>, failure: Option<FailureKind>) {
+    match failure {
+        None => span.record_outcome("succeeded", false),
+        Some(failure) => span.record_outcome(failure, failure != FailureKind::Cancelled),
+    }
 }
 
 impl<E> Failure for BulkheadError<E> {
@@ -103,5 +144,18 @@ impl Failure for RejectReason {
 impl<X: Failure> Failure for RetryError<X> {
     fn failure_kind(&self) -> FailureKind {
         self.last.failure_kind()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_kind_is_at_its_place_and_has_its_words_as_a_name() {
+        for (place, kind) in FailureKind::ALL.into_iter().enumerate() {
+            assert_eq!(kind as usize, place, "{kind}");
+            assert_eq!(kind.label().replace('_', " "), kind.to_string());
+        }
     }
 }

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use super::failure::{Failure, FailureKind};
 use super::retry::AttemptResult;
 use crate::clock::Clock;
+use crate::context::{Policy, PolicyCall, TraceOptions, in_span};
 use crate::panic::contain_in;
 use crate::sync::{Mutex, shorter};
 use crate::thread_pool::Bulkhead;
@@ -44,6 +45,7 @@ pub struct Fallback<T, X> {
     name: Arc<str>,
     sources: Vec<Source<T, X>>,
     pub(in crate::policy) clock: Clock,
+    trace: TraceOptions,
 }
 
 struct Source<T, X> {
@@ -144,6 +146,7 @@ impl<T, X> Fallback<T, X> {
                 answer,
             }],
             clock: Clock::system(),
+            trace: TraceOptions::default(),
         }
     }
 
@@ -189,6 +192,15 @@ impl<T, X> Fallback<T, X> {
         self
     }
 
+    /// Sets whether a [`call`](Self::call) has a span of its own, `fallback_call`, around those of the calls inside. Default:
+    /// `true`. In a pipeline there is none in any case.
+    #[cfg(feature = "tracing")]
+    #[must_use]
+    pub fn call_spans(mut self, spans: bool) -> Self {
+        self.trace.has_spans = spans;
+        self
+    }
+
     /// Makes a call, and answers in its place if it fails.
     ///
     /// # Errors
@@ -198,20 +210,34 @@ impl<T, X> Fallback<T, X> {
     where
         A: AttemptResult<Value = T, Error = X>,
     {
-        let result = f().into_result();
-        match result {
+        let call = PolicyCall {
+            policy: Policy::Fallback,
+            name: &self.name,
+            operation: None,
+        };
+        let make = || match f().into_result() {
             Ok(value) => {
                 self.remember(&value);
-                Ok(value)
+                (Ok(value), false)
             }
             Err(error) => match self.answer(&error) {
                 Some(value) => {
                     self.discard(error);
-                    Ok(value)
+                    (Ok(value), true)
                 }
-                None => Err(error),
+                None => (Err(error), false),
             },
-        }
+        };
+        let (result, _) = in_span(self.trace, call, make, |(result, fell_back), span| {
+            let outcome = if result.is_ok() {
+                "succeeded"
+            } else {
+                "failed"
+            };
+            span.record_outcome(outcome, result.is_err());
+            span.flag("fell_back", *fell_back);
+        });
+        result
     }
 
     /// The first source's answer that there is.
@@ -281,6 +307,7 @@ impl<T, X> Clone for Fallback<T, X> {
             name: Arc::clone(&self.name),
             sources: self.sources.iter().map(Source::clone).collect(),
             clock: self.clock.clone(),
+            trace: self.trace,
         }
     }
 }

@@ -8,6 +8,8 @@ use std::task::{Context, Poll, Wake, Waker};
 use std::time::{Duration, Instant};
 
 use super::deadline::remaining;
+use super::failure::{Failure, record_outcome};
+use crate::context::{Policy, PolicyCall, TraceOptions, in_span};
 use crate::panic::contain;
 use crate::result::ExecutionResult;
 use crate::sync::{AtomicU64, Condvar, Mutex, Ordering, after, shorter};
@@ -49,6 +51,7 @@ pub struct Hedge {
     delay: Delay,
     other: Option<Arc<Bulkhead>>,
     counters: Arc<Counters>,
+    trace: TraceOptions,
 }
 
 #[derive(Clone)]
@@ -110,6 +113,7 @@ impl Hedge {
             delay,
             other: None,
             counters: Arc::default(),
+            trace: TraceOptions::default(),
         }
     }
 
@@ -131,6 +135,15 @@ impl Hedge {
         }
     }
 
+    /// Sets whether a call of [`execute`](Self::execute) has a span of its own, `hedge_call`, around those of both attempts.
+    /// Default: `true`. In a pipeline there is none in any case.
+    #[cfg(feature = "tracing")]
+    #[must_use]
+    pub fn call_spans(mut self, spans: bool) -> Self {
+        self.trace.has_spans = spans;
+        self
+    }
+
     /// Makes a call on `bulkhead`, with a second attempt if it takes long. The time that is
     /// [left](super::remaining()) to the code around it is the limit of both.
     pub fn execute<T, E, F>(&self, bulkhead: &Bulkhead, f: F) -> ExecutionResult<T, E>
@@ -150,21 +163,31 @@ impl Hedge {
             };
             call.execute(move || f())
         };
-        let (result, _) = self.run(bulkhead, submit);
+        let call = PolicyCall {
+            policy: Policy::Hedge,
+            name: bulkhead.name(),
+            operation: None,
+        };
+        let make = || self.run(bulkhead, submit);
+        let (result, _) = in_span(self.trace, call, make, |(result, second), span| {
+            record_outcome(span, result.error().map(Failure::failure_kind));
+            span.flag("hedged", *second != Second::NotStarted);
+            span.flag("second_won", *second == Second::Won);
+        });
         contain(bulkhead.name(), "the drop of a task", || drop(f));
         result
     }
 
-    /// Runs both attempts, and tells whether there was a second.
+    /// Runs both attempts, and tells what became of the second.
     pub(super) fn run<T, E>(
         &self,
         bulkhead: &Bulkhead,
         submit: impl Fn(&Bulkhead) -> ExecutionHandle<T, E>,
-    ) -> (ExecutionResult<T, E>, bool) {
+    ) -> (ExecutionResult<T, E>, Second) {
         count(&self.counters.calls);
         let delay = self.delay_on(bulkhead);
         let first = match submit(bulkhead).wait_timeout(delay) {
-            Ok(result) => return (result, false),
+            Ok(result) => return (result, Second::NotStarted),
             Err(first) => first,
         };
         let second = submit(self.other.as_deref().unwrap_or(bulkhead));
@@ -175,23 +198,26 @@ impl Hedge {
                     first.cancel();
                     count(&self.counters.hedged);
                     count(&self.counters.second_won);
-                    (result, true)
+                    (result, Second::Won)
                 }
-                result => {
-                    let was_refused = result.error().is_some_and(|error| error.is_rejected());
-                    if !was_refused {
-                        count(&self.counters.hedged);
-                    }
-                    (first.wait(), !was_refused)
+                result if result.error().is_some_and(|error| error.is_rejected()) => {
+                    (first.wait(), Second::NotStarted)
+                }
+                _ => {
+                    count(&self.counters.hedged);
+                    (first.wait(), Second::Lost)
                 }
             };
         }
         count(&self.counters.hedged);
-        let (result, won) = race(first, second);
-        if won == Winner::Second {
-            count(&self.counters.second_won);
+        let (result, winner) = race(first, second);
+        match winner {
+            Winner::First => (result, Second::Lost),
+            Winner::Second => {
+                count(&self.counters.second_won);
+                (result, Second::Won)
+            }
         }
-        (result, true)
     }
 
     fn delay_on(&self, bulkhead: &Bulkhead) -> Duration {
@@ -218,6 +244,15 @@ impl Hedge {
         *measured.lock() = after(now, QUANTILE_AGE).map(|until| (until, delay));
         delay
     }
+}
+
+/// What became of the second attempt of a call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Second {
+    /// The first was quick enough, or the second was refused.
+    NotStarted,
+    Lost,
+    Won,
 }
 
 fn count(number: &AtomicU64) {

@@ -61,6 +61,13 @@
 //! table. Retries, rate limits, hedges and timeouts can also come from settings:
 //! [`Dependencies::pipeline`](crate::Dependencies::pipeline) puts them around a dependency in the order above.
 //!
+//! # What can I see?
+//!
+//! [`Pipeline::stats`] counts calls by what became of them, retries and why they ended, refusals, hedges and times; the
+//! module [`export`](crate::export#the-metrics-of-pipelines) has the numbers for Prometheus, the `metrics` crate and
+//! OpenTelemetry. A [listener](PipelineBuilder::listener) is told of each call. With the feature `tracing` each is
+//! [one span](crate#does-a-trace-go-on-in-the-worker) with its attempts below it.
+//!
 //! # One deadline
 //!
 //! A deadline that is set anywhere holds everywhere below. A [`Deadline`]'s scope, a pipeline's timeout and the caller's limit of
@@ -107,9 +114,9 @@ pub use fallback::Fallback;
 pub use hedge::{Hedge, HedgeStats};
 pub use pipeline::{
     AnyValue, Gives, LayerKind, Only, Pipeline, PipelineBuildError, PipelineBuilder,
-    PipelineBulkhead, PipelineError, PipelineEvent, PipelineResult, Place, Values,
+    PipelineBulkhead, PipelineError, PipelineEvent, PipelineResult, PipelineStats, Place, Values,
 };
-pub(crate) use pipeline::{CallLimits, CallSettings, PipelineListener};
+pub(crate) use pipeline::{CallLimits, CallSettings, PipelineLedger, PipelineListener};
 pub use rate_limit::{KeyedRateLimit, RateLimit, RateLimited};
 pub use retry::{AttemptResult, Retry};
 pub use retry_rule::{ByDefault, RetryIf, RetryRule, RetryableError};

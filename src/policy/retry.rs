@@ -11,6 +11,7 @@ use super::budget::RetryBudget;
 use super::random::Random;
 use super::retry_rule::{ByDefault, RetryIf, RetryRule};
 use crate::clock::Clock;
+use crate::context::{Policy, PolicyCall, TraceOptions, in_span};
 use crate::error::BulkheadError;
 use crate::result::ExecutionResult;
 
@@ -68,6 +69,7 @@ pub struct Retry<R = ByDefault> {
     pub(super) listeners: Vec<Listener>,
     pub(super) clock: Clock,
     pub(super) random: Random,
+    pub(super) trace: TraceOptions,
 }
 
 /// The name of a retry that was given none.
@@ -98,6 +100,7 @@ impl Retry {
             listeners: Vec::new(),
             clock: Clock::system(),
             random: Random::new(),
+            trace: TraceOptions::default(),
         }
     }
 
@@ -199,6 +202,7 @@ impl<R> Retry<R> {
             listeners: self.listeners,
             clock: self.clock,
             random: self.random,
+            trace: self.trace,
         }
     }
 
@@ -285,12 +289,14 @@ impl<R> Retry<R> {
         self
     }
 
-    /// Becomes a part of a pipeline, whose clock it goes by. Without a name of its own it takes the pipeline's.
-    pub(super) fn adopt(&mut self, pipeline: &Arc<str>, clock: &Clock) {
+    /// Becomes a part of a pipeline, whose clock it goes by, and whose span it has. Without a name of its own it takes the
+    /// pipeline's.
+    pub(super) fn adopt(&mut self, pipeline: &Arc<str>, clock: &Clock, trace: TraceOptions) {
         if &*self.name == UNNAMED {
             self.name = Arc::clone(pipeline);
         }
         self.clock = clock.clone();
+        self.trace = trace;
     }
 
     /// Adds a condition to the one that is there.
@@ -323,6 +329,16 @@ impl<R> Retry<R> {
         self
     }
 
+    /// Sets whether a [`call`](Self::call) has a span of its own, `retry_call`, around those of its attempts, and whether
+    /// failed attempts are events. Default: `true`. In a pipeline the
+    /// [pipeline's setting](super::PipelineBuilder::call_spans) counts.
+    #[cfg(feature = "tracing")]
+    #[must_use]
+    pub fn call_spans(mut self, spans: bool) -> Self {
+        self.trace.has_spans = spans;
+        self
+    }
+
     /// Calls `f` until it succeeds, or there is to be no other attempt.
     ///
     /// `f` returns a `Result`, or what a call of a bulkhead gives: an [`ExecutionResult`]. It is called once in any case, and
@@ -344,15 +360,39 @@ impl<R> Retry<R> {
         R: RetryRule<A::Error>,
     {
         let attempts = self.attempts();
-        loop {
-            match attempts.run(&mut f).into_result() {
-                Ok(value) => {
-                    attempts.succeeded();
-                    return Ok(value);
+        let call = PolicyCall {
+            policy: Policy::Retry,
+            name: &self.name,
+            operation: None,
+        };
+        let make = || {
+            loop {
+                match attempts.run(&mut f).into_result() {
+                    Ok(value) => {
+                        attempts.succeeded();
+                        return Ok(value);
+                    }
+                    Err(error) => attempts.failed(error)?,
                 }
-                Err(error) => attempts.failed(error)?,
             }
-        }
+        };
+        in_span(
+            self.trace,
+            call,
+            make,
+            |result: &Result<_, RetryError<_>>, span| {
+                let outcome = if result.is_ok() {
+                    "succeeded"
+                } else {
+                    "failed"
+                };
+                span.record_outcome(outcome, result.is_err());
+                span.number("attempts", attempts.made());
+                if let Err(error) = result {
+                    span.text("retry_stop", error.stop);
+                }
+            },
+        )
     }
 
     /// Begins a call whose attempts the caller makes itself: see [`Attempts`].
@@ -380,6 +420,7 @@ impl<R: Clone> Clone for Retry<R> {
             listeners: self.listeners.clone(),
             clock: self.clock.clone(),
             random: self.random.clone(),
+            trace: self.trace,
         }
     }
 }

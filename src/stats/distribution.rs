@@ -33,7 +33,7 @@ pub(crate) fn top_of(bucket: usize) -> u64 {
     ((SUB + bucket % SUB + 1) << power) - 1
 }
 
-/// Written by one thread, read by any.
+/// Written by one thread, or by many with [`record_of_many`](Recorder::record_of_many) alone; read by any.
 pub(crate) struct Recorder {
     total_nanos: AtomicU64,
     max_nanos: AtomicU64,
@@ -62,6 +62,17 @@ impl Recorder {
         bump(&self.total_nanos, nanos);
         if nanos > self.max_nanos.load(Ordering::Relaxed) {
             // A read-modify-write, because `forget_max` writes here too.
+            self.max_nanos.fetch_max(nanos, Ordering::Relaxed);
+        }
+    }
+
+    /// As [`record`](Self::record), for a recorder that any thread writes to.
+    pub(crate) fn record_of_many(&self, duration: Duration) {
+        let nanos = u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
+        // ORDERING: Relaxed. Each number stands for itself.
+        self.buckets[bucket_of(nanos)].fetch_add(1, Ordering::Relaxed);
+        self.total_nanos.fetch_add(nanos, Ordering::Relaxed);
+        if nanos > self.max_nanos.load(Ordering::Relaxed) {
             self.max_nanos.fetch_max(nanos, Ordering::Relaxed);
         }
     }

@@ -10,7 +10,7 @@ pub use distribution::Distribution;
 pub use health::{BulkheadHealth, HealthReason, HealthThresholds};
 pub use snapshot::{BulkheadState, BulkheadStats};
 
-pub(crate) use distribution::{bucket_of, top_of};
+pub(crate) use distribution::{Recorder, bucket_of, top_of};
 pub(crate) use health::{HealthFacts, HealthMemory, InWords};
 pub(crate) use ledger::{Ledger, Reading, SharedCounters, SlotCounters, Totals};
 pub(crate) use snapshot::Moment;

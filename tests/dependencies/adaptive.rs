@@ -1,11 +1,14 @@
 //! Timeouts that follow how long calls take, and how `explain` shows them.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use bulkman::policy::remaining;
 use bulkman::{
     AdaptiveTimeoutConfig, AdaptiveTimeoutRule, BulkheadError, BulkheadKind, ConfigLevel,
     Dependencies, DependencyConfig, DependencyDefaults, DependencyError, DependencyKind,
-    DependencyOverrides, ManualClock, OperationOverrides, TimeoutSetting, current,
+    DependencyOverrides, DependencyPipeline, ManualClock, OperationOverrides, RetryOverrides,
+    TimeoutSetting, current,
 };
 
 use super::support::{Gate, HOUR, OpenOnDrop, SECOND, eventually, seconds, wait};
@@ -254,4 +257,46 @@ fn the_reason_is_shown_in_words() {
             "    the factor times the quantile: 2 times 50.3ms, the 0.9 quantile of 10 samples",
         ]
     );
+}
+
+#[test]
+fn each_attempt_of_a_pipeline_has_the_limit_of_the_moment() {
+    for kind in [BulkheadKind::ThreadPool, BulkheadKind::Semaphore] {
+        let retry = RetryOverrides::new()
+            .attempts(2)
+            .first_delay(Duration::ZERO);
+        let (dependencies, clock) = with_clock(database().bulkhead(kind).retry(retry));
+        let pipeline: DependencyPipeline<&str> =
+            dependencies.pipeline("db").unwrap().build().unwrap();
+        let limit = || pipeline.execute(|| Ok(remaining())).into_result().unwrap();
+        assert_eq!(limit(), Some(seconds(10)), "the ceiling");
+        calls(&dependencies, &clock, "get", 10, Duration::from_millis(50));
+        let learned = limit();
+        assert!(is_about(learned, 100), "{kind}: {learned:?}");
+        // What the first attempt takes leaves the second its whole limit.
+        let (tried, hand) = (AtomicBool::new(false), clock.clone());
+        let second = pipeline.execute(move || {
+            if tried.swap(true, Ordering::Relaxed) {
+                Ok(remaining())
+            } else {
+                hand.advance(Duration::from_millis(60));
+                Err("down")
+            }
+        });
+        assert_eq!(second.attempts, 2);
+        assert_eq!(second.into_result().unwrap(), learned);
+    }
+}
+
+#[test]
+fn so_has_the_only_attempt_of_one_without_a_retry_and_a_timeout_of_its_own_stands_in_its_place() {
+    let (dependencies, clock) = with_clock(database().retry(RetryOverrides::off()));
+    let pipeline: DependencyPipeline<&str> = dependencies.pipeline("db").unwrap().build().unwrap();
+    let own = dependencies.call("db").unwrap().timeout(seconds(3));
+    let own: DependencyPipeline<&str> = own.pipeline().build().unwrap();
+    calls(&dependencies, &clock, "get", 10, Duration::from_millis(50));
+    let learned = pipeline.execute(|| Ok(remaining())).into_result().unwrap();
+    assert!(is_about(learned, 100), "{learned:?}");
+    let own = own.execute(|| Ok(remaining())).into_result().unwrap();
+    assert_eq!(own, Some(seconds(3)));
 }

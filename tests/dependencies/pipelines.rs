@@ -474,3 +474,61 @@ fn each_rule_is_decided_by_itself_and_explained() {
     assert!(cache.retry_rules.is_empty());
     assert!(!cache.to_string().contains("retry"), "{cache}");
 }
+
+#[test]
+fn all_pipelines_of_a_dependency_count_together_also_after_its_settings_have_changed() {
+    let dependencies = with(database().retry(at_once().attempts(2)));
+    dependencies.register_cache("sessions").unwrap();
+    assert!(dependencies.pipeline_stats().is_empty());
+    let (whole, get) = (pipeline(&dependencies), of_operation(&dependencies, "get"));
+    assert!(whole.execute(|| Ok(1)).is_success());
+    assert!(!get.execute(down().0).is_success());
+    let changed = database().retry(at_once().attempts(3));
+    let changes =
+        dependencies.apply_config(DependencyDefaults::new(), [("db".to_owned(), changed)]);
+    assert_eq!(changes.unwrap().len(), 1);
+    assert!(!pipeline(&dependencies).execute(down().0).is_success());
+
+    let all = dependencies.pipeline_stats();
+    let [stats] = &all[..] else {
+        panic!("one dependency has pipelines: {all:?}");
+    };
+    assert_eq!(&*stats.name, "db");
+    let counted = (
+        stats.calls,
+        stats.successful_calls,
+        stats.failed_calls,
+        stats.retries,
+    );
+    assert_eq!(counted, (3, 1, 2, 1 + 2));
+    assert_eq!(whole.stats().calls, 3);
+}
+
+#[test]
+fn the_timeout_over_everything_follows_settings_that_are_applied() {
+    let config = || {
+        let get = OperationOverrides::new().timeout(seconds(7));
+        database().operation("get", get).retry(at_once())
+    };
+    for kind in [BulkheadKind::ThreadPool, BulkheadKind::Semaphore] {
+        let dependencies = with(config().bulkhead(kind).timeout(seconds(20)));
+        let (whole, get) = (pipeline(&dependencies), of_operation(&dependencies, "get"));
+        let left = |pipeline: &DependencyPipeline<&'static str>| {
+            let left = pipeline.execute(|| Ok(remaining())).into_result();
+            left.unwrap().unwrap()
+        };
+        assert!(left(&whole) > seconds(15) && left(&whole) <= seconds(20));
+        for (timeout, at_least) in [(60, 50), (10, 5)] {
+            let other = config().bulkhead(kind).timeout(seconds(timeout));
+            let defaults = DependencyDefaults::new();
+            let changes = dependencies.apply_config(defaults, [("db".to_owned(), other)]);
+            assert_eq!(changes.unwrap().len(), 1);
+            let left = left(&whole);
+            assert!(
+                left > seconds(at_least) && left <= seconds(timeout),
+                "{kind}: {left:?}"
+            );
+        }
+        assert!(left(&get) <= seconds(7), "the operation's own stays");
+    }
+}

@@ -2,8 +2,10 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
-use bulkman::{Bulkhead, BulkheadStats, CircuitBreakerConfig, ManualClock};
+use bulkman::policy::{FailureKind, Fallback, Only, Pipeline, Retry};
+use bulkman::{Bulkhead, BulkheadStats, CircuitBreakerConfig, ManualClock, SemaphoreKind};
 
 use crate::support::{SECOND, config, occupy, wait, with_clock};
 
@@ -50,6 +52,40 @@ impl Drop for Busy {
     fn drop(&mut self) {
         self.end.take().into_iter().for_each(|end| end());
     }
+}
+
+/// A pipeline of which two calls succeeded, one of them at its second attempt; one was answered by the fallback, and one
+/// panicked. Each took a second.
+pub(crate) fn used_pipeline() -> Pipeline<&'static str, Only<u32>, SemaphoreKind> {
+    let clock = ManualClock::new();
+    let hand = clock.clone();
+    let pipeline = Pipeline::builder("users")
+        .fallback(Fallback::value(7).only_for([FailureKind::Failed]))
+        .retry(Retry::new(2).first_delay(Duration::ZERO))
+        .clock(clock)
+        .build()
+        .unwrap();
+    for good_at in [1, 2, 3] {
+        let (mut attempt, hand) = (0, hand.clone());
+        let result = pipeline.execute(|| {
+            attempt += 1;
+            if attempt == 1 {
+                hand.advance(SECOND);
+            }
+            if attempt == good_at {
+                Ok(1)
+            } else {
+                Err("down")
+            }
+        });
+        assert!(result.is_success());
+    }
+    let panics = pipeline.execute(|| {
+        hand.advance(SECOND);
+        panic!("a task")
+    });
+    assert!(!panics.is_success());
+    pipeline
 }
 
 /// Every sample by its name and labels, as they stand. Each line must be a comment or a sample.

@@ -13,7 +13,7 @@ use metrics::{
 };
 use metrics_util::debugging::{DebugValue, DebuggingRecorder};
 
-use crate::helpers::{Busy, samples};
+use crate::helpers::{Busy, samples, used_pipeline};
 use crate::support::{SECOND, bulkhead, config, named, wait, with_clock};
 
 /// A recorder, and what it has been told up to now.
@@ -301,4 +301,34 @@ fn a_recorder_that_panics_loses_its_own_numbers_and_nothing_else() {
     recorded.during(|| publisher.publish(&registry.stats()));
     recorded.value("bulkman_active_calls{bulkhead=\"two\"}");
     assert_eq!(registry.shutdown_all(Duration::from_secs(60)).len(), 2);
+}
+
+#[test]
+fn pipelines_are_published_as_the_text_for_prometheus_has_them() {
+    let pipeline = used_pipeline();
+    let (mut recorded, mut publisher) = (Recorded::new(), MetricsPublisher::new());
+    let text = PrometheusText::new().render_pipelines([&pipeline.stats()]);
+    let mut expected = samples(&text);
+    expected.retain(|name, _| !name.contains("duration"));
+    for _ in 0..2 {
+        recorded.during(|| publisher.publish_pipelines([&pipeline.stats()]));
+        assert_eq!(recorded.values, expected, "nothing counts twice");
+    }
+    let took = &recorded.histograms["bulkman_pipeline_duration_seconds{pipeline=\"users\"}"];
+    assert_eq!(took.len(), 4);
+    for (name, help) in &recorded.described {
+        if name.contains("pipeline") {
+            assert!(text.contains(&format!("# HELP {name} {help}\n")), "{name}");
+        }
+    }
+    let calls = "bulkman_pipeline_calls_total{pipeline=\"users\",outcome=\"succeeded\"}";
+    recorded.during(|| publisher.publish_pipelines([&used_pipeline().stats()]));
+    assert_eq!(recorded.value(calls), 4.0, "another one of the same name");
+    publisher.forget_pipeline("users");
+    recorded.during(|| publisher.publish_pipelines([&pipeline.stats()]));
+    assert_eq!(
+        recorded.value(calls),
+        6.0,
+        "all of it, since it is a new one"
+    );
 }

@@ -5,13 +5,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bulkman::export::{OpenTelemetryInstruments, PrometheusText};
+use bulkman::policy::Pipeline;
 use bulkman::{Bulkhead, BulkheadRegistry, BulkheadStats, SemaphoreBulkhead};
 use opentelemetry::KeyValue;
 use opentelemetry::metrics::MeterProvider;
 use opentelemetry_sdk::metrics::data::{AggregatedMetrics, MetricData, ResourceMetrics};
 use opentelemetry_sdk::metrics::{InMemoryMetricExporter, PeriodicReader, SdkMeterProvider};
 
-use crate::helpers::{Busy, samples};
+use crate::helpers::{Busy, samples, used_pipeline};
 use crate::support::{SECOND, bulkhead, config, named, wait, with_clock};
 
 /// A provider that collects when it is asked to.
@@ -96,12 +97,13 @@ fn add<T: Copy>(
     }
 }
 
-/// The attribute `bulkhead` first, as in Prometheus' text.
+/// The attribute with the name first, as in Prometheus' text.
 fn sample<'a>(base: &str, suffix: &str, attributes: impl Iterator<Item = &'a KeyValue>) -> String {
     let mut labels: Vec<_> = attributes
         .map(|of| format!("{}=\"{}\"", of.key, of.value.as_str()))
         .collect();
-    labels.sort_by_key(|label| !label.starts_with("bulkhead="));
+    let is_name = |label: &String| label.starts_with("bulkhead=") || label.starts_with("pipeline=");
+    labels.sort_by_key(|label| !is_name(label));
     format!("{base}{suffix}{{{}}}", labels.join(","))
 }
 
@@ -211,4 +213,24 @@ fn bulkheads_that_are_gone_are_reported_no_more() {
         !left.keys().any(|name| name.starts_with("bulkman_active")),
         "{left:?}"
     );
+}
+
+#[test]
+fn pipelines_are_reported_as_the_text_for_prometheus_has_them() {
+    let (collecting, pipeline) = (Collecting::new(), used_pipeline());
+    let (watched, meter) = (pipeline.clone(), collecting.provider.meter("test"));
+    let instruments = collecting
+        .instruments(Vec::new)
+        .pipelines(&meter, move || vec![watched.stats()]);
+    let mut expected = samples(&PrometheusText::new().render_pipelines([&pipeline.stats()]));
+    expected.retain(|name, _| !name.contains("duration"));
+    assert_eq!(collecting.collect(), expected);
+
+    let heard: Pipeline<&str, _, _> = Pipeline::builder("heard")
+        .listener(instruments.pipeline_listener())
+        .build()
+        .unwrap();
+    assert!(heard.execute(|| Ok(1)).is_success());
+    let count = "bulkman_pipeline_duration_seconds_count{pipeline=\"heard\"}";
+    assert_eq!(collecting.collect().get(count), Some(&1.0));
 }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use bulkman::SemaphoreBulkhead;
+use bulkman::policy::{Fallback, Pipeline, Retry};
 use opentelemetry::baggage::BaggageExt;
 use opentelemetry::trace::{SpanId, Status, TraceContextExt, Tracer, TracerProvider};
 use opentelemetry::{Context, KeyValue};
@@ -95,6 +96,56 @@ fn a_call_that_fails_is_an_error_in_the_trace() {
     assert_eq!(
         statuses,
         expected.map(|(outcome, error)| (outcome.to_owned(), error))
+    );
+}
+
+#[test]
+fn a_pipeline_is_one_call_with_its_attempts() {
+    let pool = Arc::new(bulkhead(1, 1));
+    let pipeline: Pipeline<&str, _> = Pipeline::builder("users")
+        .fallback(Fallback::value(7))
+        .retry(Retry::new(3).first_delay(std::time::Duration::ZERO))
+        .bulkhead(&pool)
+        .build()
+        .unwrap();
+    let spans = exported(|_| {
+        info_span!("request").in_scope(|| {
+            let down = || info_span!("query").in_scope(|| Err("down"));
+            assert_eq!(pipeline.execute(down).value(), Some(&7));
+        });
+    });
+    let call = find(&spans, "pipeline_call");
+    let request = find(&spans, "request");
+    assert_eq!(call.parent_span_id, request.span_context.span_id());
+    assert!(request.start_time <= call.start_time && call.end_time <= request.end_time);
+    assert_eq!(call.status, Status::Unset, "the fallback has answered");
+    for (name, value) in [
+        ("pipeline", "users"),
+        ("outcome", "succeeded"),
+        ("attempts", "3"),
+        ("decided_by", "fallback"),
+        ("fell_back_from", "failed"),
+        ("retry_stop", "all attempts are used up"),
+    ] {
+        assert_eq!(attribute(call, name).as_deref(), Some(value), "{name}");
+    }
+    let attempts: Vec<_> = spans
+        .iter()
+        .filter(|span| span.name == "bulkhead_call")
+        .collect();
+    assert_eq!(attempts.len(), 3);
+    for attempt in attempts {
+        assert_eq!(attempt.parent_span_id, call.span_context.span_id());
+        assert_eq!(attempt.status, Status::error(""));
+        assert!(call.start_time <= attempt.start_time && attempt.end_time <= call.end_time);
+        let mut below = spans.iter().filter(|span| span.name == "query");
+        assert!(below.any(|query| query.parent_span_id == attempt.span_context.span_id()));
+    }
+    // `tracing-opentelemetry` makes events of a span's events.
+    assert_eq!(
+        call.events.len(),
+        2,
+        "two attempts after which another followed"
     );
 }
 

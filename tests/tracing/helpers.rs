@@ -68,17 +68,28 @@ impl Seen {
 
     /// The spans of calls that have ended, in that order.
     pub fn calls(&self) -> Vec<Ended> {
-        let ended = self.0.lock().unwrap().ended.clone();
-        let is_call = |span: &Ended| span.name == "bulkhead_call";
-        ended.into_iter().filter(is_call).collect()
+        self.all("bulkhead_call")
     }
 
     /// The only call.
     #[track_caller]
     pub fn call(&self) -> Ended {
-        let mut calls = self.calls();
-        assert_eq!(calls.len(), 1, "{calls:?}");
-        calls.remove(0)
+        self.only("bulkhead_call")
+    }
+
+    /// The spans of this name that have ended, in that order.
+    pub fn all(&self, name: &str) -> Vec<Ended> {
+        let ended = self.0.lock().unwrap().ended.clone();
+        let is_it = |span: &Ended| span.name == name;
+        ended.into_iter().filter(is_it).collect()
+    }
+
+    /// The only one of this name.
+    #[track_caller]
+    pub fn only(&self, name: &str) -> Ended {
+        let mut found = self.all(name);
+        assert_eq!(found.len(), 1, "{name}: {found:?}");
+        found.remove(0)
     }
 
     /// How many spans have begun and not ended.

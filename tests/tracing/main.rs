@@ -9,6 +9,7 @@ mod events;
 mod guards;
 mod helpers;
 mod opting_out;
+mod policies;
 mod spans;
 mod subscribers;
 mod travelling;

@@ -4,6 +4,7 @@ use std::cell::Cell;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 
+use bulkman::policy::{Fallback, Hedge, Pipeline, Retry};
 use bulkman::{Bulkhead, SemaphoreBulkhead};
 use tracing::span::{Attributes, Id, Record};
 use tracing::{Event, Metadata, Subscriber, info_span};
@@ -93,12 +94,40 @@ fn in_subscriber(at: At, act: impl Fn() + Send + Sync + 'static, body: impl FnOn
     tracing::subscriber::with_default(subscriber, body);
 }
 
-/// Calls of both kinds, of each end, and a refusal.
+/// Calls through policies: two attempts, and what they come to.
+fn through_policies(pool: &Bulkhead) {
+    let retry = Retry::new(2).first_delay(std::time::Duration::ZERO);
+    let attempts = Cell::new(0);
+    let second_time = || {
+        attempts.set(attempts.get() + 1);
+        if attempts.get() % 2 == 0 {
+            Ok(4)
+        } else {
+            Err("no")
+        }
+    };
+    let pipeline: Pipeline<_, _, _> = Pipeline::builder("policies")
+        .retry(retry.clone())
+        .build()
+        .unwrap();
+    assert_eq!(pipeline.execute(second_time).value(), Some(&4));
+    let retry = retry.retry_if(|_: &&str| true);
+    assert_eq!(retry.call(second_time).unwrap(), 4);
+    let panics = std::panic::catch_unwind(|| retry.call(|| -> Result<(), &str> { panic!("it") }));
+    assert!(panics.is_err());
+    assert_eq!(Fallback::value(5).call(|| Err("no")), Ok(5));
+    let hedge = Hedge::after(PATIENCE);
+    let hedged = hedge.execute(pool, || Ok::<_, &str>(6));
+    assert_eq!(hedged.value(), Some(&6));
+}
+
+/// Calls of both kinds, of each end, through policies, and a refusal.
 fn calls(pool: &Bulkhead, here: &SemaphoreBulkhead) {
     assert_eq!(wait(pool.run(|| 1)).value(), Some(&1));
     assert!(wait(pool.run(|| panic!("a task"))).error().is_some());
     assert_eq!(here.run(|| 2).value(), Some(&2));
     here.acquire().unwrap().failure();
+    through_policies(pool);
     let busy = occupy(pool, 1);
     assert!(pool.run(|| ()).cancel());
     let queued = pool.run(|| 3);
@@ -180,12 +209,16 @@ fn a_subscriber_that_calls_the_bulkhead_that_it_hears_of_does_not_hang_or_go_on_
                     drop(pools.0.run(|| ()));
                     drop(pools.1.run(|| ()));
                     drop(pools.1.try_acquire());
+                    let pipeline: Pipeline<&str, _, _> = Pipeline::builder("own").build().unwrap();
+                    drop(pipeline.execute(|| Ok(1)));
                 }
                 DEPTH.set(DEPTH.get() - 1);
             };
             in_subscriber(at, act, || {
                 info_span!("request").in_scope(|| {
                     let (pool, here) = &*pools;
+                    let pipeline: Pipeline<&str, _, _> = Pipeline::builder("some").build().unwrap();
+                    assert_eq!(pipeline.execute(|| Ok(1)).value(), Some(&1));
                     let _ = pool.run(|| 1).wait();
                     assert_eq!(here.run(|| 2).value(), Some(&2));
                     drop(here.try_acquire().unwrap());

@@ -4,6 +4,7 @@
 //! |---|---|---|---|
 //! | goes to the worker | the span and its subscriber | the `Context` | nothing |
 //! | is made for the call | a span and events | nothing | nothing |
+//! | is made for a call through a policy | a span around those of its attempts | nothing | nothing |
 //! | costs, if nobody listens | one load | a `Context` in the cell | nothing: all types are empty |
 //!
 //! Each feature is one file beside this one, and each has a twin that is empty: the model builds compile those. Nothing
@@ -15,6 +16,7 @@
 
 #[cfg_attr(not(feature = "opentelemetry"), path = "no_opentelemetry.rs")]
 mod opentelemetry;
+mod policy;
 #[cfg_attr(not(feature = "tracing"), path = "no_tracing.rs")]
 mod tracing;
 
@@ -26,9 +28,31 @@ use crate::result::CallOutcome;
 use opentelemetry::CallContext;
 use tracing::CallSpan;
 
+pub(crate) use policy::{Policy, PolicyCall, PolicySpan, event_of_retry, in_span};
+
 const CONTEXT: &str = "an OpenTelemetry context";
 
-/// What a bulkhead is told by its builder.
+/// Whose call it is, for the log line of a subscriber that panics.
+#[derive(Clone, Copy)]
+#[cfg_attr(
+    not(feature = "tracing"),
+    expect(dead_code, reason = "the empty twin reads nothing")
+)]
+struct Owner<'a> {
+    kind: &'static str,
+    name: &'a str,
+}
+
+impl<'a> Owner<'a> {
+    const fn bulkhead(name: &'a str) -> Self {
+        Self {
+            kind: "bulkhead",
+            name,
+        }
+    }
+}
+
+/// What a bulkhead or a policy is told by its builder.
 #[derive(Clone, Copy)]
 pub(crate) struct TraceOptions {
     /// Whether anything is traced and carried.
@@ -53,7 +77,7 @@ impl TraceOptions {
         self.carries && (CallSpan::is_wanted() || CallContext::IS_CARRIED)
     }
 
-    /// The same for a call that stays in its caller's thread.
+    /// The same for a call that stays in its caller's thread, and for one through a policy.
     #[inline(always)]
     pub(crate) fn is_wanted_in_caller(self) -> bool {
         self.carries && self.has_spans && CallSpan::is_wanted()
@@ -140,8 +164,9 @@ impl CallTrace {
         if self.span.is_none() {
             return EnteredTrace::default();
         }
-        let entered = self.span.enter(bulkhead);
-        self.span.record_queued(bulkhead, queued_time);
+        let entered = self.span.enter(Owner::bulkhead(bulkhead));
+        self.span
+            .record_queued(Owner::bulkhead(bulkhead), queued_time);
         EnteredTrace(entered)
     }
 
@@ -149,7 +174,8 @@ impl CallTrace {
     #[inline(always)]
     pub(crate) fn record_end(&self, bulkhead: &str, outcome: FinishedOutcome) {
         if !self.span.is_none() {
-            self.span.record_end(bulkhead, outcome.into());
+            self.span
+                .record_end(Owner::bulkhead(bulkhead), outcome.into());
         }
     }
 
@@ -157,7 +183,7 @@ impl CallTrace {
     #[inline(always)]
     pub(crate) fn leave(self, bulkhead: &str, entered: EnteredTrace) {
         if !self.span.is_none() {
-            self.span.leave(bulkhead, entered.0);
+            self.span.leave(Owner::bulkhead(bulkhead), entered.0);
         }
     }
 
@@ -165,9 +191,10 @@ impl CallTrace {
     pub(crate) fn end_unstarted(self, bulkhead: &str, outcome: CallOutcome, queued_time: Duration) {
         let Self { context, span } = self;
         if !span.is_none() {
-            span.record_queued(bulkhead, queued_time);
-            span.record_end(bulkhead, outcome);
-            span.close(bulkhead);
+            let owner = Owner::bulkhead(bulkhead);
+            span.record_queued(owner, queued_time);
+            span.record_end(owner, outcome);
+            span.close_unstarted(owner);
         }
         if context.is_some() {
             contain(bulkhead, CONTEXT, || context.discard());

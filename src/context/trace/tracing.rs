@@ -6,16 +6,18 @@
 //! that is not bulkman's: [`RUNNING`] knows it.
 
 use std::cell::{Cell, RefCell};
+use std::fmt::Display;
 use std::sync::Arc;
 use std::time::Duration;
 
 use ::tracing::dispatcher::{DefaultGuard, Dispatch, get_default, set_default};
 use ::tracing::field::{Empty, display};
 use ::tracing::level_filters::LevelFilter;
-use ::tracing::{Level, Span};
+use ::tracing::{Level, Span, Value};
 
+use super::{Owner, Policy, PolicyCall};
 use crate::event::CallInfo;
-use crate::panic::contain;
+use crate::panic::contain_in;
 use crate::result::CallOutcome;
 
 /// What a call has of `tracing`; nothing, and no allocation, if no subscriber wants anything.
@@ -39,7 +41,7 @@ std::thread_local! {
     /// Whether this file is calling a subscriber. It has no destructor, so that it can be asked at any time.
     static IN_SUBSCRIBER: Cell<bool> = const { Cell::new(false) };
 
-    /// The calls with a span that run on this thread. Guards leave it in any order.
+    /// The calls with a span that run on this thread, those through policies too. Guards leave it in any order.
     static RUNNING: RefCell<Vec<Arc<Traced>>> = const { RefCell::new(Vec::new()) };
 }
 
@@ -57,12 +59,14 @@ fn in_subscriber<R>(body: impl FnOnce() -> R) -> R {
 
 /// Calls a subscriber. No span may be owned by `body`: after a panic the unwinding would drop it, and call the subscriber
 /// again.
-fn contained<R>(bulkhead: &str, body: impl FnOnce() -> R) -> Option<R> {
-    contain(bulkhead, "a tracing subscriber", || in_subscriber(body))
+fn contained<R>(owner: Owner<'_>, body: impl FnOnce() -> R) -> Option<R> {
+    contain_in(owner.kind, owner.name, "a tracing subscriber", || {
+        in_subscriber(body)
+    })
 }
 
-fn span_from(call: &CallInfo<'_>, make: impl FnOnce() -> Span) -> Span {
-    contained(call.bulkhead, make).unwrap_or_else(Span::none)
+fn span_from(owner: Owner<'_>, make: impl FnOnce() -> Span) -> Span {
+    contained(owner, make).unwrap_or_else(Span::none)
 }
 
 impl CallSpan {
@@ -75,20 +79,21 @@ impl CallSpan {
     /// For a call that goes to another thread. One that leaves its task is no part of what the task does: its span is a root
     /// that follows from the task's. Else a job that submits itself again and again would keep all spans before it open.
     pub(super) fn take(call: &CallInfo<'_>, has_span: bool, leaves_task: bool) -> Self {
-        let current = span_from(call, Span::current);
+        let owner = Owner::bulkhead(call.bulkhead);
+        let current = span_from(owner, Span::current);
         let own = match (has_span, leaves_task) {
-            (true, false) => span_from(call, || new_span(call)),
-            (true, true) => span_from(call, || new_root(call)),
+            (true, false) => span_from(owner, || new_span(call)),
+            (true, true) => span_from(owner, || new_root(call)),
             (false, _) => Span::none(),
         };
         let caller = if leaves_task {
-            contained(call.bulkhead, || {
+            contained(owner, || {
                 own.follows_from(&current);
             });
-            contained(call.bulkhead, || drop(current));
+            contained(owner, || drop(current));
             Span::none()
         } else {
-            nearest_caller(call, current)
+            nearest_caller(owner, current)
         };
         let of_own = own.with_subscriber(|(_, subscriber)| subscriber.clone());
         Self(Some(Arc::new(Traced {
@@ -100,16 +105,25 @@ impl CallSpan {
 
     /// For a call that stays in this thread.
     pub(super) fn begin(call: &CallInfo<'_>) -> Self {
-        let current = span_from(call, Span::current);
+        Self::begin_here(Owner::bulkhead(call.bulkhead), || new_span(call))
+    }
+
+    /// For a call through a policy, which stays in this thread too.
+    pub(super) fn begin_policy(call: &PolicyCall<'_>) -> Self {
+        Self::begin_here(call.owner(), || new_policy_span(call))
+    }
+
+    fn begin_here(owner: Owner<'_>, make: impl FnOnce() -> Span) -> Self {
+        let current = span_from(owner, Span::current);
         let traced = Self(Some(Arc::new(Traced {
-            own: span_from(call, || new_span(call)),
-            caller: nearest_caller(call, current),
+            own: span_from(owner, make),
+            caller: nearest_caller(owner, current),
             subscriber: None,
         })));
         if traced.has_own() {
             return traced;
         }
-        traced.close(call.bulkhead);
+        traced.close(owner);
         Self(None)
     }
 
@@ -123,24 +137,24 @@ impl CallSpan {
     }
 
     /// In this thread from here on.
-    pub(super) fn enter(&self, bulkhead: &str) -> Attached {
+    pub(super) fn enter(&self, owner: Owner<'_>) -> Attached {
         let Some(call) = &self.0 else {
             return Attached::default();
         };
         let subscriber = call.subscriber.as_ref();
-        let subscriber = subscriber.and_then(|own| contained(bulkhead, || set_default(own)));
+        let subscriber = subscriber.and_then(|own| contained(owner, || set_default(own)));
         if self.has_own() {
             let _ = RUNNING.try_with(|running| running.borrow_mut().push(Arc::clone(call)));
         }
         if call.subscriber.is_some() {
-            contained(bulkhead, || enter(&call.caller));
+            contained(owner, || enter(&call.caller));
         }
-        contained(bulkhead, || enter(&call.own));
+        contained(owner, || enter(&call.own));
         Attached(subscriber)
     }
 
     /// The reverse, and ends the call's span. A span whose `enter` has panicked is left all the same: perhaps it is entered.
-    pub(super) fn leave(self, bulkhead: &str, attached: Attached) {
+    pub(super) fn leave(self, owner: Owner<'_>, attached: Attached) {
         if let Some(call) = &self.0 {
             let _ = RUNNING.try_with(|running| {
                 let mut running = running.borrow_mut();
@@ -149,25 +163,25 @@ impl CallSpan {
                     running.remove(place);
                 }
             });
-            contained(bulkhead, || exit(&call.own));
+            contained(owner, || exit(&call.own));
             if call.subscriber.is_some() {
-                contained(bulkhead, || exit(&call.caller));
+                contained(owner, || exit(&call.caller));
             }
         }
         // Still under its own subscriber, so that what that writes on the way goes there too.
-        self.close(bulkhead);
-        contained(bulkhead, || drop(attached.0));
+        self.close(owner);
+        contained(owner, || drop(attached.0));
     }
 
-    pub(super) fn record_queued(&self, bulkhead: &str, queued_time: Duration) {
+    pub(super) fn record_queued(&self, owner: Owner<'_>, queued_time: Duration) {
         if let Some(call) = &self.0 {
-            contained(bulkhead, || {
+            contained(owner, || {
                 call.own.record("queued_seconds", queued_time.as_secs_f64());
             });
         }
     }
 
-    pub(super) fn record_end(&self, bulkhead: &str, outcome: CallOutcome) {
+    pub(super) fn record_end(&self, owner: Owner<'_>, outcome: CallOutcome) {
         let Some(call) = &self.0 else {
             return;
         };
@@ -175,18 +189,53 @@ impl CallSpan {
             outcome,
             CallOutcome::Succeeded | CallOutcome::Cancelled { .. }
         );
-        contained(bulkhead, || {
+        contained(owner, || {
             call.own.record("outcome", display(outcome));
         });
         if is_error {
-            contained(bulkhead, || {
-                call.own.record("otel.status_code", "ERROR");
+            self.record_error(owner);
+        }
+    }
+
+    pub(super) fn record_error(&self, owner: Owner<'_>) {
+        self.record(owner, "otel.status_code", "ERROR");
+    }
+
+    pub(super) fn record_text(&self, owner: Owner<'_>, field: &str, text: impl Display) {
+        self.record(owner, field, display(text));
+    }
+
+    pub(super) fn record_number(&self, owner: Owner<'_>, field: &str, number: u64) {
+        self.record(owner, field, number);
+    }
+
+    pub(super) fn record_flag(&self, owner: Owner<'_>, field: &str, flag: bool) {
+        self.record(owner, field, flag);
+    }
+
+    pub(super) fn record_seconds(&self, owner: Owner<'_>, field: &str, time: Duration) {
+        self.record(owner, field, time.as_secs_f64());
+    }
+
+    fn record(&self, owner: Owner<'_>, field: &str, value: impl Value) {
+        if let Some(call) = &self.0 {
+            contained(owner, || {
+                call.own.record(field, value);
             });
         }
     }
 
+    /// As [`close`](Self::close), in a thread that may write to another subscriber. The registry of `tracing-subscriber` lets
+    /// go of a span's parent through the subscriber of the thread, and else would keep it open.
+    pub(super) fn close_unstarted(self, owner: Owner<'_>) {
+        let subscriber = self.0.as_ref().and_then(|call| call.subscriber.as_ref());
+        let attached = subscriber.and_then(|own| contained(owner, || set_default(own)));
+        self.close(owner);
+        contained(owner, || drop(attached));
+    }
+
     /// Lets go of the spans, and with that ends the call's own.
-    pub(super) fn close(self, bulkhead: &str) {
+    pub(super) fn close(self, owner: Owner<'_>) {
         let Some(traced) = self.0.and_then(Arc::into_inner) else {
             return;
         };
@@ -195,9 +244,9 @@ impl CallSpan {
             caller,
             subscriber,
         } = traced;
-        contained(bulkhead, || drop(own));
-        contained(bulkhead, || drop(caller));
-        contained(bulkhead, || drop(subscriber));
+        contained(owner, || drop(own));
+        contained(owner, || drop(caller));
+        contained(owner, || drop(subscriber));
     }
 }
 
@@ -211,7 +260,7 @@ fn exit(span: &Span) {
 }
 
 /// The `current` span of the thread, or if that is the one of a call, the nearest around it that is not.
-fn nearest_caller(call: &CallInfo<'_>, current: Span) -> Span {
+fn nearest_caller(owner: Owner<'_>, current: Span) -> Span {
     let around = RUNNING.try_with(|running| {
         let running = running.borrow();
         let around = running.iter().rev().find(|call| call.own == current)?;
@@ -219,8 +268,8 @@ fn nearest_caller(call: &CallInfo<'_>, current: Span) -> Span {
     });
     match around {
         Ok(Some(around)) => {
-            contained(call.bulkhead, || drop(current));
-            span_from(call, || around.caller.clone())
+            contained(owner, || drop(current));
+            span_from(owner, || around.caller.clone())
         }
         _ => current,
     }
@@ -251,13 +300,59 @@ fn new_root(call: &CallInfo<'_>) -> Span {
     span_of!(call, None)
 }
 
+fn new_policy_span(call: &PolicyCall<'_>) -> Span {
+    match call.policy {
+        Policy::Pipeline => ::tracing::info_span!(
+            target: "bulkman",
+            "pipeline_call",
+            pipeline = call.name,
+            operation = call.operation,
+            outcome = Empty,
+            attempts = Empty,
+            decided_by = Empty,
+            fell_back_from = Empty,
+            retry_stop = Empty,
+            hedged = Empty,
+            hedges_won = Empty,
+            elapsed_seconds = Empty,
+            otel.status_code = Empty,
+        ),
+        Policy::Retry => ::tracing::info_span!(
+            target: "bulkman",
+            "retry_call",
+            retry = call.name,
+            outcome = Empty,
+            attempts = Empty,
+            retry_stop = Empty,
+            otel.status_code = Empty,
+        ),
+        Policy::Hedge => ::tracing::info_span!(
+            target: "bulkman",
+            "hedge_call",
+            bulkhead = call.name,
+            outcome = Empty,
+            hedged = Empty,
+            second_won = Empty,
+            otel.status_code = Empty,
+        ),
+        Policy::Fallback => ::tracing::info_span!(
+            target: "bulkman",
+            "fallback_call",
+            fallback = call.name,
+            outcome = Empty,
+            fell_back = Empty,
+            otel.status_code = Empty,
+        ),
+    }
+}
+
 #[inline(always)]
 pub(super) fn wants_events() -> bool {
     LevelFilter::current() >= Level::DEBUG && !IN_SUBSCRIBER.get()
 }
 
 pub(super) fn event_of_refusal(bulkhead: &str, operation: Option<&str>, outcome: CallOutcome) {
-    contained(bulkhead, || {
+    contained(Owner::bulkhead(bulkhead), || {
         ::tracing::debug!(
             target: "bulkman",
             bulkhead,
@@ -269,7 +364,7 @@ pub(super) fn event_of_refusal(bulkhead: &str, operation: Option<&str>, outcome:
 }
 
 pub(super) fn event_of_caller_timeout(call: &CallInfo<'_>, started: bool) {
-    contained(call.bulkhead, || {
+    contained(Owner::bulkhead(call.bulkhead), || {
         ::tracing::debug!(
             target: "bulkman",
             bulkhead = call.bulkhead,
@@ -277,6 +372,18 @@ pub(super) fn event_of_caller_timeout(call: &CallInfo<'_>, started: bool) {
             execution_id = %call.execution_id,
             started,
             "the caller left at its limit"
+        );
+    });
+}
+
+pub(super) fn event_of_retry(owner: Owner<'_>, attempt: u32, delay: Duration) {
+    contained(owner, || {
+        ::tracing::debug!(
+            target: "bulkman",
+            retry = owner.name,
+            attempt,
+            delay_seconds = delay.as_secs_f64(),
+            "the attempt failed, and another one follows"
         );
     });
 }

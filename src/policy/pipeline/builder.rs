@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use super::error::{PipelineBuildError, PipelineError};
 use super::layer::{AnyRule, FailureIf, Layer};
+use super::ledger::PipelineLedger;
 use super::order::{Conflict, Inside, LayerKind, check};
 use super::result::{Listener, PipelineEvent};
 use super::run::{CallSettings, Inner, Pipeline, Place};
@@ -14,6 +15,7 @@ use super::values::{AnyValue, Only, Values};
 use crate::adaptive::AdaptiveTimeout;
 use crate::circuit::CircuitBreaker;
 use crate::clock::Clock;
+use crate::context::TraceOptions;
 use crate::core::{SemaphoreKind, ThreadPoolKind};
 use crate::error::BuildError;
 use crate::policy::budget::RetryBudget;
@@ -44,6 +46,8 @@ pub struct PipelineBuilder<E, V: Values<E> = AnyValue, K: Place = SemaphoreKind>
     failure_if: Option<FailureIf<E>>,
     listeners: Vec<Listener>,
     call: Option<Box<CallSettings>>,
+    trace: TraceOptions,
+    ledger: Option<Arc<PipelineLedger>>,
 }
 
 /// A bulkhead for a pipeline: an `Arc<Bulkhead>` or an `Arc<SemaphoreBulkhead>`. There are no others.
@@ -118,6 +122,8 @@ impl<E> Pipeline<E, AnyValue, SemaphoreKind> {
             failure_if: None,
             listeners: Vec::new(),
             call: None,
+            trace: TraceOptions::default(),
+            ledger: None,
         }
     }
 
@@ -173,6 +179,8 @@ impl<E, K: Place> PipelineBuilder<E, AnyValue, K> {
             failure_if: self.failure_if,
             listeners: self.listeners,
             call: self.call,
+            trace: self.trace,
+            ledger: self.ledger,
         };
         builder.layer(LayerKind::Fallback, Layer::Fallback(fallback))
     }
@@ -185,6 +193,7 @@ impl<E> Layer<E, AnyValue> {
             Self::Fallback(never) => match never {},
             Self::Timeout(limit) => Layer::Timeout(limit),
             Self::AdaptiveTimeout(timeout) => Layer::AdaptiveTimeout(timeout),
+            Self::LiveTimeout(limit) => Layer::LiveTimeout(limit),
             Self::Retry(retry) => Layer::Retry(retry),
             Self::RateLimit(limit) => Layer::RateLimit(limit),
             Self::Circuit(breaker) => Layer::Circuit(breaker),
@@ -216,6 +225,8 @@ impl<E, V: Values<E>> PipelineBuilder<E, V> {
             failure_if: self.failure_if,
             listeners: self.listeners,
             call: self.call,
+            trace: self.trace,
+            ledger: self.ledger,
         }
     }
 }
@@ -254,6 +265,14 @@ impl<E, V: Values<E>, K: Place> PipelineBuilder<E, V, K> {
     pub fn adaptive_timeout(self, timeout: &AdaptiveTimeout) -> Self {
         let layer = Layer::AdaptiveTimeout(timeout.clone());
         self.layer(LayerKind::Timeout, layer)
+    }
+
+    /// Adds a limit that is looked up at each call. `limit` gives none that is zero.
+    pub(crate) fn live_timeout(
+        self,
+        limit: impl Fn() -> Option<Duration> + Send + Sync + 'static,
+    ) -> Self {
+        self.layer(LayerKind::Timeout, Layer::LiveTimeout(Arc::new(limit)))
     }
 
     /// Adds a retry.
@@ -322,9 +341,26 @@ impl<E, V: Values<E>, K: Place> PipelineBuilder<E, V, K> {
         self
     }
 
+    /// Sets whether each call has a span of its own, `pipeline_call`, around those of its attempts, and whether failed
+    /// attempts are events. Default: `true`. With `false` the attempts' spans stand under the caller's.
+    ///
+    /// The bulkhead decides about the spans of the attempts, see
+    /// [`BulkheadBuilder::call_spans`](crate::BulkheadBuilder::call_spans).
+    #[cfg(feature = "tracing")]
+    pub fn call_spans(mut self, spans: bool) -> Self {
+        self.trace.has_spans = spans;
+        self
+    }
+
     /// Sets everything that the calls of the bulkhead ask for.
     pub(crate) fn call_settings(mut self, settings: CallSettings) -> Self {
         self.call = Some(Box::new(settings));
+        self
+    }
+
+    /// Counts in this ledger, with other pipelines.
+    pub(crate) fn ledger(mut self, ledger: Arc<PipelineLedger>) -> Self {
+        self.ledger = Some(ledger);
         self
     }
 
@@ -371,10 +407,11 @@ impl<E, V: Values<E>, K: Place> PipelineBuilder<E, V, K> {
         let mut layers = self.layers;
         for layer in &mut layers {
             match layer {
-                Layer::Retry(retry) => retry.adopt(&self.name, &clock),
+                Layer::Retry(retry) => retry.adopt(&self.name, &clock, self.trace),
                 Layer::Fallback(fallback) => V::set_clock(fallback, &clock),
                 Layer::Timeout(_)
                 | Layer::AdaptiveTimeout(_)
+                | Layer::LiveTimeout(_)
                 | Layer::RateLimit(_)
                 | Layer::Circuit(_) => {}
             }
@@ -384,6 +421,12 @@ impl<E, V: Values<E>, K: Place> PipelineBuilder<E, V, K> {
             chaos.set_clock(&clock);
         }
         let is_nothing = self.order.is_empty() && self.listeners.is_empty();
+        let ledger = if is_nothing {
+            None
+        } else {
+            let own = || Arc::new(PipelineLedger::new(Arc::clone(&self.name)));
+            Some(self.ledger.unwrap_or_else(own))
+        };
         // A bulkhead measures its calls by itself.
         let is_timed = !self.listeners.is_empty()
             || self.order.iter().any(|layer| *layer != LayerKind::Bulkhead);
@@ -399,6 +442,8 @@ impl<E, V: Values<E>, K: Place> PipelineBuilder<E, V, K> {
                 failure_if: self.failure_if,
                 listeners: self.listeners.into(),
                 call: self.call,
+                trace: self.trace,
+                ledger,
                 is_nothing,
                 is_timed,
             }),

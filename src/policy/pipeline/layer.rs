@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::error::PipelineError;
+use super::ledger::PipelineLedger;
 use super::order::LayerKind;
 use super::times::Times;
 use super::values::{Gives, Values};
@@ -24,10 +25,15 @@ pub(super) enum Layer<E, V: Values<E>> {
     Fallback(V::Fallback),
     Timeout(Duration),
     AdaptiveTimeout(AdaptiveTimeout),
+    /// What it is at the moment of the call, `None`: none.
+    LiveTimeout(LiveLimit),
     Retry(Retry<AnyRule<E>>),
     RateLimit(RateLimit),
     Circuit(Arc<CircuitBreaker>),
 }
+
+/// Tells the limit of a dependency, which may change. No user code.
+pub(super) type LiveLimit = Arc<dyn Fn() -> Option<Duration> + Send + Sync>;
 
 /// A retry's rule, whatever its type.
 pub(crate) type AnyRule<E> = Arc<dyn RetryRule<PipelineError<E>> + Send + Sync>;
@@ -46,6 +52,7 @@ pub(super) struct CallProgress<'p, E> {
     pub(super) failure_if: Option<&'p FailureIf<E>>,
     pub(super) attempts: u32,
     pub(super) hedged: u32,
+    pub(super) hedges_won: u32,
     pub(super) retry_stop: Option<RetryStop>,
     pub(super) decided_by: LayerKind,
     pub(super) fell_back_from: Option<PipelineError<E>>,
@@ -54,6 +61,7 @@ pub(super) struct CallProgress<'p, E> {
     pub(super) limit: Option<Duration>,
     /// Whether the last attempt has taken its limit, or longer.
     pub(super) was_late: bool,
+    pub(super) ledger: Option<&'p PipelineLedger>,
 }
 
 impl<E> CallProgress<'_, E> {
@@ -62,6 +70,12 @@ impl<E> CallProgress<'_, E> {
         let now = self.just_now.unwrap_or_else(|| self.clock.now());
         self.just_now = Some(now);
         now
+    }
+
+    fn count(&self, event: impl FnOnce(&PipelineLedger)) {
+        if let Some(ledger) = self.ledger {
+            event(ledger);
+        }
     }
 
     /// Time may have passed.
@@ -118,6 +132,10 @@ pub(super) fn run<'p, T, E, V: Gives<T, E>>(
             fall_back::<T, E, V>(fallback, progress, result)
         }
         Layer::Timeout(limit) => run_within(*limit, inner, progress, attempt),
+        Layer::LiveTimeout(limit) => match limit() {
+            Some(limit) => run_within(limit, inner, progress, attempt),
+            None => run(inner, progress, attempt),
+        },
         Layer::AdaptiveTimeout(timeout) => {
             let (limit, began) = (timeout.limit(), progress.now());
             let result = run_within(limit, inner, progress, attempt);
@@ -171,6 +189,7 @@ pub(super) fn run<'p, T, E, V: Gives<T, E>>(
                 run(inner, progress, attempt)
             }
             Err(limited) => {
+                progress.count(PipelineLedger::rate_limited);
                 progress.decide(LayerKind::RateLimit, PipelineError::RateLimited(limited))
             }
         },
@@ -183,7 +202,10 @@ pub(super) fn run<'p, T, E, V: Gives<T, E>>(
                 progress.went_on();
                 result
             }
-            Err(open) => progress.decide(LayerKind::Circuit, PipelineError::CircuitOpen(open)),
+            Err(open) => {
+                progress.count(PipelineLedger::circuit_open);
+                progress.decide(LayerKind::Circuit, PipelineError::CircuitOpen(open))
+            }
         },
     }
 }

@@ -50,6 +50,8 @@ pub struct PipelineResult<T, E> {
     pub fell_back_from: Option<PipelineError<E>>,
     /// How many attempts had a second one started beside them by the hedge.
     pub hedged: u32,
+    /// For how many of them the second one gave the result.
+    pub hedges_won: u32,
     /// The time of the whole call.
     ///
     /// Around a bulkhead without any other layer it is what the bulkhead has measured: the time in the queue and the time at
@@ -146,6 +148,8 @@ pub struct PipelineEvent<'a> {
     pub retry_stop: Option<RetryStop>,
     /// How many attempts had a second one started beside them by the hedge.
     pub hedged: u32,
+    /// For how many of them the second one gave the result.
+    pub hedges_won: u32,
     /// The time of the whole call, as [`PipelineResult::elapsed`].
     pub elapsed: Duration,
     pub(super) times: Times,

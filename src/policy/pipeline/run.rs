@@ -9,19 +9,22 @@ use std::time::Duration;
 
 use super::error::PipelineError;
 use super::layer::{self, CallProgress, FailureIf, Layer};
+use super::ledger::PipelineLedger;
 use super::order::LayerKind;
 use super::result::{Listener, PipelineEvent, PipelineResult};
+use super::stats::PipelineStats;
 use super::times::Times;
 use super::values::{AnyValue, Gives, Values};
 use crate::clock::Clock;
 use crate::config::BulkheadConfig;
+use crate::context::{Policy, PolicyCall, PolicySpan, TraceOptions, in_span};
 use crate::core::{CallOptions, SemaphoreKind, ThreadPoolKind};
 use crate::error::BulkheadError;
 use crate::panic::{Panic, catch, contain_in};
 use crate::policy::chaos::Chaos;
 use crate::policy::deadline::remaining;
-use crate::policy::failure::Failure;
-use crate::policy::hedge::Hedge;
+use crate::policy::failure::{Failure, record_outcome};
+use crate::policy::hedge::{Hedge, Second};
 use crate::result::ExecutionResult;
 use crate::semaphore::SemaphoreBulkhead;
 use crate::sync::{Limit, shorter};
@@ -95,6 +98,9 @@ pub(super) struct Inner<E, V: Values<E>, K: Place> {
     pub(super) listeners: Box<[Listener]>,
     /// What the calls of the bulkhead ask for over what it is configured with.
     pub(super) call: Option<Box<CallSettings>>,
+    pub(super) trace: TraceOptions,
+    /// `None` where there is nothing around the task.
+    pub(super) ledger: Option<Arc<PipelineLedger>>,
     /// Whether there is nothing around the task.
     pub(super) is_nothing: bool,
     /// Whether it reads the clock for times that no bulkhead measures: for a layer or a listener.
@@ -178,6 +184,17 @@ impl<E, V: Values<E>, K: Place> Pipeline<E, V, K> {
     pub fn layers(&self) -> &[LayerKind] {
         &self.inner.order
     }
+
+    /// The numbers of its calls, all clones together. Calls pay a few additions for it, and no lock; a pipeline of nothing
+    /// counts nothing, and its numbers stay zero. The module [`export`](crate::export#the-metrics-of-pipelines) has them for
+    /// monitoring systems.
+    #[must_use]
+    pub fn stats(&self) -> PipelineStats {
+        match &self.inner.ledger {
+            Some(ledger) => ledger.stats(),
+            None => PipelineLedger::empty(&self.inner.name),
+        }
+    }
 }
 
 /// Tasks run on the workers of a bulkhead.
@@ -199,8 +216,9 @@ impl<E, V: Values<E>> Pipeline<E, V, ThreadPoolKind> {
             let result = match &inner.hedge {
                 None => submit(&inner.bulkhead).wait(),
                 Some(hedge) => {
-                    let (result, hedged) = hedge.run(&inner.bulkhead, submit);
-                    progress.hedged += u32::from(hedged);
+                    let (result, second) = hedge.run(&inner.bulkhead, submit);
+                    progress.hedged += u32::from(second != Second::NotStarted);
+                    progress.hedges_won += u32::from(second == Second::Won);
                     result
                 }
             };
@@ -261,8 +279,9 @@ impl<E, V: Values<E>> Pipeline<E, V, SemaphoreKind> {
         V: Gives<T, E>,
         F: FnMut() -> Result<T, E>,
     {
-        if self.inner.is_nothing && remaining().is_none() {
-            self.inner.run_nothing(f)
+        let inner = &*self.inner;
+        if inner.is_nothing && remaining().is_none() && !inner.trace.is_wanted_in_caller() {
+            inner.run_nothing(f)
         } else {
             self.run_layers(f)
         }
@@ -424,12 +443,29 @@ impl<E, V: Values<E>, K: Place> Inner<E, V, K> {
             retry_stop: None,
             fell_back_from: None,
             hedged: 0,
+            hedges_won: 0,
             elapsed: Duration::ZERO,
             times: Times::default(),
         }
     }
 
+    /// Makes a call, within its span if one is wanted.
     fn run<'p, T>(
+        &'p self,
+        attempt: impl FnMut(&mut CallProgress<'p, E>) -> Result<T, PipelineError<E>>,
+    ) -> PipelineResult<T, E>
+    where
+        V: Gives<T, E>,
+    {
+        let call = PolicyCall {
+            policy: Policy::Pipeline,
+            name: &self.name,
+            operation: self.operation(),
+        };
+        in_span(self.trace, call, || self.run_call(attempt), record)
+    }
+
+    fn run_call<'p, T>(
         &'p self,
         mut attempt: impl FnMut(&mut CallProgress<'p, E>) -> Result<T, PipelineError<E>>,
     ) -> PipelineResult<T, E>
@@ -445,12 +481,14 @@ impl<E, V: Values<E>, K: Place> Inner<E, V, K> {
             failure_if: self.failure_if.as_ref(),
             attempts: 1,
             hedged: 0,
+            hedges_won: 0,
             retry_stop: None,
             decided_by: LayerKind::Task,
             fell_back_from: None,
             times: Times::default(),
             limit: None,
             was_late: false,
+            ledger: self.ledger.as_deref(),
         };
         let result = if self.layers.is_empty() {
             attempt(&mut progress)
@@ -469,11 +507,19 @@ impl<E, V: Values<E>, K: Place> Inner<E, V, K> {
             retry_stop: progress.retry_stop,
             fell_back_from: progress.fell_back_from,
             hedged: progress.hedged,
+            hedges_won: progress.hedges_won,
             elapsed,
             times: progress.times,
         };
+        if let Some(ledger) = &self.ledger {
+            ledger.end(&result);
+        }
         self.tell(&result);
         result
+    }
+
+    fn operation(&self) -> Option<&str> {
+        self.call.as_ref()?.operation.as_deref()
     }
 
     /// Drops a task, which is user code.
@@ -489,22 +535,41 @@ impl<E, V: Values<E>, K: Place> Inner<E, V, K> {
         }
         let event = PipelineEvent {
             pipeline: &self.name,
-            operation: self
-                .call
-                .as_ref()
-                .and_then(|call| call.operation.as_deref()),
+            operation: self.operation(),
             failure: result.error().map(Failure::failure_kind),
             fell_back_from: result.fell_back_from.as_ref().map(Failure::failure_kind),
             attempts: result.attempts,
             decided_by: result.decided_by,
             retry_stop: result.retry_stop,
             hedged: result.hedged,
+            hedges_won: result.hedges_won,
             elapsed: result.elapsed,
             times: result.times,
         };
         for listener in &self.listeners {
             contain_in("pipeline", &self.name, "a listener", || listener(&event));
         }
+    }
+}
+
+/// Records in the span of a call what became of it.
+fn record<T, E>(result: &PipelineResult<T, E>, span: &PolicySpan<'_>) {
+    record_outcome(span, result.error().map(Failure::failure_kind));
+    span.number("attempts", result.attempts);
+    span.text("decided_by", result.decided_by);
+    if let Some(error) = &result.fell_back_from {
+        span.text("fell_back_from", error.failure_kind());
+    }
+    if let Some(stop) = result.retry_stop {
+        span.text("retry_stop", stop);
+    }
+    if result.hedged > 0 {
+        span.number("hedged", result.hedged);
+        span.number("hedges_won", result.hedges_won);
+    }
+    // An attempt that nobody waits for keeps the span open.
+    if !result.elapsed.is_zero() {
+        span.seconds("elapsed_seconds", result.elapsed);
     }
 }
 

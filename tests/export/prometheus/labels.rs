@@ -40,6 +40,8 @@ fn a_label_name_that_prometheus_does_not_take_is_an_error_that_says_why() {
         ("a\nb", "must be letters"),
         ("__name__", "two underscores"),
         ("bulkhead", "is there already"),
+        ("pipeline", "is there already"),
+        ("won", "is there already"),
         ("le", "is there already"),
         ("zone", "is there already"),
     ] {

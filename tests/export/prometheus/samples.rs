@@ -5,7 +5,7 @@ use std::time::Duration;
 use bulkman::export::PrometheusText;
 use bulkman::{BulkheadConfig, BulkheadRegistry};
 
-use crate::helpers::{Busy, samples};
+use crate::helpers::{Busy, samples, used_pipeline};
 use crate::support::{SECOND, bulkhead, config, occupy, with_clock};
 
 #[test]
@@ -198,4 +198,79 @@ fn ten_thousand_bulkheads_are_one_text() {
     let stats = bulkhead(1, 1).stats();
     let text = PrometheusText::new().render(std::iter::repeat_n(&stats, 10_000));
     assert_eq!(text.matches("bulkman_active_calls{").count(), 10_000);
+}
+
+#[test]
+fn pipelines_have_their_own() {
+    let text = PrometheusText::new()
+        .label("service", "shop")
+        .unwrap()
+        .render_pipelines([&used_pipeline().stats()]);
+    let samples = samples(&text);
+    for (metric, label, expected) in [
+        (
+            "bulkman_pipeline_calls_total",
+            r#",outcome="succeeded""#,
+            2.0,
+        ),
+        (
+            "bulkman_pipeline_calls_total",
+            r#",outcome="fallback""#,
+            1.0,
+        ),
+        (
+            "bulkman_pipeline_calls_total",
+            r#",outcome="panicked""#,
+            1.0,
+        ),
+        ("bulkman_pipeline_calls_total", r#",outcome="failed""#, 0.0),
+        ("bulkman_pipeline_calls_total", r#",outcome="full""#, 0.0),
+        ("bulkman_pipeline_retries_total", "", 2.0),
+        (
+            "bulkman_pipeline_retry_stops_total",
+            r#",reason="attempts_used_up""#,
+            1.0,
+        ),
+        (
+            "bulkman_pipeline_retry_stops_total",
+            r#",reason="budget_used_up""#,
+            0.0,
+        ),
+        (
+            "bulkman_pipeline_refused_attempts_total",
+            r#",reason="rate_limited""#,
+            0.0,
+        ),
+        ("bulkman_pipeline_hedges_total", r#",won="true""#, 0.0),
+        ("bulkman_pipeline_duration_seconds_count", "", 4.0),
+        ("bulkman_pipeline_duration_seconds_sum", "", 4.0),
+        (
+            "bulkman_pipeline_duration_seconds_bucket",
+            r#",le="0.5""#,
+            0.0,
+        ),
+        (
+            "bulkman_pipeline_duration_seconds_bucket",
+            r#",le="2.5""#,
+            4.0,
+        ),
+    ] {
+        let sample = format!("{metric}{{service=\"shop\",pipeline=\"users\"{label}}}");
+        assert_eq!(samples.get(&sample), Some(&expected), "{sample} in\n{text}");
+    }
+}
+
+#[test]
+fn no_metric_of_a_pipeline_has_the_name_of_one_of_a_bulkhead() {
+    let text = PrometheusText::new();
+    let page =
+        text.render([&Busy::new().stats()]) + &text.render_pipelines([&used_pipeline().stats()]);
+    let mut types: Vec<_> = page
+        .lines()
+        .filter(|line| line.starts_with("# TYPE"))
+        .collect();
+    let all = types.len();
+    types.sort_unstable();
+    types.dedup();
+    assert_eq!((types.len(), all), (24, 24), "{types:?}");
 }

@@ -10,4 +10,5 @@ mod model;
 mod outcomes;
 mod panics;
 mod shutdown;
+mod stats;
 mod types;
