@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bulkman::model::{ModelChannel, ModelSlots, ModelWorker};
-use bulkman::{Bulkhead, SemaphoreBulkhead};
+use bulkman::{Bulkhead, BulkheadEvent, SemaphoreBulkhead};
 use loom::sync::atomic::{AtomicUsize, Ordering};
 use loom::sync::{Condvar, Mutex};
 use loom::thread;
@@ -132,6 +132,58 @@ fn more_places_against_close() {
         closer.join().unwrap();
         assert!(bulkhead.resize(3, 0).is_err());
         assert!(bulkhead.wait_closed(Duration::ZERO));
+    });
+}
+
+/// G4, G8: the same while a call waits: if the change is refused, the call waits for the one slot that there is.
+#[test]
+fn more_slots_against_close_and_a_call_that_waits() {
+    explore("more slots against close", 2, || {
+        let bulkhead = semaphore(1, 1);
+        let is_over = Arc::new(AtomicUsize::new(0));
+        let guard = bulkhead.try_acquire().expect("one slot");
+        let waiter = {
+            let (bulkhead, is_over) = (Arc::clone(&bulkhead), Arc::clone(&is_over));
+            thread::spawn(move || {
+                let call = bulkhead.run(|| is_over.load(Ordering::SeqCst) == 1);
+                call.into_result().unwrap_or(true)
+            })
+        };
+        let resizer = {
+            let bulkhead = Arc::clone(&bulkhead);
+            thread::spawn(move || bulkhead.resize(2, 1).is_ok())
+        };
+        bulkhead.close();
+        let changed = resizer.join().unwrap();
+        is_over.store(1, Ordering::SeqCst);
+        drop(guard);
+        let waited = waiter.join().unwrap();
+        assert!(changed || waited, "two at a time, and N is 1");
+    });
+}
+
+/// A saturation ends when half of the new places are free, whichever comes first: more places, or one that comes back.
+#[test]
+fn more_places_against_one_that_comes_back() {
+    explore("more places against one that comes back", 3, || {
+        let ends = Arc::new(std::sync::atomic::AtomicUsize::new(0));
+        let count = Arc::clone(&ends);
+        let builder = SemaphoreBulkhead::builder(config(3, 0)).on_event(move |event| {
+            if let BulkheadEvent::SaturationEnded { .. } = event {
+                count.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+            }
+        });
+        let bulkhead = Arc::new(builder.build().unwrap());
+        let mut guards = [(); 3].map(|()| bulkhead.try_acquire().ok());
+        assert!(bulkhead.try_acquire().is_err(), "it is full");
+        let resizer = {
+            let bulkhead = Arc::clone(&bulkhead);
+            thread::spawn(move || bulkhead.resize(4, 0).unwrap())
+        };
+        drop(guards[2].take());
+        resizer.join().unwrap();
+        assert_eq!(ends.load(std::sync::atomic::Ordering::SeqCst), 1);
+        drop(guards);
     });
 }
 

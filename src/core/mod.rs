@@ -33,6 +33,7 @@ mod kind;
 mod outcome;
 mod permit;
 mod rejection_log;
+mod resizes;
 mod running_slot;
 mod saturation;
 mod shutdown;
