@@ -136,7 +136,10 @@ fn start(inner: &Arc<Inner>) -> bool {
 /// The system has refused a thread. If there is no other, nobody else would end the queued calls.
 fn not_started(inner: &Inner, kind: io::ErrorKind) {
     if inner.queue.workers().has_not_started() {
-        inner.queue.drain(|job| job.refuse_without_thread(kind));
+        // The worker still counts. So nothing that drops and listeners do here may wait for the end of the bulkhead.
+        while_holding_permit(inner.engine.serial, || {
+            inner.queue.drain(|job| job.refuse_without_thread(kind));
+        });
     }
     inner.engine.latch.count_down();
 }
