@@ -128,6 +128,10 @@ fn change(bulkhead: &impl ResizeTarget, from: Limits, to: Limits) -> Result<(), 
         return Err(is_shut_down(engine));
     }
     let done = bulkhead.set_concurrent_calls(to.max_concurrent_calls);
+    if to.max_concurrent_calls <= from.max_concurrent_calls {
+        // A worker that the system has refused before may be missing still. The change does not need it.
+        return Ok(());
+    }
     if done.is_err() {
         // Calls that were admitted meanwhile stay, as after any change to fewer.
         let _unless_closed = engine.permits.set_limits(from);
