@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bulkman::model::{ModelChannel, ModelSlots, ModelWorker};
-use bulkman::{Bulkhead, SemaphoreBulkhead};
+use bulkman::{Bulkhead, BulkheadEvent, SemaphoreBulkhead};
 use loom::sync::atomic::{AtomicUsize, Ordering};
 use loom::sync::{Condvar, Mutex};
 use loom::thread;
@@ -135,6 +135,58 @@ fn more_places_against_close() {
     });
 }
 
+/// G4, G8: the same while a call waits: if the change is refused, the call waits for the one slot that there is.
+#[test]
+fn more_slots_against_close_and_a_call_that_waits() {
+    explore("more slots against close", 2, || {
+        let bulkhead = semaphore(1, 1);
+        let is_over = Arc::new(AtomicUsize::new(0));
+        let guard = bulkhead.try_acquire().expect("one slot");
+        let waiter = {
+            let (bulkhead, is_over) = (Arc::clone(&bulkhead), Arc::clone(&is_over));
+            thread::spawn(move || {
+                let call = bulkhead.run(|| is_over.load(Ordering::SeqCst) == 1);
+                call.into_result().unwrap_or(true)
+            })
+        };
+        let resizer = {
+            let bulkhead = Arc::clone(&bulkhead);
+            thread::spawn(move || bulkhead.resize(2, 1).is_ok())
+        };
+        bulkhead.close();
+        let changed = resizer.join().unwrap();
+        is_over.store(1, Ordering::SeqCst);
+        drop(guard);
+        let waited = waiter.join().unwrap();
+        assert!(changed || waited, "two at a time, and N is 1");
+    });
+}
+
+/// A saturation ends when half of the new places are free, whichever comes first: more places, or one that comes back.
+#[test]
+fn more_places_against_one_that_comes_back() {
+    explore("more places against one that comes back", 3, || {
+        let ends = Arc::new(std::sync::atomic::AtomicUsize::new(0));
+        let count = Arc::clone(&ends);
+        let builder = SemaphoreBulkhead::builder(config(3, 0)).on_event(move |event| {
+            if let BulkheadEvent::SaturationEnded { .. } = event {
+                count.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+            }
+        });
+        let bulkhead = Arc::new(builder.build().unwrap());
+        let mut guards = [(); 3].map(|()| bulkhead.try_acquire().ok());
+        assert!(bulkhead.try_acquire().is_err(), "it is full");
+        let resizer = {
+            let bulkhead = Arc::clone(&bulkhead);
+            thread::spawn(move || bulkhead.resize(4, 0).unwrap())
+        };
+        drop(guards[2].take());
+        resizer.join().unwrap();
+        assert_eq!(ends.load(std::sync::atomic::Ordering::SeqCst), 1);
+        drop(guards);
+    });
+}
+
 // ---- slots
 
 /// G1, G4: fewer slots than before, while others take and give back: in the end there are as many as there are to be.
@@ -252,6 +304,9 @@ struct Crew {
     line: ModelChannel,
     taken: Mutex<usize>,
     changed: Condvar,
+    /// How many workers have left.
+    left: Mutex<usize>,
+    one_left: Condvar,
     running: AtomicUsize,
     /// How many entries may be worked on at the same time.
     at_most: usize,
@@ -267,6 +322,8 @@ impl Crew {
             line: ModelChannel::with_workers(6, workers, idle_timeout),
             taken: Mutex::new(0),
             changed: Condvar::new(),
+            left: Mutex::new(0),
+            one_left: Condvar::new(),
             running: AtomicUsize::new(0),
             at_most,
             threads: std::sync::Mutex::default(),
@@ -286,7 +343,11 @@ impl Crew {
         let mut me = ModelWorker::started();
         loop {
             match self.line.take_or_leave(&mut me) {
-                None => return self.line.has_left(),
+                None => {
+                    self.line.has_left();
+                    *self.left.lock().unwrap() += 1;
+                    return self.one_left.notify_all();
+                }
                 Some(STOP) => return self.line.send(STOP),
                 Some(_) => {
                     let others = self.running.fetch_add(1, Ordering::SeqCst);
@@ -362,6 +423,24 @@ fn sends_after_a_change_to_fewer_workers() {
     });
 }
 
+/// A worker that is about to fall asleep leaves at once if there are too many by then.
+#[test]
+fn a_change_to_fewer_workers_against_two_that_fall_asleep() {
+    explore("fewer workers against two that fall asleep", 2, || {
+        let crew = Crew::new(2, None, 1);
+        crew.line.set_workers(2);
+        crew.line.set_workers(1);
+        {
+            let mut left = crew.left.lock().unwrap();
+            while *left == 0 {
+                left = crew.one_left.wait(left).unwrap();
+            }
+        }
+        crew.line.send(STOP);
+        crew.join();
+    });
+}
+
 /// G2: a change to fewer workers while both take entries that were sent before: none is lost.
 #[test]
 fn a_change_to_fewer_workers_against_entries() {
@@ -374,6 +453,30 @@ fn a_change_to_fewer_workers_against_entries() {
         crew.wait_for(2);
         crew.line.send(STOP);
         crew.join();
+    });
+}
+
+/// G4: the same while both have an entry, and then one comes: the worker that is the first to end its entry leaves, and does not
+/// take another beside that of the one that stays.
+#[test]
+fn a_send_after_a_change_to_fewer_workers_that_are_busy() {
+    // One thread is both workers: only the order of the calls counts.
+    loom::model(|| {
+        let line = Arc::new(ModelChannel::with_workers(4, 2, None));
+        line.start_by(|| true);
+        line.set_workers(2);
+        let mut first = ModelWorker::started();
+        let mut second = ModelWorker::started();
+        line.send(0);
+        line.send(1);
+        assert_eq!(line.take_or_leave(&mut first), Some(0));
+        assert_eq!(line.take_or_leave(&mut second), Some(1));
+        line.set_workers(1);
+        line.send(2);
+        assert_eq!(line.take_or_leave(&mut first), None, "it leaves");
+        line.has_left();
+        assert_eq!(line.take_or_leave(&mut second), Some(2));
+        assert_eq!(line.workers(), 1);
     });
 }
 

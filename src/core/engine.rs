@@ -9,6 +9,7 @@ use super::call_options::DefaultTimeouts;
 use super::failure::Classifiers;
 use super::permit::{Limits, Permits};
 use super::rejection_log::{RejectedAs, RejectionLog};
+use super::resizes::Resizes;
 use super::running_slot::{RunningSlot, Shown, SlotData};
 use super::saturation::Saturation;
 use super::this_thread::{ThisThread, next_serial, this_thread, while_holding_permit};
@@ -54,7 +55,7 @@ pub(crate) struct Engine {
     /// Set by the thread that tells of that.
     discard_told: AtomicBool,
     /// Held while the limits change.
-    pub(crate) resizing: Mutex<()>,
+    pub(super) resizes: Mutex<Resizes>,
 }
 
 /// What an engine is built from.
@@ -213,7 +214,7 @@ impl Engine {
             epoch,
             discard_queued: AtomicBool::new(false),
             discard_told: AtomicBool::new(false),
-            resizing: Mutex::default(),
+            resizes: Mutex::default(),
             clock,
             config,
         })

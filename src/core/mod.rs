@@ -33,6 +33,7 @@ mod kind;
 mod outcome;
 mod permit;
 mod rejection_log;
+mod resizes;
 mod running_slot;
 mod saturation;
 mod shutdown;
@@ -70,7 +71,7 @@ pub(crate) use shutdown::{
     ShutdownTarget, WaitLimit, begin_shutdown, finish_shutdown, shut_down, wait_closed, wait_idle,
 };
 pub(crate) use this_thread::{
-    OtherCalls, ThisThread, become_worker, begin_guard, end_guard, may_have_a_call,
-    nested_calls_of_this_thread, next_serial, other_calls, run_for_caller, run_job, run_nested,
-    slot_of_this_thread, this_worker, while_holding_permit,
+    OtherCalls, ThisThread, be_worker_no_more, become_worker, begin_guard, end_guard,
+    may_have_a_call, nested_calls_of_this_thread, next_serial, other_calls, run_for_caller,
+    run_job, run_nested, slot_of_this_thread, this_worker, while_holding_permit,
 };

@@ -318,7 +318,9 @@ impl Permits {
 
     /// The limits have changed, so that a saturation may be over. To be called under no lock.
     pub(crate) fn look_for_relief_after_change(&self) {
-        let word = self.returned.load(Ordering::Acquire);
+        // ORDERING: AcqRel, and an addition of nothing, not a load. Either this sees a place that has come back, or the thread
+        // that gives it back sees the new limits.
+        let word = self.returned.fetch_add(0, Ordering::AcqRel);
         if word & AWAITING_RELIEF != 0 {
             self.end_saturation_if_relieved(word);
         }

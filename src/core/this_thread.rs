@@ -30,8 +30,9 @@ use super::running_slot::SlotData;
 use crate::sync;
 
 sync::thread_local! {
-    /// The bulkhead, by serial number, and the index of this thread among its workers: for the thread's whole life. It has
-    /// no destructor, so that it can be asked in the destructors of other thread-local values.
+    /// The bulkhead, by serial number, and the index of this thread among its workers: for the thread's whole life, unless it
+    /// leaves a bulkhead that goes on. It has no destructor, so that it can be asked in the destructors of other thread-local
+    /// values.
     static WORKER_OF: Cell<(u64, usize)> = Cell::new((NO_BULKHEAD, 0));
 
     /// The bulkhead of which this thread holds a permit while user code runs, and is no worker.
@@ -539,6 +540,13 @@ pub(crate) fn next_serial() -> u64 {
 pub(crate) fn become_worker(serial: u64, index: usize) {
     WORKER_OF.with(|worker| worker.set((serial, index)));
     CALLS.with(|calls| calls.is_worker.set(true));
+}
+
+/// This thread, a worker, is none from here on: its index will be another's. In the destructors of its thread-local values it
+/// is as any other thread.
+pub(crate) fn be_worker_no_more() {
+    WORKER_OF.with(|worker| worker.set((NO_BULKHEAD, 0)));
+    CALLS.with(|calls| calls.is_worker.set(false));
 }
 
 /// The bulkhead, by serial number, of which this thread is a worker, and which one it is.

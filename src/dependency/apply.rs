@@ -16,6 +16,7 @@ use super::entry::{Entry, Rules};
 use super::error::DependencyError;
 use super::hierarchy::Resolved;
 use super::level::{ConfigLevel, Decided};
+use crate::registry::AnyBulkhead;
 
 /// What [`Dependencies::apply`](crate::Dependencies::apply) has changed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -159,8 +160,9 @@ impl Plan {
             || before.max_queue_size.value != after.max_queue_size.value
     }
 
-    fn resize(&self, to: &Resolved) -> Result<(), DependencyError> {
-        let (n, q) = (to.max_concurrent_calls.value, to.max_queue_size.value);
+    fn resize(&self) -> Result<(), DependencyError> {
+        let after = &self.after;
+        let (n, q) = (after.max_concurrent_calls.value, after.max_queue_size.value);
         let resized = self.entry.bulkhead.resize(n, q);
         resized.map_err(|reason| DependencyError::Invalid {
             dependency: self.name.to_string(),
@@ -351,14 +353,18 @@ impl Dependencies {
                 dependency: name.clone(),
             });
         }
-        let resized: Vec<_> = plans.iter().filter(|plan| plan.changes_size()).collect();
-        for (done, plan) in resized.iter().enumerate() {
-            if let Err(error) = plan.resize(&plan.after) {
-                for undone in &resized[..done] {
-                    let _fewer_or_shut_down = undone.resize(&undone.before);
+        let mut undo: Vec<(&AnyBulkhead, _)> = Vec::new();
+        for plan in plans.iter().filter(|plan| plan.changes_size()) {
+            let bulkhead = &plan.entry.bulkhead;
+            // Not what the settings before say: it may have been resized by itself.
+            let before = (bulkhead.max_concurrent_calls(), bulkhead.max_queue_size());
+            if let Err(error) = plan.resize() {
+                for (bulkhead, (n, q)) in undo {
+                    let _fewer_or_shut_down = bulkhead.resize(n, q);
                 }
                 return Err(error);
             }
+            undo.push((bulkhead, before));
         }
         Ok(())
     }

@@ -237,7 +237,8 @@ pub enum BulkheadEvent<'a> {
         /// How many calls were refused as full meanwhile.
         rejected: u64,
     },
-    /// The limits have changed, see [`Bulkhead::resize`](crate::Bulkhead::resize).
+    /// The limits have changed, see [`Bulkhead::resize`](crate::Bulkhead::resize). Changes that several threads make are told
+    /// in their order, one at a time; by a thread that makes one of them, perhaps after the other's has returned.
     #[non_exhaustive]
     Resized {
         /// The bulkhead's name.

@@ -347,15 +347,13 @@ impl ResizeTarget for Inner {
         &self.engine
     }
 
-    fn grow(&self, to: Limits) -> Result<(), BuildError> {
-        if to.max_concurrent_calls > self.engine.limits().max_concurrent_calls {
-            self.slots.resize(to.max_concurrent_calls);
-        }
+    fn reserve(&self, _: Limits) -> Result<(), BuildError> {
         Ok(())
     }
 
-    fn shrink(&self, to: Limits) {
-        self.slots.resize(to.max_concurrent_calls);
+    fn set_concurrent_calls(&self, count: usize) -> Result<(), BuildError> {
+        self.slots.resize(count);
+        Ok(())
     }
 
     fn settle(&self) {}

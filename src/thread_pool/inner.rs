@@ -69,27 +69,17 @@ impl ResizeTarget for Inner {
         &self.engine
     }
 
-    fn grow(&self, to: Limits) -> Result<(), BuildError> {
-        let from = self.engine.limits();
-        self.queue
-            .reserve(to.places())
-            .map_err(|source| BuildError::QueueMemory {
-                bulkhead: self.engine.name.to_string(),
-                max_queue_size: to.max_queue_size,
-                source,
-            })?;
-        if to.max_concurrent_calls <= from.max_concurrent_calls {
-            return Ok(());
-        }
-        let grown = set_workers(self, to.max_concurrent_calls);
-        // Those that have started are too many.
-        grown.inspect_err(|_| {
-            let _stays = set_workers(self, from.max_concurrent_calls);
+    fn reserve(&self, to: Limits) -> Result<(), BuildError> {
+        let reserved = self.queue.reserve(to.places());
+        reserved.map_err(|source| BuildError::QueueMemory {
+            bulkhead: self.engine.name.to_string(),
+            max_queue_size: to.max_queue_size,
+            source,
         })
     }
 
-    fn shrink(&self, to: Limits) {
-        let _nobody_starts = set_workers(self, to.max_concurrent_calls);
+    fn set_concurrent_calls(&self, count: usize) -> Result<(), BuildError> {
+        set_workers(self, count)
     }
 
     fn settle(&self) {

@@ -1,7 +1,8 @@
 //! The worker threads: how they start, work and end.
 //!
 //! How many there are, and when one starts or leaves, is decided in `sleep.rs`. Here is what a thread takes: its name, its index,
-//! and the hooks. An index is free again when the thread has run its stop hooks.
+//! and the hooks. An index is free again when the thread has run its stop hooks, and the thread is no worker from then on: the
+//! destructors of its thread-local values, which run later, may make calls too.
 //!
 //! When the last admitted call has given its place back after the close, the stop token is sent, and the workers end one
 //! after the other. Until then each of them keeps taking calls, so no admitted call is lost, however late its submitter
@@ -16,7 +17,9 @@ use super::inner::{Inner, WorkerHook};
 use super::queue::Next;
 use super::sleep::Taker;
 use super::thread_name::ThreadNames;
-use crate::core::{WaitLimit, become_worker, run_job, shut_down};
+use crate::core::{
+    WaitLimit, be_worker_no_more, become_worker, run_job, shut_down, while_holding_permit,
+};
 use crate::error::BuildError;
 use crate::panic::{contain, note};
 use crate::sync::{self, JoinHandle};
@@ -133,7 +136,10 @@ fn start(inner: &Arc<Inner>) -> bool {
 /// The system has refused a thread. If there is no other, nobody else would end the queued calls.
 fn not_started(inner: &Inner, kind: io::ErrorKind) {
     if inner.queue.workers().has_not_started() {
-        inner.queue.drain(|job| job.refuse_without_thread(kind));
+        // The worker still counts. So nothing that drops and listeners do here may wait for the end of the bulkhead.
+        while_holding_permit(inner.engine.serial, || {
+            inner.queue.drain(|job| job.refuse_without_thread(kind));
+        });
     }
     inner.engine.latch.count_down();
 }
@@ -165,12 +171,15 @@ fn work(inner: Arc<Inner>, index: usize) {
     };
     call_hooks(&inner, &inner.collaborators.on_worker_stop, index);
     if leaves {
+        be_worker_no_more();
         let mut threads = inner.threads.lock();
         // Nobody waits for this thread any more.
         threads.handles.remove(&index);
         threads.free.insert(index);
     }
-    inner.queue.workers().has_left();
+    // If the system refuses a thread that takes this one's stead, calls are dropped here, and listeners are told. Nothing that
+    // they do may wait for the end of the bulkhead, which this thread holds up.
+    while_holding_permit(inner.engine.serial, || inner.queue.workers().has_left());
     inner.engine.latch.count_down();
 }
 

@@ -323,6 +323,42 @@ fn a_task_a_hook_and_a_listener_may_change_the_limits() {
 }
 
 #[test]
+fn changes_of_several_threads_are_told_one_at_a_time_and_in_their_order() {
+    let heard = Arc::new(Mutex::new(Vec::new()));
+    let gate = Gate::new();
+    let opener = OpenOnDrop(gate.clone());
+    let told = Arc::clone(&heard);
+    let builder = Bulkhead::builder(config(1, 1)).on_event(move |event| {
+        if let BulkheadEvent::Resized {
+            max_concurrent_calls,
+            concurrent_calls_before,
+            ..
+        } = event
+        {
+            told.lock()
+                .unwrap()
+                .push((*concurrent_calls_before, *max_concurrent_calls));
+            gate.pass();
+        }
+    });
+    let bulkhead = Arc::new(builder.build().unwrap());
+    let other = {
+        let bulkhead = Arc::clone(&bulkhead);
+        thread::spawn(move || bulkhead.resize(2, 1).unwrap())
+    };
+    opener.0.wait_for_arrivals(1);
+    // The listener is in its first call still.
+    bulkhead.resize(3, 1).unwrap();
+    bulkhead.resize(1, 1).unwrap();
+    assert_eq!(*heard.lock().unwrap(), [(1, 2)]);
+    drop(opener);
+    other.join().unwrap();
+    assert_eq!(*heard.lock().unwrap(), [(1, 2), (2, 3), (3, 1)]);
+    bulkhead.resize(4, 1).unwrap();
+    assert_eq!(heard.lock().unwrap().len(), 4);
+}
+
+#[test]
 fn a_queue_that_grows_far_beyond_its_first_size_keeps_the_order() {
     let bulkhead = bulkhead(1, 1);
     let busy = occupy(&bulkhead, 1);

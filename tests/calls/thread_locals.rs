@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use bulkman::{Bulkhead, CircuitBreakerConfig, CircuitState};
 
-use crate::support::{Gate, OpenOnDrop, bulkhead, config, wait};
+use crate::support::{Gate, OpenOnDrop, PATIENCE, assert_balanced, bulkhead, config, wait};
 
 /// Runs a closure when it is dropped.
 struct AtEnd(Option<Box<dyn FnOnce()>>);
@@ -28,6 +28,50 @@ fn at_end(last: impl FnOnce() + 'static) {
     AT_END.with(|end| end.borrow_mut().0 = Some(Box::new(last)));
 }
 
+/// How many tasks of a bulkhead with one worker run at the same time, if this thread waits for one.
+fn most_at_once(bulkhead: &Bulkhead) -> usize {
+    let gate = Gate::new();
+    let _opener = OpenOnDrop(gate.clone());
+    let running = Arc::new(AtomicUsize::new(0));
+    let busy = {
+        let (gate, running) = (gate.clone(), Arc::clone(&running));
+        bulkhead.run(move || {
+            running.fetch_add(1, Ordering::SeqCst);
+            gate.pass();
+            running.fetch_sub(1, Ordering::SeqCst);
+        })
+    };
+    gate.wait_for_arrivals(1);
+    let at_once = bulkhead.run(move || running.load(Ordering::SeqCst) + 1);
+    // On a worker of that bulkhead this would run the task.
+    let early = at_once.wait_timeout(Duration::from_millis(1));
+    gate.open();
+    let at_once = early.unwrap_or_else(wait).into_result().unwrap();
+    wait(busy).into_result().unwrap();
+    at_once
+}
+
+#[test]
+fn a_worker_that_has_left_is_a_worker_no_more() {
+    let idle_timeout = Duration::from_millis(1);
+    let bulkhead = Arc::new(Bulkhead::new(config(1, 3).idle_timeout(idle_timeout)).unwrap());
+    let (tell, told) = mpsc::channel();
+    let own = Arc::downgrade(&bulkhead);
+    let handle = bulkhead.run(move || {
+        at_end(move || {
+            let own = own.upgrade().expect("the test holds it");
+            tell.send(most_at_once(&own)).unwrap();
+        });
+    });
+    wait(handle).into_result().unwrap();
+    // Another thread has its index by now.
+    let at_once = told.recv_timeout(PATIENCE).unwrap();
+    assert_eq!(at_once, 1, "N = 1, and two tasks ran at once");
+    let stats = bulkhead.stats();
+    assert_eq!((stats.successful_executions, stats.in_flight), (3, 0));
+    assert_balanced(&stats);
+}
+
 #[test]
 fn a_thread_that_was_a_worker_is_none_of_another_bulkhead() {
     let (over, is_over) = mpsc::channel::<()>();
@@ -40,25 +84,7 @@ fn a_thread_that_was_a_worker_is_none_of_another_bulkhead() {
             // The worker has let go of its bulkhead, whose memory may serve the next one.
             drop(over);
             for next in given {
-                let gate = Gate::new();
-                let _opener = OpenOnDrop(gate.clone());
-                let running = Arc::new(AtomicUsize::new(0));
-                let busy = {
-                    let (gate, running) = (gate.clone(), Arc::clone(&running));
-                    next.run(move || {
-                        running.fetch_add(1, Ordering::SeqCst);
-                        gate.pass();
-                        running.fetch_sub(1, Ordering::SeqCst);
-                    })
-                };
-                gate.wait_for_arrivals(1);
-                let at_once = next.run(move || running.load(Ordering::SeqCst) + 1);
-                // On a worker of that bulkhead this would run the task.
-                let early = at_once.wait_timeout(Duration::from_millis(1));
-                gate.open();
-                let at_once = early.unwrap_or_else(wait).into_result().unwrap();
-                wait(busy).into_result().unwrap();
-                tell.send(at_once).unwrap();
+                tell.send(most_at_once(&next)).unwrap();
             }
         });
         drop(own);

@@ -211,6 +211,8 @@ fn a_dependency_that_is_shut_down_undoes_the_change_of_the_others() {
     let dependencies = with(database());
     dependencies.register_database("second").unwrap();
     dependencies.bulkhead("second").unwrap().shutdown();
+    // No settings say so.
+    dependencies.bulkhead("db").unwrap().resize(12, 34).unwrap();
     let both = ["db", "second"].map(|name| (name.to_owned(), database().max_concurrent_calls(3)));
     let both: BTreeMap<_, _> = both
         .into_iter()
@@ -221,10 +223,8 @@ fn a_dependency_that_is_shut_down_undoes_the_change_of_the_others() {
             .apply_config(DependencyDefaults::new(), both)
             .is_err()
     );
-    assert_eq!(
-        dependencies.bulkhead("db").unwrap().max_concurrent_calls(),
-        10
-    );
+    let db = dependencies.bulkhead("db").unwrap();
+    assert_eq!((db.max_concurrent_calls(), db.max_queue_size()), (12, 34));
     assert_eq!(dependencies.names().len(), 2, "the new one is gone");
     let works = wait(dependencies.call("db").unwrap().run(|| 7));
     assert_eq!(works.value(), Some(&7));

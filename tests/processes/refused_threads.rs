@@ -3,12 +3,13 @@
 use std::env;
 use std::error::Error;
 use std::io;
+use std::sync::{Arc, Weak};
 
-use bulkman::{BuildError, Bulkhead, BulkheadConfig, BulkheadError};
+use bulkman::{BuildError, Bulkhead, BulkheadConfig, BulkheadError, BulkheadEvent};
 
 use super::build_failure::in_child_of;
 use super::helpers::{CHILD, DONE};
-use crate::support::{PATIENCE, eventually, occupy, wait};
+use crate::support::{PATIENCE, eventually, in_time, occupy, wait};
 
 const GIB: usize = 1 << 30;
 
@@ -65,6 +66,43 @@ fn without_any_worker_the_calls_in_the_queue_end() {
         assert_eq!((stats.refused_in_queue_executions, stats.in_flight), (3, 0));
         assert_eq!(stats.worker_threads, 0);
         assert!(bulkhead.shutdown().is_clean());
+    });
+}
+
+/// Shuts a bulkhead down when it is dropped.
+struct ShutDownOnDrop(Arc<Bulkhead>);
+
+impl Drop for ShutDownOnDrop {
+    fn drop(&mut self) {
+        assert!(self.0.shutdown().still_running.is_empty());
+    }
+}
+
+#[test]
+fn a_listener_and_a_task_that_never_starts_may_shut_the_bulkhead_down() {
+    let test = "a_listener_and_a_task_that_never_starts_may_shut_the_bulkhead_down";
+    with_room_for(0, test, || {
+        for in_listener in [false, true] {
+            let bulkhead = Arc::new_cyclic(|me: &Weak<Bulkhead>| {
+                let me = me.clone();
+                let builder = Bulkhead::builder(config(3).idle_timeout(PATIENCE));
+                let builder = builder.on_event(move |event| {
+                    if let (true, BulkheadEvent::NoThread { .. }) = (in_listener, event) {
+                        drop(me.upgrade().map(ShutDownOnDrop));
+                    }
+                });
+                builder.build().expect("it starts no thread yet")
+            });
+            let caller = Arc::clone(&bulkhead);
+            let result = in_time(move || {
+                let ends = (!in_listener).then(|| ShutDownOnDrop(Arc::clone(&caller)));
+                caller.run(move || drop(ends)).wait()
+            });
+            let error = result.error().expect("there is no thread");
+            assert!(matches!(error, BulkheadError::NoThread { .. }), "{error:?}");
+            assert!(bulkhead.wait_closed(PATIENCE));
+            assert_eq!(bulkhead.stats().in_flight, 0);
+        }
     });
 }
 
