@@ -37,7 +37,8 @@ use crate::stats::BulkheadStats;
 /// # Counters and histograms
 ///
 /// The recorder gets what has been added since the last time, and a recorder that is installed late gets all of it. The same
-/// bulkhead given to two publishers counts twice.
+/// bulkhead given to two publishers counts twice. Two bulkheads of one name, given to one publisher, would be taken for a new
+/// one each time, and counted from the start again: names have to differ, as a registry sees to.
 ///
 /// Counters of `metrics` are whole numbers: `bulkman_busy_seconds_total` grows by whole seconds, and loses no part of one.
 /// A duration is recorded as the upper end of a range that is at most an eighth wide: never as less than it was, and at most

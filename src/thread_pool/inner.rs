@@ -2,10 +2,9 @@
 
 use super::queue::Queue;
 use super::thread_name::NameFn;
-use super::worker::{Threads, set_workers};
+use super::threads::Threads;
 use crate::context::ContextPropagator;
-use crate::core::{Engine, Kind, Limits, ResizeTarget, ShutdownTarget, ThreadPoolKind};
-use crate::error::BuildError;
+use crate::core::{Engine, Kind, ShutdownTarget, ThreadPoolKind};
 use crate::sync::{AdaptiveSpin, Mutex, Padded};
 
 /// An engine, and workers behind it.
@@ -61,28 +60,5 @@ impl ShutdownTarget for Inner {
 
     fn join(&self) {
         self.threads.lock().join();
-    }
-}
-
-impl ResizeTarget for Inner {
-    fn engine(&self) -> &Engine {
-        &self.engine
-    }
-
-    fn reserve(&self, to: Limits) -> Result<(), BuildError> {
-        let reserved = self.queue.reserve(to.places());
-        reserved.map_err(|source| BuildError::QueueMemory {
-            bulkhead: self.engine.name.to_string(),
-            max_queue_size: to.max_queue_size,
-            source,
-        })
-    }
-
-    fn set_concurrent_calls(&self, count: usize) -> Result<(), BuildError> {
-        set_workers(self, count)
-    }
-
-    fn settle(&self) {
-        self.queue.workers().start_needed();
     }
 }

@@ -15,7 +15,7 @@
 //! | `queue` | the entries between submitters and workers, and the tombstones among them |
 //! | `sleep` | how a worker without work sleeps, and which one is woken |
 //! | `worker` | the life of a worker thread |
-//! | `thread_name` | the names of worker threads |
+//! | `threads`, `thread_name` | the threads' handles, indices and names |
 //! | `inner` | what bulkhead, workers and calls share |
 
 pub(crate) mod awaited_deadlines;
@@ -32,6 +32,7 @@ pub(crate) mod sleep;
 mod stream;
 mod submit;
 mod thread_name;
+mod threads;
 mod worker;
 
 pub use bulkhead::Bulkhead;

@@ -86,10 +86,12 @@ impl Queue {
             check_memory(capacity)?;
             self.entries.channel.reserve(capacity);
         }
-        // ORDERING: Relaxed. With the old number a thread compacts sooner.
+        // ORDERING: Release, and Acquire where it is read. A thread that leaves a tombstone beyond the old allowance has seen the
+        // new channel, and so has whoever gets the place that it gives back. So the old channel, to which others may still send,
+        // has no more tombstones than it has room for. With the old number a thread compacts sooner.
         let allowance = self.allowance.load(Ordering::Relaxed);
         self.allowance
-            .store(allowance.max(calls), Ordering::Relaxed);
+            .store(allowance.max(calls), Ordering::Release);
         Ok(())
     }
 
@@ -181,7 +183,7 @@ impl Queue {
         let before = self.entries.tombstones.fetch_add(1, Ordering::AcqRel);
         ReservedTombstone {
             queue: self,
-            is_over: before >= self.allowance.load(Ordering::Relaxed),
+            is_over: before >= self.allowance.load(Ordering::Acquire),
         }
     }
 

@@ -9,62 +9,19 @@
 //! pushes it. Once a shutdown cancels what is queued, a worker cancels each call that it takes, and so does a submitter
 //! that pushes after that.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::sync::{Arc, Weak};
 
 use super::inner::{Inner, WorkerHook};
 use super::queue::Next;
 use super::sleep::Taker;
-use super::thread_name::ThreadNames;
 use crate::core::{
-    WaitLimit, be_worker_no_more, become_worker, run_job, shut_down, while_holding_permit,
+    Engine, Limits, ResizeTarget, WaitLimit, be_worker_no_more, become_worker, run_job, shut_down,
+    while_holding_permit,
 };
 use crate::error::BuildError;
 use crate::panic::{contain, note};
-use crate::sync::{self, JoinHandle};
-
-/// What the threads of a bulkhead have.
-pub(super) struct Threads {
-    names: ThreadNames,
-    /// By index. Those that have left a bulkhead that goes on are not in here.
-    handles: BTreeMap<usize, JoinHandle<()>>,
-    /// Below the number of indices that have been used.
-    free: BTreeSet<usize>,
-    /// A thread that changes how many workers there are is told of a refused thread, and holds a lock.
-    is_changing: bool,
-    /// What the system said to it.
-    refused: Option<io::Error>,
-}
-
-impl Threads {
-    pub(super) fn new(names: ThreadNames) -> Self {
-        Self {
-            names,
-            handles: BTreeMap::new(),
-            free: BTreeSet::new(),
-            is_changing: false,
-            refused: None,
-        }
-    }
-
-    pub(super) fn names(&mut self) -> &mut ThreadNames {
-        &mut self.names
-    }
-
-    /// Waits until the threads are gone. All have ended, or are about to.
-    pub(super) fn join(&mut self) {
-        while let Some((_, handle)) = self.handles.pop_first() {
-            // A worker contains every panic of user code, so there is nothing to hear from it.
-            let _ = handle.join();
-        }
-    }
-
-    /// The lowest index that no worker has.
-    fn take_index(&mut self) -> usize {
-        self.free.pop_first().unwrap_or(self.handles.len())
-    }
-}
+use crate::sync;
 
 /// Says how workers are started.
 pub(super) fn prepare(inner: &Arc<Inner>) {
@@ -86,13 +43,10 @@ pub(super) fn start_all(inner: &Arc<Inner>) -> Result<(), BuildError> {
 pub(super) fn set_workers(inner: &Inner, workers: usize) -> Result<(), BuildError> {
     let channel = inner.queue.workers();
     // With an idle timeout no thread starts here.
-    inner.threads.lock().is_changing = inner.engine.config.idle_timeout.is_none();
+    let starts = inner.engine.config.idle_timeout.is_none();
+    inner.threads.lock().begin_change(starts);
     channel.set_workers(workers);
-    let refused = {
-        let mut threads = inner.threads.lock();
-        threads.is_changing = false;
-        threads.refused.take()
-    };
+    let refused = inner.threads.lock().end_change();
     match refused {
         None => Ok(()),
         Some(source) => Err(BuildError::ThreadStart {
@@ -104,6 +58,29 @@ pub(super) fn set_workers(inner: &Inner, workers: usize) -> Result<(), BuildErro
     }
 }
 
+impl ResizeTarget for Inner {
+    fn engine(&self) -> &Engine {
+        &self.engine
+    }
+
+    fn reserve(&self, to: Limits) -> Result<(), BuildError> {
+        let reserved = self.queue.reserve(to.places());
+        reserved.map_err(|source| BuildError::QueueMemory {
+            bulkhead: self.engine.name.to_string(),
+            max_queue_size: to.max_queue_size,
+            source,
+        })
+    }
+
+    fn set_concurrent_calls(&self, count: usize) -> Result<(), BuildError> {
+        set_workers(self, count)
+    }
+
+    fn settle(&self) {
+        self.queue.workers().start_needed();
+    }
+}
+
 /// Starts a worker that the channel counts. `false`: the system has refused the thread.
 fn start(inner: &Arc<Inner>) -> bool {
     // Held until the handle is in there, so that a worker that leaves finds it.
@@ -111,21 +88,18 @@ fn start(inner: &Arc<Inner>) -> bool {
     let index = threads.take_index();
     let inner_of_worker = Arc::clone(inner);
     let body = move || work(inner_of_worker, index);
-    let name = threads.names.get(index);
+    let name = threads.names().get(index);
     match sync::spawn(name, inner.engine.config.stack_size, body) {
         Ok(handle) => {
-            threads.handles.insert(index, handle);
+            threads.has_started(index, handle);
             true
         }
         Err(refused) => {
-            threads.free.insert(index);
             let kind = refused.kind();
-            if threads.is_changing {
-                threads.refused = Some(refused);
-                drop(threads);
-            } else {
-                drop(threads);
-                tell_refused(&inner.engine.name, &refused);
+            let untold = threads.was_refused(index, refused);
+            drop(threads);
+            if let Some(reason) = untold {
+                tell_refused(&inner.engine.name, &reason);
             }
             not_started(inner, kind);
             false
@@ -172,10 +146,7 @@ fn work(inner: Arc<Inner>, index: usize) {
     call_hooks(&inner, &inner.collaborators.on_worker_stop, index);
     if leaves {
         be_worker_no_more();
-        let mut threads = inner.threads.lock();
-        // Nobody waits for this thread any more.
-        threads.handles.remove(&index);
-        threads.free.insert(index);
+        inner.threads.lock().leave(index);
     }
     // If the system refuses a thread that takes this one's stead, calls are dropped here, and listeners are told. Nothing that
     // they do may wait for the end of the bulkhead, which this thread holds up.
