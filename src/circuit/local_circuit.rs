@@ -70,7 +70,7 @@ const KIND: u64 = 0b0111;
 const OBSERVING: u64 = 0b1000;
 
 /// Closed, and a success would change nothing.
-const SPOTLESS: u64 = 0;
+const CLEAN: u64 = 0;
 const CLOSED: u64 = 1;
 const OPEN: u64 = 2;
 const HALF_OPEN: u64 = 3;
@@ -176,7 +176,7 @@ impl LocalCircuit {
     /// The state by the clock. It moves nothing: callers of this expect no callback.
     pub(crate) fn state(&self) -> CircuitState {
         match self.hint.load(Ordering::Acquire) & KIND {
-            SPOTLESS | CLOSED => CircuitState::Closed,
+            CLEAN | CLOSED => CircuitState::Closed,
             _ => {
                 let now = self.clock.now();
                 self.machine.lock().state_at(now)
@@ -246,10 +246,10 @@ impl LocalCircuit {
     }
 
     /// What can be said without the lock.
-    #[inline]
+    #[inline(always)]
     fn ask_hint(&self, hint: u64) -> HintAnswer {
         match hint & KIND {
-            SPOTLESS | CLOSED => HintAnswer::Pass(Ticket::new(hint >> GENERATION_SHIFT)),
+            CLEAN | CLOSED => HintAnswer::Pass(Ticket::new(hint >> GENERATION_SHIFT)),
             DISABLED => HintAnswer::Pass(Ticket::UNCOUNTED),
             kind @ (OPEN | HALF_OPEN_FULL) => {
                 let now = self.clock.now();
@@ -293,10 +293,10 @@ impl LocalCircuit {
             return;
         }
         let changes_nothing = match (verdict, hint & KIND) {
-            (Verdict::Success, SPOTLESS) => {
+            (Verdict::Success, CLEAN) => {
                 !run.is_some_and(|run| self.live_rules().is_slow(run.time))
             }
-            (Verdict::Ignored, SPOTLESS | CLOSED) => true,
+            (Verdict::Ignored, CLEAN | CLOSED) => true,
             _ => false,
         };
         if changes_nothing {
@@ -309,7 +309,7 @@ impl LocalCircuit {
     }
 
     pub(crate) fn observe(&self, verdict: Verdict) {
-        if verdict == Verdict::Success && self.is_spotless() {
+        if verdict == Verdict::Success && self.is_clean() {
             return;
         }
         let now = self.clock.now();
@@ -348,7 +348,7 @@ impl LocalCircuit {
     /// Open, and the isolation is over. A probe that has timed out opens the circuit first.
     pub(crate) fn is_due(&self) -> bool {
         let kind = self.hint.load(Ordering::Acquire) & KIND;
-        if matches!(kind, SPOTLESS | CLOSED | DISABLED) {
+        if matches!(kind, CLEAN | CLOSED | DISABLED) {
             return false;
         }
         let now = self.clock.now();
@@ -359,8 +359,8 @@ impl LocalCircuit {
     }
 
     /// Closed, and without an outcome worth telling.
-    pub(crate) fn is_spotless(&self) -> bool {
-        self.hint.load(Ordering::Acquire) & KIND == SPOTLESS
+    pub(crate) fn is_clean(&self) -> bool {
+        self.hint.load(Ordering::Acquire) & KIND == CLEAN
     }
 
     pub(crate) fn snapshot(&self) -> Snapshot {
@@ -485,7 +485,7 @@ impl LocalCircuit {
 fn hint(machine: &Machine) -> u64 {
     let kind = match machine.state() {
         _ if machine.is_disabled() => DISABLED,
-        CircuitState::Closed if machine.is_spotless() => SPOTLESS,
+        CircuitState::Closed if machine.is_clean() => CLEAN,
         CircuitState::Closed => CLOSED,
         CircuitState::Open => OPEN,
         CircuitState::HalfOpen if machine.is_probing_at_the_limit() => HALF_OPEN_FULL,

@@ -184,7 +184,7 @@ impl RecentCalls {
     }
 
     /// No failure is remembered, and no success has to be.
-    pub(super) fn is_spotless(&self) -> bool {
+    pub(super) fn is_clean(&self) -> bool {
         matches!(self, Self::Run(run) if run.failures == 0)
     }
 

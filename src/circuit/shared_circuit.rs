@@ -425,7 +425,7 @@ impl SharedCircuit {
         &mut self,
         storage: &dyn CircuitStorage,
     ) -> Result<(), StorageError> {
-        if self.circuit.is_spotless() && self.told.is_empty() {
+        if self.circuit.is_clean() && self.told.is_empty() {
             return Ok(());
         }
         // An older row is left to the process that has opened the circuit.

@@ -19,7 +19,7 @@ const LONGEST_STRIDE: u64 = 64;
 /// Two readings that are closer than this are closer than need be.
 const CLOSE: Duration = Duration::from_millis(1);
 /// Refusals between two looks whether the log takes warnings, if it does not.
-const DEAF_STRIDE: u64 = 1024;
+const UNHEARD_STRIDE: u64 = 1024;
 
 /// Why a call was refused.
 #[derive(Clone, Copy)]
@@ -84,7 +84,7 @@ impl RejectionLog {
             look_at.store(number.saturating_add(stride), Ordering::Relaxed);
         };
         if !is_heard() {
-            return look_after(DEAF_STRIDE);
+            return look_after(UNHEARD_STRIDE);
         }
         let now = nanos(clock.now().saturating_duration_since(epoch));
         let looked = self.looked.swap(now, Ordering::Relaxed);

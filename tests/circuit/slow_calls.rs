@@ -49,7 +49,7 @@ fn a_slow_success_counts_as_failed() {
 }
 
 #[test]
-fn also_the_first_of_a_spotless_circuit_and_a_probe() {
+fn also_the_first_of_a_clean_circuit_and_a_probe() {
     let (breaker, clock) = breaker(rules().failure_threshold(1));
     let slow = || {
         let permit = breaker.try_acquire().expect("it passes");

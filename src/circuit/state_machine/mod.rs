@@ -317,8 +317,8 @@ impl Machine {
 
     /// Closed, and a further success would change nothing.
     #[inline]
-    pub(crate) fn is_spotless(&self) -> bool {
-        matches!(&self.phase, Phase::Closed(recent) if recent.is_spotless())
+    pub(crate) fn is_clean(&self) -> bool {
+        matches!(&self.phase, Phase::Closed(recent) if recent.is_clean())
     }
 
     /// Half-open with all probes out.
