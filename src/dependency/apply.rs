@@ -250,6 +250,7 @@ impl Resolved {
             ("retry", &self.has_retry, &self.retry_rules),
             ("rate_limit", &self.has_rate_limit, &self.rate_limit_rules),
             ("hedge", &self.has_hedge, &self.hedge_rules),
+            ("chaos", &self.has_chaos, &self.chaos_rules),
         ] {
             put(name, on_or_off(is_there));
             if is_there.value {
@@ -272,7 +273,8 @@ impl Dependencies {
     /// Limits in time, N, Q, the rules of a circuit and those of policies change at once, for calls that are made from here on,
     /// see [`Bulkhead::resize`](crate::Bulkhead::resize) and its neighbours. A [pipeline](Self::pipeline) that is there already
     /// follows with its timeout over everything, see [`build`](crate::DependencyPipelineBuilder::build), and keeps its other
-    /// policies. A dependency whose policies change begins with a new retry budget and a new rate limit.
+    /// policies, but chaos whose rules change ends in it, and only pipelines that are built from here on have the new one.
+    /// A dependency whose policies change begins with a new retry budget and a new rate limit.
     ///
     /// ```
     /// use bulkman::{Dependencies, DependencyConfig, DependencyDefaults, DependencyKind};

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use super::chaos_overrides::ChaosOverrides;
 use super::circuit_overrides::CircuitBreakerOverrides;
 use super::kind::{BulkheadKind, DependencyKind};
 use super::overrides::{AdaptiveTimeoutSetting, DependencyOverrides, TimeoutSetting};
@@ -38,8 +39,8 @@ pub struct DependencyConfig {
     pub operations: BTreeMap<String, OperationOverrides>,
 }
 
-/// What is special about one operation of a dependency: its limits in time, its retries, and its hedge. All else belongs
-/// to the bulkhead and the rate limit, which the operations of a dependency share.
+/// What is special about one operation of a dependency: its limits in time, its retries, its hedge, and its chaos. All
+/// else belongs to the bulkhead and the rate limit, which the operations of a dependency share.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 #[cfg_attr(feature = "config", derive(serde::Serialize, serde::Deserialize))]
 #[cfg_attr(feature = "config", serde(default, deny_unknown_fields))]
@@ -66,6 +67,12 @@ pub struct OperationOverrides {
         serde(skip_serializing_if = "HedgeOverrides::is_empty")
     )]
     pub hedge: HedgeOverrides,
+    /// The trouble on purpose in its [pipelines](crate::DependencyCall::pipeline), for drills.
+    #[cfg_attr(
+        feature = "config",
+        serde(skip_serializing_if = "ChaosOverrides::is_empty")
+    )]
+    pub chaos: ChaosOverrides,
 }
 
 impl OperationOverrides {
@@ -108,6 +115,13 @@ impl OperationOverrides {
     #[must_use]
     pub fn hedge(mut self, rules: HedgeOverrides) -> Self {
         self.hedge = rules;
+        self
+    }
+
+    /// As [`DependencyOverrides::chaos`](DependencyOverrides#method.chaos).
+    #[must_use]
+    pub fn chaos(mut self, rules: ChaosOverrides) -> Self {
+        self.chaos = rules;
         self
     }
 }
@@ -214,6 +228,13 @@ impl DependencyConfig {
         self
     }
 
+    /// As [`DependencyOverrides::chaos`](DependencyOverrides#method.chaos).
+    #[must_use]
+    pub fn chaos(mut self, rules: ChaosOverrides) -> Self {
+        self.overrides = self.overrides.chaos(rules);
+        self
+    }
+
     /// Sets what is special about an operation. [`DependencyCall::operation`](crate::DependencyCall::operation) names the
     /// operation of a call.
     #[must_use]
@@ -238,8 +259,9 @@ mod text {
 
     use super::{DependencyConfig, OperationOverrides};
     use crate::dependency::{
-        AdaptiveTimeoutSetting, BulkheadKind, CircuitBreakerOverrides, DependencyKind,
-        DependencyOverrides, HedgeOverrides, RateLimitOverrides, RetryOverrides, TimeoutSetting,
+        AdaptiveTimeoutSetting, BulkheadKind, ChaosOverrides, CircuitBreakerOverrides,
+        DependencyKind, DependencyOverrides, HedgeOverrides, RateLimitOverrides, RetryOverrides,
+        TimeoutSetting,
     };
 
     #[derive(Serialize, Deserialize)]
@@ -272,6 +294,8 @@ mod text {
         rate_limit: RateLimitOverrides,
         #[serde(default, skip_serializing_if = "HedgeOverrides::is_empty")]
         hedge: HedgeOverrides,
+        #[serde(default, skip_serializing_if = "ChaosOverrides::is_empty")]
+        chaos: ChaosOverrides,
         #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
         operations: BTreeMap<String, OperationOverrides>,
     }
@@ -294,6 +318,7 @@ mod text {
                     retry: section.retry,
                     rate_limit: section.rate_limit,
                     hedge: section.hedge,
+                    chaos: section.chaos,
                 },
                 operations: section.operations,
             }
@@ -316,6 +341,7 @@ mod text {
                 retry,
                 rate_limit,
                 hedge,
+                chaos,
             } = config.overrides;
             Self {
                 kind: config.kind,
@@ -332,6 +358,7 @@ mod text {
                 retry,
                 rate_limit,
                 hedge,
+                chaos,
                 operations: config.operations,
             }
         }

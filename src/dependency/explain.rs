@@ -79,6 +79,11 @@ pub struct Explanation {
     /// The rules of these, by the names of the fields of [`HedgeOverrides`](crate::HedgeOverrides), as text. Empty if there
     /// are none.
     pub hedge_rules: BTreeMap<&'static str, Decided<String>>,
+    /// Whether its pipelines make trouble on purpose.
+    pub chaos: Decided<bool>,
+    /// The rules of that, by the names of the fields of [`ChaosOverrides`](crate::ChaosOverrides), as text. Empty if there is
+    /// none.
+    pub chaos_rules: BTreeMap<&'static str, Decided<String>>,
 }
 
 /// A setting, as a level has it.
@@ -94,7 +99,7 @@ pub(crate) struct Place<'a> {
     pub(crate) level: ConfigLevel,
     /// The name of the field, such as `timeout`.
     pub(crate) setting: &'a str,
-    /// The rule, where the setting is `circuit_breaker`, `retry`, `rate_limit` or `hedge`.
+    /// The rule, where the setting is `circuit_breaker`, `retry`, `rate_limit`, `hedge` or `chaos`.
     pub(crate) rule: Option<&'a str>,
 }
 
@@ -173,6 +178,8 @@ impl Explanation {
             rate_limit: with(resolved.has_rate_limit, of("rate_limit")),
             hedge_rules: rules_of("hedge", resolved.has_hedge.value, resolved.hedge_rules),
             hedge: with(resolved.has_hedge, of("hedge")),
+            chaos_rules: rules_of("chaos", resolved.has_chaos.value, resolved.chaos_rules),
+            chaos: with(resolved.has_chaos, of("chaos")),
         }
     }
 }
@@ -255,8 +262,9 @@ impl fmt::Display for Explanation {
             ("retry", &self.retry, &self.retry_rules),
             ("rate limit", &self.rate_limit, &self.rate_limit_rules),
             ("hedge", &self.hedge, &self.hedge_rules),
+            ("chaos", &self.chaos, &self.chaos_rules),
         ] {
-            // Most dependencies have no retry, no rate limit and no hedge, and nobody has said a word about them.
+            // Most dependencies have no retry, rate limit, hedge or chaos, and nobody has said a word about them.
             if is_there.level == ConfigLevel::BuiltIn && name != "circuit breaker" {
                 continue;
             }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use super::chaos_overrides::ChaosRules;
 use super::circuit_overrides::CircuitBreakerOverrides;
 use super::config::OperationOverrides;
 use super::kind::BulkheadKind;
@@ -17,8 +18,8 @@ use crate::error::BuildError;
 /// The limit of a call where no level says anything.
 pub(crate) const BUILT_IN_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Whether there is a circuit breaker, a retry, a rate limit, or a hedge. Each level: whether it says so, and whether it also sets
-/// rules.
+/// Whether there is a circuit breaker, a retry, a rate limit, a hedge, or chaos. Each level: whether it says so, and whether it also
+/// sets rules.
 fn is_there(
     levels: impl IntoIterator<Item = (ConfigLevel, Option<bool>, Option<bool>)>,
 ) -> Decided<bool> {
@@ -66,6 +67,9 @@ pub(crate) struct Resolved {
     pub(crate) has_hedge: Decided<bool>,
     pub(crate) hedge: HedgeRules,
     pub(crate) hedge_rules: BTreeMap<&'static str, Decided<String>>,
+    pub(crate) has_chaos: Decided<bool>,
+    pub(crate) chaos: ChaosRules,
+    pub(crate) chaos_rules: BTreeMap<&'static str, Decided<String>>,
 }
 
 impl Levels<'_> {
@@ -128,6 +132,16 @@ impl Levels<'_> {
         let has_hedge = hedge
             .iter()
             .map(|(level, rules)| (*level, rules.enabled, rules.wanted()));
+        let chaos = self
+            .of_dependency()
+            .map(|(level, overrides)| (level, overrides.chaos));
+        let chaos: Vec<_> = std::iter::once((ConfigLevel::Operation, own.chaos))
+            .chain(chaos)
+            .collect();
+        let (chaos_all, chaos_rules) = ChaosRules::resolve(&chaos);
+        let has_chaos = chaos
+            .iter()
+            .map(|(level, rules)| (*level, rules.enabled, rules.wanted()));
         let (retry_all, retry_rules) = RetryRules::resolve(&retry);
         let (rate_limit_all, rate_limit_rules) = RateLimitRules::resolve(&rate_limit);
         let has_retry = retry
@@ -146,6 +160,9 @@ impl Levels<'_> {
             has_hedge: is_there(has_hedge),
             hedge: hedge_all,
             hedge_rules,
+            has_chaos: is_there(has_chaos),
+            chaos: chaos_all,
+            chaos_rules,
             bulkhead: self.decide(BulkheadKind::ThreadPool, |o| o.bulkhead),
             max_concurrent_calls: self
                 .decide(built_in.max_concurrent_calls, |o| o.max_concurrent_calls),
@@ -192,6 +209,9 @@ impl Resolved {
             let has_threads = self.bulkhead.value == BulkheadKind::ThreadPool;
             let checked = self.hedge.check(has_threads);
             checked.map_err(|error| error.of(name))?;
+        }
+        if self.has_chaos.value {
+            self.chaos.check().map_err(|error| error.of(name))?;
         }
         Ok(())
     }

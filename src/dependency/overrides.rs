@@ -3,6 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
+use super::chaos_overrides::ChaosOverrides;
 use super::circuit_overrides::CircuitBreakerOverrides;
 use super::kind::BulkheadKind;
 use super::policy_overrides::{HedgeOverrides, RateLimitOverrides, RetryOverrides};
@@ -79,6 +80,12 @@ pub struct DependencyOverrides {
         serde(skip_serializing_if = "HedgeOverrides::is_empty")
     )]
     pub hedge: HedgeOverrides,
+    /// The trouble on purpose in its [pipelines](crate::Dependencies::pipeline), for drills.
+    #[cfg_attr(
+        feature = "config",
+        serde(skip_serializing_if = "ChaosOverrides::is_empty")
+    )]
+    pub chaos: ChaosOverrides,
 }
 
 impl DependencyOverrides {
@@ -200,6 +207,13 @@ impl DependencyOverrides {
     #[must_use]
     pub fn hedge(mut self, rules: HedgeOverrides) -> Self {
         self.hedge = rules;
+        self
+    }
+
+    /// Sets the trouble on purpose in a [pipeline](crate::Dependencies::pipeline), for drills.
+    #[must_use]
+    pub fn chaos(mut self, rules: ChaosOverrides) -> Self {
+        self.chaos = rules;
         self
     }
 }

@@ -58,7 +58,7 @@
 //! calls.
 //!
 //! A pipeline without layers adds a few nanoseconds to a call, and each layer its own price: `benches/README.md` has the
-//! table. Retries, rate limits, hedges and timeouts can also come from settings:
+//! table. Retries, rate limits, hedges, timeouts and chaos can also come from settings:
 //! [`Dependencies::pipeline`](crate::Dependencies::pipeline) puts them around a dependency in the order above.
 //!
 //! # What can I see?
@@ -107,6 +107,7 @@ mod time_limit;
 pub use attempts::{AttemptEnd, Attempts, RetryError, RetryEvent, RetryStop, attempt};
 pub use backoff::Jitter;
 pub use budget::RetryBudget;
+pub(crate) use chaos::MakeError;
 pub use chaos::{Chaos, ChaosStats};
 pub use deadline::{Deadline, DeadlineGuard, remaining};
 pub use failure::{Failure, FailureKind};

@@ -9,8 +9,8 @@
 //!     api_call_timeout: 15s        # file_system, cpu, payment
 //!   circuit_breaker:               # rules for all that have one, by the names of CircuitBreakerConfig
 //!     success_threshold: 2
-//!   retry:                         # the same for retries, by the names of RetryOverrides; and `rate_limit`, `hedge`
-//!     max_delay: 2s
+//!   retry:                         # the same for retries, by the names of RetryOverrides; and `rate_limit`, `hedge`,
+//!     max_delay: 2s                #  `chaos`
 //!   bulkheads:                     # one for each kind, over its preset; and `default`, for what no preset says
 //!     database:
 //!       max_concurrent_calls: 10
@@ -34,7 +34,7 @@
 //!       export: {timeout: 2m, queue_timeout: 10s, adaptive_timeout: false, retry: false}
 //! production:                      # any other name is an environment's, with both sections over the ones above
 //!   external_dependencies:
-//!     user_db: {max_concurrent_calls: 40}
+//!     user_db: {max_concurrent_calls: 40, chaos: false}
 //! ```
 //!
 //! [`Settings::from_path`]`(p).environment("production").load()` reads them, and
@@ -84,7 +84,8 @@
 //!
 //! With the feature `config` all configurations ([`BulkheadConfig`](crate::BulkheadConfig),
 //! [`CircuitBreakerConfig`](crate::CircuitBreakerConfig), [`RetryOverrides`](crate::RetryOverrides),
-//! [`RateLimitOverrides`](crate::RateLimitOverrides), [`HedgeOverrides`](crate::HedgeOverrides), [`DependencyConfig`](crate::DependencyConfig),
+//! [`RateLimitOverrides`](crate::RateLimitOverrides), [`HedgeOverrides`](crate::HedgeOverrides),
+//! [`ChaosOverrides`](crate::ChaosOverrides), [`DependencyConfig`](crate::DependencyConfig),
 //! [`DependencyDefaults`](crate::DependencyDefaults) and what is in them) are serde's `Serialize` and `Deserialize`, with the
 //! keys above; only `DependencyDefaults` has the keys `global` and `kinds` in place of `resilience`. Durations are written as
 //! text and read as seconds or text. [`Settings`] are too: what holds in the chosen environment.

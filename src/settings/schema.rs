@@ -12,8 +12,9 @@ use super::origin::Origin;
 use crate::adaptive::AdaptiveTimeoutConfig;
 use crate::config::BulkheadConfig;
 use crate::dependency::{
-    AdaptiveTimeoutSetting, ConfigLevel, DependencyConfig, DependencyDefaults, DependencyKind,
-    DependencyOverrides, HedgeOverrides, Place, TimeoutSetting,
+    AdaptiveTimeoutSetting, ChaosOverrides, ConfigLevel, DependencyConfig, DependencyDefaults,
+    DependencyKind, DependencyOverrides, HedgeOverrides, OperationOverrides, Place, Resolved,
+    TimeoutSetting,
 };
 use crate::error::BuildError;
 
@@ -24,8 +25,9 @@ const CIRCUIT_BREAKER: &str = "circuit_breaker";
 const RETRY: &str = "retry";
 const RATE_LIMIT: &str = "rate_limit";
 const HEDGE: &str = "hedge";
+const CHAOS: &str = "chaos";
 /// The sections with rules, which also stand in `resilience`, for all that have one.
-const WITH_RULES: [&str; 4] = [CIRCUIT_BREAKER, RETRY, RATE_LIMIT, HEDGE];
+const WITH_RULES: [&str; 5] = [CIRCUIT_BREAKER, RETRY, RATE_LIMIT, HEDGE, CHAOS];
 const BULKHEADS: &str = "bulkheads";
 pub(super) const DEFAULT: &str = "default";
 pub(super) const DEFAULT_TIMEOUT: &str = "default_timeout";
@@ -248,6 +250,11 @@ impl Reader {
                         this.content.defaults.global.hedge = rules;
                     }
                 }
+                CHAOS => {
+                    if let Some(rules) = this.rules(node, &path, "chaos") {
+                        this.content.defaults.global.chaos = rules;
+                    }
+                }
                 BULKHEADS => this.bulkheads(node, &path),
                 _ => {
                     let known = [
@@ -256,6 +263,7 @@ impl Reader {
                         RETRY,
                         RATE_LIMIT,
                         HEDGE,
+                        CHAOS,
                         BULKHEADS,
                     ];
                     this.unknown(key, &path, name, &known);
@@ -340,6 +348,7 @@ impl Reader {
                 (RETRY, "it as `resilience.retry`".to_owned()),
                 (RATE_LIMIT, "it as `resilience.rate_limit`".to_owned()),
                 (HEDGE, "it as `resilience.hedge`".to_owned()),
+                (CHAOS, "it as `resilience.chaos`".to_owned()),
             ] {
                 let stands_elsewhere = setting == "timeout" || kind.is_none();
                 if let Some(entry) = map.get(setting).filter(|_| stands_elsewhere) {
@@ -363,6 +372,7 @@ impl Reader {
                 overrides.retry = before.retry;
                 overrides.rate_limit = before.rate_limit;
                 overrides.hedge = before.hedge;
+                overrides.chaos = before.chaos;
             }
         });
     }
@@ -418,12 +428,13 @@ impl Reader {
                 ranges.check_adaptive(overrides.adaptive_timeout, place);
                 ranges.check_rules(RETRY, overrides.retry.wrong_alone(), place);
                 ranges.check_rules(HEDGE, overrides.hedge.wrong_alone(), place);
+                ranges.check_rules(CHAOS, overrides.chaos.wrong_alone(), place);
             }
         }
     }
 
     /// Whether the values that hold go together: those of each dependency, and of each kind, also if it has no dependency
-    /// yet. Of an operation only the hedge does not go with everything.
+    /// yet. Of an operation only hedge and chaos do not go with everything.
     fn check_together(&mut self) {
         let Content {
             defaults,
@@ -432,12 +443,15 @@ impl Reader {
         } = &self.content;
         let mut problems: Vec<SettingsProblem> = Vec::new();
         let mut check = |name: &str, config: &DependencyConfig| {
-            let hedged = config
+            let says_so = |own: &OperationOverrides| {
+                own.hedge != HedgeOverrides::default() || own.chaos != ChaosOverrides::default()
+            };
+            let operations = config
                 .operations
                 .iter()
-                .filter(|(_, own)| own.hedge != HedgeOverrides::default())
+                .filter(|(_, own)| says_so(own))
                 .map(|(operation, own)| (operation.as_str(), Some(own)));
-            for (operation, own) in std::iter::once(("", None)).chain(hedged) {
+            for (operation, own) in std::iter::once(("", None)).chain(operations) {
                 let resolved = defaults.resolve(config, own);
                 if let Err(error) = resolved.validate(name) {
                     let place = Place {
@@ -494,6 +508,7 @@ impl Ranges<'_> {
         self.check_rules(RETRY, overrides.retry.wrong_alone(), place);
         self.check_rules(RATE_LIMIT, overrides.rate_limit.wrong_alone(), place);
         self.check_rules(HEDGE, overrides.hedge.wrong_alone(), place);
+        self.check_rules(CHAOS, overrides.chaos.wrong_alone(), place);
     }
 
     fn check_rules(
@@ -558,7 +573,7 @@ fn smallest() -> BulkheadConfig {
 fn out_of_range(
     error: &BuildError,
     place: Place<'_>,
-    resolved: &crate::dependency::Resolved,
+    resolved: &Resolved,
     origins: &Origins,
 ) -> SettingsProblem {
     let (setting, rule, level) = match error {
@@ -568,13 +583,7 @@ fn out_of_range(
             // No level says it.
             ("rate_limit.calls", None) => (RATE_LIMIT, None, resolved.has_rate_limit.level),
             ("hedge" | "hedge.delay", None) => (HEDGE, None, resolved.has_hedge.level),
-            (field, None) => match field.strip_prefix("rate_limit.") {
-                Some(rule) => match resolved.rate_limit_rules.get(rule) {
-                    Some(decided) => (RATE_LIMIT, Some(rule), decided.level),
-                    None => ("", None, ConfigLevel::Dependency),
-                },
-                None => ("", None, ConfigLevel::Dependency),
-            },
+            (field, None) => rule_of(field, resolved),
         },
         _ => ("", None, ConfigLevel::Dependency),
     };
@@ -585,6 +594,22 @@ fn out_of_range(
         ..place
     };
     at(&place, origins, error)
+}
+
+/// The rule of a policy that an error names.
+fn rule_of(
+    field: &'static str,
+    resolved: &Resolved,
+) -> (&'static str, Option<&'static str>, ConfigLevel) {
+    let policies = [
+        (RATE_LIMIT, &resolved.rate_limit_rules),
+        (CHAOS, &resolved.chaos_rules),
+    ];
+    let mut found = policies.into_iter().filter_map(|(policy, rules)| {
+        let rule = field.strip_prefix(policy)?.strip_prefix('.')?;
+        Some((policy, Some(rule), rules.get(rule)?.level))
+    });
+    found.next().unwrap_or(("", None, ConfigLevel::Dependency))
 }
 
 fn at(place: &Place<'_>, origins: &Origins, error: &BuildError) -> SettingsProblem {

@@ -7,7 +7,7 @@ use serde::{Serialize, Serializer};
 use super::loader::Settings;
 use super::schema::{DEFAULT, DEFAULT_TIMEOUT, timeout_key};
 use crate::dependency::{
-    CircuitBreakerOverrides, DependencyConfig, DependencyOverrides, HedgeOverrides,
+    ChaosOverrides, CircuitBreakerOverrides, DependencyConfig, DependencyOverrides, HedgeOverrides,
     RateLimitOverrides, RetryOverrides, TimeoutSetting,
 };
 
@@ -27,6 +27,8 @@ struct Resilience<'a> {
     rate_limit: RateLimitOverrides,
     #[serde(skip_serializing_if = "HedgeOverrides::is_empty")]
     hedge: HedgeOverrides,
+    #[serde(skip_serializing_if = "ChaosOverrides::is_empty")]
+    chaos: ChaosOverrides,
     bulkheads: BTreeMap<&'static str, DependencyOverrides>,
 }
 
@@ -54,6 +56,7 @@ impl Serialize for Settings {
                 overrides.retry = RetryOverrides::new();
                 overrides.rate_limit = RateLimitOverrides::new();
                 overrides.hedge = HedgeOverrides::new();
+                overrides.chaos = ChaosOverrides::new();
             }
             // A kind that was named without a setting is named again.
             let is_said = has_timeout || *name == DEFAULT;
@@ -67,6 +70,7 @@ impl Serialize for Settings {
                 retry: defaults.global.retry,
                 rate_limit: defaults.global.rate_limit,
                 hedge: defaults.global.hedge,
+                chaos: defaults.global.chaos,
                 bulkheads: bulkheads.collect(),
             },
             external_dependencies: self.dependencies(),

@@ -6,6 +6,7 @@ mod support;
 mod adaptive;
 mod apply;
 mod calls;
+mod chaos;
 mod collaborators;
 mod explain;
 mod kinds;

@@ -207,7 +207,7 @@ fn each_slip_is_told_with_its_place() {
             "resilience",
             "timeout = {}",
             "`resilience.timeout`: found a key that is unknown here, expected one of `timeouts`, `circuit_breaker`, \
-             `retry`, `rate_limit`, `hedge`, `bulkheads`; did you mean `timeouts`?"
+             `retry`, `rate_limit`, `hedge`, `chaos`, `bulkheads`; did you mean `timeouts`?"
                 .into(),
         ),
         (
@@ -231,7 +231,7 @@ fn each_slip_is_told_with_its_place() {
             "external_dependencies",
             "db = {kind = \"cpu\", operations = {get = {max_queue_size = 1}}}",
             "`external_dependencies.db.operations.get.max_queue_size`: found a key that is unknown here, expected one of \
-             `timeout`, `adaptive_timeout`, `queue_timeout`, `retry`, `hedge`"
+             `timeout`, `adaptive_timeout`, `queue_timeout`, `retry`, `hedge`, `chaos`"
                 .into(),
         ),
         (
@@ -605,7 +605,7 @@ fn what_is_wrong_with_retries_and_rate_limits_is_told_with_its_place() {
         "`external_dependencies.a.rate_limit.per`: found a key that is unknown here, expected one of `enabled`, \
          `calls`, `period`, `burst`, `max_wait`",
         "`external_dependencies.a.operations.x.rate_limit`: found a key that is unknown here, expected one of `timeout`, \
-         `adaptive_timeout`, `queue_timeout`, `retry`, `hedge`",
+         `adaptive_timeout`, `queue_timeout`, `retry`, `hedge`, `chaos`",
         "`resilience.bulkheads.default.hedge`: found a key that does not stand here, expected it as `resilience.hedge`",
         "`external_dependencies.a.operations.x.hedge.quantile`: found 95, expected a number from 0 to 1",
         "`resilience.retry.attempts`: found 0, expected at least 1",
@@ -662,6 +662,68 @@ fn a_hedge_needs_a_delay_and_threads() {
     let global =
         "resilience.hedge = {delay = \"1s\"}\nexternal_dependencies.a = {kind = \"cache\"}";
     assert!(toml(global).is_ok(), "rules for all give nobody a hedge");
+}
+
+#[test]
+fn what_is_wrong_with_chaos_is_told_with_its_place() {
+    let text = r#"
+        [resilience.chaos]
+        enabled = true
+        error_rate = 2
+        [resilience.bulkheads.default]
+        chaos = {seed = 1}
+        [resilience.bulkheads.database]
+        chaos = {panic_rate = -0.1, seed = -1}
+        [external_dependencies.a]
+        kind = "cpu"
+        chaos = {errors = 0.1, latency = "soon", latency_rate = nan}
+        [external_dependencies.a.operations.x]
+        chaos = {refusal_rate = 5}
+        [external_dependencies.b]
+        kind = "cpu"
+        chaos = "yes"
+    "#;
+    let found = problems(toml(text));
+    let expected = [
+        "`resilience.chaos`: found whether there is chaos, expected rules alone",
+        "`resilience.bulkheads.default.chaos`: found a key that does not stand here, expected it as `resilience.chaos`",
+        "`resilience.bulkheads.database.chaos.seed`: found `-1`, expected a whole number, not negative",
+        "`external_dependencies.a.chaos.errors`: found a key that is unknown here, expected one of `enabled`, `seed`, \
+         `latency`, `latency_rate`, `error_rate`, `refusal_rate`, `panic_rate`",
+        "`external_dependencies.a.chaos.latency`: found \"soon\"",
+        "`external_dependencies.b.chaos`: found \"yes\", expected true, false, or a section with the rules of chaos",
+        "`resilience.chaos.error_rate`: found 2, expected a number from 0 to 1",
+        "`resilience.bulkheads.database.chaos.panic_rate`: found -0.1, expected a number from 0 to 1",
+        "`external_dependencies.a.chaos.latency_rate`: found NaN, expected a number from 0 to 1",
+        "`external_dependencies.a.operations.x.chaos.refusal_rate`: found 5, expected a number from 0 to 1",
+    ];
+    for expected in expected {
+        assert!(
+            found.iter().any(|found| found.contains(expected)),
+            "{expected}\n{found:#?}"
+        );
+    }
+    assert_eq!(found.len(), expected.len(), "{found:#?}");
+}
+
+#[test]
+fn a_rate_of_latency_needs_a_latency() {
+    for (settings, expected) in [
+        (
+            "a = {kind = \"cpu\", chaos = {enabled = true, latency_rate = 0.5}}",
+            "text:2:45: `external_dependencies.a.chaos.latency_rate`: found 0.5, expected a `latency` beside it",
+        ),
+        (
+            "a = {kind = \"cpu\", chaos = {latency_rate = 0.5}, operations = {get = {chaos = true}}}",
+            "text:2:29: `external_dependencies.a.chaos.latency_rate`: found 0.5, expected a `latency` beside it",
+        ),
+    ] {
+        let text = format!("[external_dependencies]\n{settings}");
+        assert_eq!(problem(toml(&text)), expected);
+    }
+    let of_all = "resilience.chaos.latency = \"1s\"\n\
+                  external_dependencies.a = {kind = \"cpu\", chaos = {enabled = true, latency_rate = 0.5}}";
+    assert!(toml(of_all).is_ok());
 }
 
 #[test]

@@ -6,7 +6,7 @@ use std::time::Duration;
 use bulkman::policy::Jitter;
 use bulkman::settings::Settings;
 use bulkman::{
-    AdaptiveTimeoutConfig, AdaptiveTimeoutSetting, BulkheadConfig, BulkheadKind,
+    AdaptiveTimeoutConfig, AdaptiveTimeoutSetting, BulkheadConfig, BulkheadKind, ChaosOverrides,
     CircuitBreakerConfig, CircuitBreakerOverrides, CircuitMode, CircuitWindow, DependencyConfig,
     DependencyDefaults, DependencyKind, DependencyOverrides, HedgeOverrides, OperationOverrides,
     RateLimitOverrides, RetryOverrides, TimeoutSetting,
@@ -187,10 +187,22 @@ fn the_rules_of_policies() {
     );
     let hedge = HedgeOverrides::new().delay(seconds(1)).quantile(0.95);
     assert_eq!(round_trip(&hedge), r#"{"delay":"1s","quantile":0.95}"#);
+    let chaos = ChaosOverrides::on()
+        .seed(u64::MAX)
+        .latency(Duration::from_millis(300))
+        .latency_rate(0.25)
+        .error_rate(0.5)
+        .refusal_rate(1.0)
+        .panic_rate(0.0);
+    assert_eq!(
+        round_trip(&chaos),
+        r#"{"enabled":true,"seed":18446744073709551615,"latency":"300ms","latency_rate":0.25,"error_rate":0.5,"refusal_rate":1.0,"panic_rate":0.0}"#
+    );
     let config = DependencyConfig::new(DependencyKind::ExternalApi)
         .retry(retry)
         .rate_limit(limit)
         .hedge(hedge)
+        .chaos(chaos)
         .operation(
             "get",
             OperationOverrides::new().retry(RetryOverrides::off()),

@@ -389,6 +389,13 @@ fn the_sample_has_every_key() {
         "max_wait",
         "delay",
         "quantile",
+        "chaos",
+        "seed",
+        "latency",
+        "latency_rate",
+        "error_rate",
+        "refusal_rate",
+        "panic_rate",
     ];
     let numbers = AdaptiveTimeoutConfig::new().ceiling(seconds(1));
     let numbers = serde_json::to_value(numbers).unwrap();
