@@ -22,6 +22,14 @@ use crate::adaptive::AdaptiveTimeoutConfig;
 ///     .bulkhead(BulkheadKind::ThreadPool);
 /// assert_eq!(databases.max_queue_size, None); // left to the next level
 /// ```
+///
+/// # What code has to give
+///
+/// Settings name what is a number or a switch: limits, circuit breakers, retries, rate limits, hedges, chaos. A function, or a
+/// value of the program's own types, comes from code, with a [`DependencyPipelineBuilder`](crate::DependencyPipelineBuilder):
+/// which errors are worth another attempt, which count against the circuit, the error that chaos gives, and a fallback. A fallback
+/// to the last good value is code too: all calls of its pipeline then give values of one type, and one call's answer would
+/// be given to all others. Whether that is right, only the program knows.
 #[derive(Clone, Debug, Default, PartialEq)]
 #[cfg_attr(feature = "config", derive(serde::Serialize, serde::Deserialize))]
 #[cfg_attr(feature = "config", serde(default, deny_unknown_fields))]

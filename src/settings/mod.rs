@@ -54,6 +54,11 @@
 //! dependency, its kind, the kind's [preset](crate::DependencyKind::preset), and last the default. Presets say nearly
 //! everything, so `default_timeout` and `bulkheads.default` rarely decide. A kind's own key does.
 //!
+//! # What settings cannot say
+//!
+//! Settings name numbers and switches. Functions and values of the program's own types come from code, among them every fallback:
+//! see [`DependencyOverrides`](crate::DependencyOverrides#what-code-has-to-give).
+//!
 //! # Errors
 //!
 //! A key that is unknown, a value of the wrong type or out of range, a key twice: each is a [`SettingsProblem`] with file,

@@ -26,9 +26,14 @@ const RETRY: &str = "retry";
 const RATE_LIMIT: &str = "rate_limit";
 const HEDGE: &str = "hedge";
 const CHAOS: &str = "chaos";
+/// What cannot stand in settings, and why.
+const FALLBACK: &str = "fallback";
+const FALLBACK_IS_CODE: &str = "it in the program, with `DependencyPipelineBuilder::fallback`: it answers with a value of the program's \
+                                own type, and only the program knows for which calls an answer is right";
 /// The sections with rules, which also stand in `resilience`, for all that have one.
 const WITH_RULES: [&str; 5] = [CIRCUIT_BREAKER, RETRY, RATE_LIMIT, HEDGE, CHAOS];
 const BULKHEADS: &str = "bulkheads";
+const OPERATIONS: &str = "operations";
 pub(super) const DEFAULT: &str = "default";
 pub(super) const DEFAULT_TIMEOUT: &str = "default_timeout";
 
@@ -121,7 +126,7 @@ fn keys_of(place: &Place<'_>) -> Option<Vec<String>> {
     let bulkheads = resilience.key(BULKHEADS);
     let kind_name = place.kind.name();
     let dependency = dependencies.key(place.dependency);
-    let operations = dependency.key("operations");
+    let operations = dependency.key(OPERATIONS);
     let operation = operations.key(place.operation);
     let section = match (place.level, place.setting, place.rule) {
         (ConfigLevel::Preset | ConfigLevel::BuiltIn, ..) => return None,
@@ -204,6 +209,24 @@ impl Reader {
         });
     }
 
+    fn does_not_stand_here(
+        &mut self,
+        origin: &Origin,
+        path: &Path<'_>,
+        expected: impl Into<String>,
+    ) {
+        self.problem(origin, path, "a key that does not stand here", expected);
+    }
+
+    /// A section with policies has no fallback among them.
+    fn tell_of_fallback(&mut self, map: &Map, path: &Path<'_>, told: &mut Vec<Vec<String>>) {
+        if let Some(entry) = map.get(FALLBACK) {
+            let path = path.key(FALLBACK);
+            self.does_not_stand_here(&entry.key, &path, FALLBACK_IS_CODE);
+            told.push(path.keys());
+        }
+    }
+
     fn unknown(&mut self, origin: &Origin, path: &Path<'_>, name: &str, expected: &[&str]) {
         let expected = one_of(name, expected, "`");
         self.problem(origin, path, "a key that is unknown here", expected);
@@ -256,6 +279,7 @@ impl Reader {
                     }
                 }
                 BULKHEADS => this.bulkheads(node, &path),
+                FALLBACK => this.does_not_stand_here(key, &path, FALLBACK_IS_CODE),
                 _ => {
                     let known = [
                         TIMEOUTS,
@@ -353,10 +377,11 @@ impl Reader {
                 let stands_elsewhere = setting == "timeout" || kind.is_none();
                 if let Some(entry) = map.get(setting).filter(|_| stands_elsewhere) {
                     let path = path.key(setting);
-                    this.problem(&entry.key, &path, "a key that does not stand here", place);
+                    this.does_not_stand_here(&entry.key, &path, place);
                     told.push(path.keys());
                 }
             }
+            this.tell_of_fallback(map, &path, &mut told);
             let read = read::<DependencyOverrides>(node, &path, told, &mut this.problems);
             let Some(read) = read else {
                 return;
@@ -379,7 +404,19 @@ impl Reader {
 
     fn dependencies(&mut self, node: &Node, outer: &Path<'_>) {
         self.section(node, outer, |this, name, _, node| {
-            if let Some(config) = this.read(node, &outer.key(name)) {
+            let path = outer.key(name);
+            let mut told = Vec::new();
+            if let Some(map) = as_map(node) {
+                this.tell_of_fallback(map, &path, &mut told);
+                let path = path.key(OPERATIONS);
+                let operations = map.get(OPERATIONS).and_then(|entry| as_map(&entry.node));
+                for (operation, entry) in operations.into_iter().flatten() {
+                    if let Some(map) = as_map(&entry.node) {
+                        this.tell_of_fallback(map, &path.key(operation), &mut told);
+                    }
+                }
+            }
+            if let Some(config) = read(node, &path, told, &mut this.problems) {
                 this.content.dependencies.insert(name.to_owned(), config);
             }
         });

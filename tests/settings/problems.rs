@@ -707,6 +707,52 @@ fn what_is_wrong_with_chaos_is_told_with_its_place() {
 }
 
 #[test]
+fn a_fallback_is_told_to_belong_to_the_program_once_wherever_it_stands() {
+    let text = r#"
+        [resilience]
+        fallback = {cached = "5m"}
+        [resilience.bulkheads]
+        default = {fallback = true}
+        database = {fallback = "other_db"}
+        [external_dependencies.a]
+        kind = "cpu"
+        fallback = {cached = "5m"}
+        [external_dependencies.a.operations]
+        x = {fallback = 0}
+        y = 3
+        [external_dependencies.fallback]
+        kind = "cpu"
+        operations = {fallback = {}}
+        [external_dependencies.odd]
+        kind = "cpu"
+        operations = "fallback"
+    "#;
+    let found = problems(toml(text));
+    for path in [
+        "text:3:9: `resilience.fallback`",
+        "text:5:20: `resilience.bulkheads.default.fallback`",
+        "text:6:21: `resilience.bulkheads.database.fallback`",
+        "text:9:9: `external_dependencies.a.fallback`",
+        "text:11:14: `external_dependencies.a.operations.x.fallback`",
+    ] {
+        let expected = format!(
+            "{path}: found a key that does not stand here, expected it in the program, with \
+             `DependencyPipelineBuilder::fallback`: it answers with a value of the program's own type, and only the program \
+             knows for which calls an answer is right"
+        );
+        assert!(found.contains(&expected), "{expected}\n{found:#?}");
+    }
+    let others = [
+        "a.operations.y`: found `3`",
+        "odd.operations`: found \"fallback\"",
+    ];
+    for other in others {
+        assert!(found.iter().any(|it| it.contains(other)), "{found:#?}");
+    }
+    assert_eq!(found.len(), 5 + others.len(), "{found:#?}");
+}
+
+#[test]
 fn a_rate_of_latency_needs_a_latency() {
     for (settings, expected) in [
         (
