@@ -194,6 +194,7 @@
 //! |---|---|
 //! | N and Q | [`Bulkhead::resize`], [`SemaphoreBulkhead::resize`] |
 //! | the queue timeout and the caller's limit | [`Bulkhead::set_queue_timeout`], [`Bulkhead::set_execution_timeout`] |
+//! | from where on it counts as unhealthy | [`Bulkhead::set_health_thresholds`], [`SemaphoreBulkhead::set_health_thresholds`] |
 //! | the rules of the circuit | [`Bulkhead::set_circuit_breaker`], [`CircuitBreaker::set_config`] |
 //! | all of it for all dependencies, from a file that was loaded anew | [`Dependencies::apply_config`], and `apply` with the feature `config` |
 //! | how many threads there are, by the work that there is | [`BulkheadConfig::idle_timeout`] |
@@ -352,8 +353,8 @@ pub use dependency::{
     AdaptiveTimeoutSetting, BulkheadKind, ChaosOverrides, CircuitBreakerOverrides, ConfigLevel,
     Decided, Dependencies, DependenciesBuilder, DependencyCall, DependencyChange, DependencyConfig,
     DependencyDefaults, DependencyError, DependencyKind, DependencyOverrides, DependencyPipeline,
-    DependencyPipelineBuilder, Explanation, HedgeOverrides, OperationOverrides, RateLimitOverrides,
-    RetryOverrides, TimeoutSetting, UnknownKind,
+    DependencyPipelineBuilder, Explanation, HealthOverrides, HedgeOverrides, OperationOverrides,
+    RateLimitOverrides, RetryOverrides, TimeoutSetting, UnknownKind,
 };
 pub use error::{BuildError, BulkheadError, RejectReason, Rejected};
 pub use event::{BulkheadEvent, BulkheadListener, CallInfo, FinishedOutcome};

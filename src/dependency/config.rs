@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use super::chaos_overrides::ChaosOverrides;
 use super::circuit_overrides::CircuitBreakerOverrides;
+use super::health_overrides::HealthOverrides;
 use super::kind::{BulkheadKind, DependencyKind};
 use super::overrides::{AdaptiveTimeoutSetting, DependencyOverrides, TimeoutSetting};
 use super::policy_overrides::{HedgeOverrides, RateLimitOverrides, RetryOverrides};
@@ -207,6 +208,13 @@ impl DependencyConfig {
         self
     }
 
+    /// As [`DependencyOverrides::health`](DependencyOverrides#method.health).
+    #[must_use]
+    pub fn health(mut self, rules: impl Into<HealthOverrides>) -> Self {
+        self.overrides = self.overrides.health(rules);
+        self
+    }
+
     /// As [`DependencyOverrides::retry`](DependencyOverrides#method.retry).
     #[must_use]
     pub fn retry(mut self, rules: RetryOverrides) -> Self {
@@ -260,8 +268,8 @@ mod text {
     use super::{DependencyConfig, OperationOverrides};
     use crate::dependency::{
         AdaptiveTimeoutSetting, BulkheadKind, ChaosOverrides, CircuitBreakerOverrides,
-        DependencyKind, DependencyOverrides, HedgeOverrides, RateLimitOverrides, RetryOverrides,
-        TimeoutSetting,
+        DependencyKind, DependencyOverrides, HealthOverrides, HedgeOverrides, RateLimitOverrides,
+        RetryOverrides, TimeoutSetting,
     };
 
     #[derive(Serialize, Deserialize)]
@@ -288,6 +296,8 @@ mod text {
         max_nested_calls: Option<usize>,
         #[serde(default, skip_serializing_if = "CircuitBreakerOverrides::is_empty")]
         circuit_breaker: CircuitBreakerOverrides,
+        #[serde(default, skip_serializing_if = "HealthOverrides::is_empty")]
+        health: HealthOverrides,
         #[serde(default, skip_serializing_if = "RetryOverrides::is_empty")]
         retry: RetryOverrides,
         #[serde(default, skip_serializing_if = "RateLimitOverrides::is_empty")]
@@ -315,6 +325,7 @@ mod text {
                     stack_size: section.stack_size,
                     max_nested_calls: section.max_nested_calls,
                     circuit_breaker: section.circuit_breaker,
+                    health: section.health,
                     retry: section.retry,
                     rate_limit: section.rate_limit,
                     hedge: section.hedge,
@@ -338,6 +349,7 @@ mod text {
                 stack_size,
                 max_nested_calls,
                 circuit_breaker,
+                health,
                 retry,
                 rate_limit,
                 hedge,
@@ -355,6 +367,7 @@ mod text {
                 stack_size,
                 max_nested_calls,
                 circuit_breaker,
+                health,
                 retry,
                 rate_limit,
                 hedge,

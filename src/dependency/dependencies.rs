@@ -457,8 +457,9 @@ impl Dependencies {
             circuit_storage,
             ..
         } = &self.collaborators;
-        let mut builder =
-            BulkheadBuilder::from(resolved.bulkhead_config(name)).clock(clock.clone());
+        let mut builder = BulkheadBuilder::from(resolved.bulkhead_config(name))
+            .clock(clock.clone())
+            .health_thresholds(resolved.health_thresholds());
         if limits.are_adaptive() {
             builder = builder.listener(Arc::clone(limits));
         }

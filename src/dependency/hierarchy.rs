@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::chaos_overrides::ChaosRules;
 use super::circuit_overrides::CircuitBreakerOverrides;
 use super::config::OperationOverrides;
+use super::health_overrides::HealthRules;
 use super::kind::BulkheadKind;
 use super::level::{ConfigLevel, Decided, decide};
 use super::overrides::{AdaptiveTimeoutSetting, DependencyOverrides, TimeoutSetting};
@@ -14,6 +15,7 @@ use crate::adaptive::AdaptiveTimeoutConfig;
 use crate::circuit::CircuitBreakerConfig;
 use crate::config::BulkheadConfig;
 use crate::error::BuildError;
+use crate::stats::HealthThresholds;
 
 /// The limit of a call where no level says anything.
 pub(crate) const BUILT_IN_TIMEOUT: Duration = Duration::from_secs(30);
@@ -58,6 +60,9 @@ pub(crate) struct Resolved {
     pub(crate) has_circuit_breaker: Decided<bool>,
     pub(crate) circuit_breaker: CircuitBreakerConfig,
     pub(crate) rules: BTreeMap<&'static str, Decided<String>>,
+    pub(crate) has_health: Decided<bool>,
+    pub(crate) health: HealthRules,
+    pub(crate) health_rules: BTreeMap<&'static str, Decided<String>>,
     pub(crate) has_retry: Decided<bool>,
     pub(crate) retry: RetryRules,
     pub(crate) retry_rules: BTreeMap<&'static str, Decided<String>>,
@@ -113,6 +118,12 @@ impl Levels<'_> {
                 .of_dependency()
                 .map(|(level, overrides)| (level, &overrides.circuit_breaker)),
         );
+        let health = self
+            .of_dependency()
+            .map(|(level, overrides)| (level, overrides.health));
+        let (health_all, health_rules) = HealthRules::resolve(&health);
+        // Thresholds that are set for all hold for all.
+        let has_health = decide(health.iter().map(|(level, rules)| (*level, rules.wanted())));
         let retry = self
             .of_dependency()
             .map(|(level, overrides)| (level, overrides.retry));
@@ -151,6 +162,9 @@ impl Levels<'_> {
             .iter()
             .map(|(level, rules)| (*level, rules.enabled, rules.wanted()));
         Resolved {
+            has_health: has_health.unwrap_or(Decided::new(false, ConfigLevel::BuiltIn)),
+            health: health_all,
+            health_rules,
             has_retry: is_there(has_retry),
             retry: retry_all,
             retry_rules,
@@ -199,6 +213,9 @@ impl Resolved {
         if let Some(config) = self.adaptive_timeout.value.config() {
             config.validate().map_err(|error| error.of(name))?;
         }
+        if self.has_health.value {
+            self.health.check_alone().map_err(|error| error.of(name))?;
+        }
         if self.has_retry.value {
             self.retry.check_alone().map_err(|error| error.of(name))?;
         }
@@ -231,6 +248,14 @@ impl Resolved {
         config.stack_size = self.stack_size.value;
         config.max_nested_calls = self.max_nested_calls.value;
         config
+    }
+
+    pub(crate) fn health_thresholds(&self) -> HealthThresholds {
+        if self.has_health.value {
+            self.health.thresholds()
+        } else {
+            HealthThresholds::default()
+        }
     }
 
     /// The numbers of the adaptive timeout, with its ceiling. `None`: there is none, or no timeout that could be the ceiling.

@@ -3,7 +3,7 @@
 //! | file | job |
 //! |---|---|
 //! | `kind`, `preset` | the kinds of dependency, and the settings that suit each |
-//! | `overrides`, `circuit_overrides`, `policy_overrides`, `chaos_overrides`, `rules_section` | settings of which each is set or left to the next level |
+//! | `overrides`, `circuit_overrides`, `policy_overrides`, `chaos_overrides`, `health_overrides`, `rules_section` | settings of which each is set or left to the next level |
 //! | `defaults`, `config` | what is set for all and for a kind; for a dependency and its operations |
 //! | `level`, `hierarchy` | the levels, and which of them decides each setting: a pure function |
 //! | `explain`, `shown` | which level decided each setting, as a struct and as text |
@@ -24,6 +24,7 @@ pub(crate) mod did_you_mean;
 mod entry;
 mod error;
 mod explain;
+mod health_overrides;
 mod hierarchy;
 mod kind;
 mod level;
@@ -44,6 +45,7 @@ pub use defaults::DependencyDefaults;
 pub use dependencies::{Dependencies, DependenciesBuilder};
 pub use error::DependencyError;
 pub use explain::Explanation;
+pub use health_overrides::HealthOverrides;
 pub use kind::{BulkheadKind, DependencyKind, UnknownKind};
 pub use level::{ConfigLevel, Decided};
 pub use overrides::{AdaptiveTimeoutSetting, DependencyOverrides, TimeoutSetting};

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::chaos_overrides::ChaosOverrides;
 use super::circuit_overrides::CircuitBreakerOverrides;
+use super::health_overrides::HealthOverrides;
 use super::kind::BulkheadKind;
 use super::policy_overrides::{HedgeOverrides, RateLimitOverrides, RetryOverrides};
 use crate::adaptive::AdaptiveTimeoutConfig;
@@ -25,8 +26,8 @@ use crate::adaptive::AdaptiveTimeoutConfig;
 ///
 /// # What code has to give
 ///
-/// Settings name what is a number or a switch: limits, circuit breakers, retries, rate limits, hedges, chaos. A function, or a
-/// value of the program's own types, comes from code, with a [`DependencyPipelineBuilder`](crate::DependencyPipelineBuilder):
+/// Settings name what is a number or a switch: limits, circuit breakers, health thresholds, retries, rate limits, hedges, chaos.
+/// A function, or a value of the program's own types, comes from code, with a [`DependencyPipelineBuilder`](crate::DependencyPipelineBuilder):
 /// which errors are worth another attempt, which count against the circuit, the error that chaos gives, and a fallback. A fallback
 /// to the last good value is code too: all calls of its pipeline then give values of one type, and one call's answer would
 /// be given to all others. Whether that is right, only the program knows.
@@ -70,6 +71,12 @@ pub struct DependencyOverrides {
         serde(skip_serializing_if = "CircuitBreakerOverrides::is_empty")
     )]
     pub circuit_breaker: CircuitBreakerOverrides,
+    /// From where on it counts as unhealthy.
+    #[cfg_attr(
+        feature = "config",
+        serde(skip_serializing_if = "HealthOverrides::is_empty")
+    )]
+    pub health: HealthOverrides,
     /// The retries of its [pipelines](crate::Dependencies::pipeline).
     #[cfg_attr(
         feature = "config",
@@ -194,6 +201,14 @@ impl DependencyOverrides {
     #[must_use]
     pub fn circuit_breaker(mut self, rules: impl Into<CircuitBreakerOverrides>) -> Self {
         self.circuit_breaker = rules.into();
+        self
+    }
+
+    /// Sets from where on it counts as unhealthy: [`HealthThresholds`](crate::HealthThresholds), or [`HealthOverrides`], which can
+    /// also say that none holds.
+    #[must_use]
+    pub fn health(mut self, rules: impl Into<HealthOverrides>) -> Self {
+        self.health = rules.into();
         self
     }
 

@@ -9,6 +9,8 @@
 //!     api_call_timeout: 15s        # file_system, cpu, payment
 //!   circuit_breaker:               # rules for all that have one, by the names of CircuitBreakerConfig
 //!     success_threshold: 2
+//!   health:                        # from where on each counts as unhealthy, by the names of HealthOverrides
+//!     all_busy_for: 30s
 //!   retry:                         # the same for retries, by the names of RetryOverrides; and `rate_limit`, `hedge`,
 //!     max_delay: 2s                #  `chaos`
 //!   bulkheads:                     # one for each kind, over its preset; and `default`, for what no preset says
@@ -22,6 +24,7 @@
 //!       max_nested_calls: 64
 //!       adaptive_timeout: false    # or true, or a section with the numbers of AdaptiveTimeoutConfig: experimental
 //!       circuit_breaker: true      # or false, or a section with rules
+//!       health: {queued_for: 1s}   # or false: no thresholds
 //!       retry: {attempts: 3}       # for calls through Dependencies::pipeline; or true, or false
 //! external_dependencies:
 //!   user_db:
@@ -88,7 +91,7 @@
 //! # Other formats
 //!
 //! With the feature `config` all configurations ([`BulkheadConfig`](crate::BulkheadConfig),
-//! [`CircuitBreakerConfig`](crate::CircuitBreakerConfig), [`RetryOverrides`](crate::RetryOverrides),
+//! [`CircuitBreakerConfig`](crate::CircuitBreakerConfig), [`RetryOverrides`](crate::RetryOverrides), [`HealthOverrides`](crate::HealthOverrides),
 //! [`RateLimitOverrides`](crate::RateLimitOverrides), [`HedgeOverrides`](crate::HedgeOverrides),
 //! [`ChaosOverrides`](crate::ChaosOverrides), [`DependencyConfig`](crate::DependencyConfig),
 //! [`DependencyDefaults`](crate::DependencyDefaults) and what is in them) are serde's `Serialize` and `Deserialize`, with the

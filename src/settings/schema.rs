@@ -22,6 +22,7 @@ pub(super) const RESILIENCE: &str = "resilience";
 pub(super) const DEPENDENCIES: &str = "external_dependencies";
 const TIMEOUTS: &str = "timeouts";
 const CIRCUIT_BREAKER: &str = "circuit_breaker";
+const HEALTH: &str = "health";
 const RETRY: &str = "retry";
 const RATE_LIMIT: &str = "rate_limit";
 const HEDGE: &str = "hedge";
@@ -31,7 +32,7 @@ const FALLBACK: &str = "fallback";
 const FALLBACK_IS_CODE: &str = "it in the program, with `DependencyPipelineBuilder::fallback`: it answers with a value of the program's \
                                 own type, and only the program knows for which calls an answer is right";
 /// The sections with rules, which also stand in `resilience`, for all that have one.
-const WITH_RULES: [&str; 5] = [CIRCUIT_BREAKER, RETRY, RATE_LIMIT, HEDGE, CHAOS];
+const WITH_RULES: [&str; 6] = [CIRCUIT_BREAKER, HEALTH, RETRY, RATE_LIMIT, HEDGE, CHAOS];
 const BULKHEADS: &str = "bulkheads";
 const OPERATIONS: &str = "operations";
 pub(super) const DEFAULT: &str = "default";
@@ -139,7 +140,7 @@ fn keys_of(place: &Place<'_>) -> Option<Vec<String>> {
         (ConfigLevel::Global, "timeout", _) => {
             return Some(timeouts.key(DEFAULT_TIMEOUT).keys());
         }
-        (ConfigLevel::Global, setting, Some(_)) if WITH_RULES.contains(&setting) => resilience,
+        (ConfigLevel::Global, setting, _) if WITH_RULES.contains(&setting) => resilience,
         (ConfigLevel::Global, ..) => bulkheads.key(DEFAULT),
     };
     let setting = section.key(place.setting);
@@ -254,27 +255,32 @@ impl Reader {
             match name {
                 TIMEOUTS => this.timeouts(node, &path),
                 CIRCUIT_BREAKER => {
-                    if let Some(rules) = this.rules(node, &path, "a circuit breaker") {
+                    if let Some(rules) = this.rules(node, &path, "is a circuit breaker") {
                         this.content.defaults.global.circuit_breaker = rules;
                     }
                 }
+                HEALTH => {
+                    if let Some(rules) = this.rules(node, &path, "are health thresholds") {
+                        this.content.defaults.global.health = rules;
+                    }
+                }
                 RETRY => {
-                    if let Some(rules) = this.rules(node, &path, "a retry") {
+                    if let Some(rules) = this.rules(node, &path, "is a retry") {
                         this.content.defaults.global.retry = rules;
                     }
                 }
                 RATE_LIMIT => {
-                    if let Some(rules) = this.rules(node, &path, "a rate limit") {
+                    if let Some(rules) = this.rules(node, &path, "is a rate limit") {
                         this.content.defaults.global.rate_limit = rules;
                     }
                 }
                 HEDGE => {
-                    if let Some(rules) = this.rules(node, &path, "a hedge") {
+                    if let Some(rules) = this.rules(node, &path, "is a hedge") {
                         this.content.defaults.global.hedge = rules;
                     }
                 }
                 CHAOS => {
-                    if let Some(rules) = this.rules(node, &path, "chaos") {
+                    if let Some(rules) = this.rules(node, &path, "is chaos") {
                         this.content.defaults.global.chaos = rules;
                     }
                 }
@@ -284,6 +290,7 @@ impl Reader {
                     let known = [
                         TIMEOUTS,
                         CIRCUIT_BREAKER,
+                        HEALTH,
                         RETRY,
                         RATE_LIMIT,
                         HEDGE,
@@ -338,7 +345,7 @@ impl Reader {
             self.problem(
                 origin,
                 path,
-                format!("whether there is {what}"),
+                format!("whether there {what}"),
                 "rules alone: that a kind of dependency has one, or none, stands in `resilience.bulkheads`, that a \
                  dependency has one in `external_dependencies`",
             );
@@ -369,6 +376,7 @@ impl Reader {
                     CIRCUIT_BREAKER,
                     "it as `resilience.circuit_breaker`".to_owned(),
                 ),
+                (HEALTH, "it as `resilience.health`".to_owned()),
                 (RETRY, "it as `resilience.retry`".to_owned()),
                 (RATE_LIMIT, "it as `resilience.rate_limit`".to_owned()),
                 (HEDGE, "it as `resilience.hedge`".to_owned()),
@@ -394,6 +402,7 @@ impl Reader {
             overrides.timeout = before.timeout;
             if kind.is_none() {
                 overrides.circuit_breaker = before.circuit_breaker;
+                overrides.health = before.health;
                 overrides.retry = before.retry;
                 overrides.rate_limit = before.rate_limit;
                 overrides.hedge = before.hedge;
@@ -542,6 +551,7 @@ impl Ranges<'_> {
         self.check_adaptive(overrides.adaptive_timeout, place);
         let breaker = overrides.circuit_breaker.wrong_alone();
         self.check_rules(CIRCUIT_BREAKER, breaker, place);
+        self.check_rules(HEALTH, overrides.health.wrong_alone(), place);
         self.check_rules(RETRY, overrides.retry.wrong_alone(), place);
         self.check_rules(RATE_LIMIT, overrides.rate_limit.wrong_alone(), place);
         self.check_rules(HEDGE, overrides.hedge.wrong_alone(), place);

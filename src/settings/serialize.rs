@@ -7,8 +7,8 @@ use serde::{Serialize, Serializer};
 use super::loader::Settings;
 use super::schema::{DEFAULT, DEFAULT_TIMEOUT, timeout_key};
 use crate::dependency::{
-    ChaosOverrides, CircuitBreakerOverrides, DependencyConfig, DependencyOverrides, HedgeOverrides,
-    RateLimitOverrides, RetryOverrides, TimeoutSetting,
+    ChaosOverrides, CircuitBreakerOverrides, DependencyConfig, DependencyOverrides,
+    HealthOverrides, HedgeOverrides, RateLimitOverrides, RetryOverrides, TimeoutSetting,
 };
 
 #[derive(Serialize)]
@@ -21,6 +21,8 @@ struct Root<'a> {
 struct Resilience<'a> {
     timeouts: BTreeMap<String, TimeoutSetting>,
     circuit_breaker: &'a CircuitBreakerOverrides,
+    #[serde(skip_serializing_if = "HealthOverrides::is_empty")]
+    health: HealthOverrides,
     #[serde(skip_serializing_if = "RetryOverrides::is_empty")]
     retry: RetryOverrides,
     #[serde(skip_serializing_if = "RateLimitOverrides::is_empty")]
@@ -53,6 +55,7 @@ impl Serialize for Settings {
             let has_timeout = overrides.timeout.take().is_some();
             if *name == DEFAULT {
                 overrides.circuit_breaker = CircuitBreakerOverrides::new();
+                overrides.health = HealthOverrides::new();
                 overrides.retry = RetryOverrides::new();
                 overrides.rate_limit = RateLimitOverrides::new();
                 overrides.hedge = HedgeOverrides::new();
@@ -67,6 +70,7 @@ impl Serialize for Settings {
             resilience: Resilience {
                 timeouts: timeouts.collect(),
                 circuit_breaker: &defaults.global.circuit_breaker,
+                health: defaults.global.health,
                 retry: defaults.global.retry,
                 rate_limit: defaults.global.rate_limit,
                 hedge: defaults.global.hedge,

@@ -9,6 +9,7 @@ mod calls;
 mod chaos;
 mod collaborators;
 mod explain;
+mod health;
 mod kinds;
 mod names;
 mod pipelines;

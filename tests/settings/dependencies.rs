@@ -169,6 +169,38 @@ chaos = false
 }
 
 #[test]
+fn health_thresholds_of_the_settings_hold_for_all_but_those_that_say_otherwise() {
+    let text = r#"
+[resilience.health]
+all_busy_for = 0
+[external_dependencies.user_db]
+kind = "database"
+max_concurrent_calls = 1
+[external_dependencies.extra]
+kind = "database"
+max_concurrent_calls = 1
+health = false
+"#;
+    let dependencies = Dependencies::from_settings(&toml(text).unwrap()).unwrap();
+    let is_well_while_busy = |name: &str| {
+        let inside = dependencies.bulkhead(name).unwrap();
+        let call = dependencies.call(name).unwrap();
+        let health = call.run(move || inside.health()).wait();
+        health.value().unwrap().is_healthy()
+    };
+    assert!(!is_well_while_busy("user_db"));
+    assert!(is_well_while_busy("extra"));
+    let explained = dependencies.explain("user_db", "get").unwrap().to_string();
+    assert!(
+        explained.ends_with(
+            "  health thresholds     on           global default    text:2:13
+    all_busy_for        0ns          global default    text:3:1"
+        ),
+        "{explained}"
+    );
+}
+
+#[test]
 fn explain_shows_where_each_value_stands() {
     let dependencies = Dependencies::from_settings(&toml(TEXT).unwrap()).unwrap();
     let text = dependencies

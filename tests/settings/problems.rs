@@ -207,7 +207,7 @@ fn each_slip_is_told_with_its_place() {
             "resilience",
             "timeout = {}",
             "`resilience.timeout`: found a key that is unknown here, expected one of `timeouts`, `circuit_breaker`, \
-             `retry`, `rate_limit`, `hedge`, `chaos`, `bulkheads`; did you mean `timeouts`?"
+             `health`, `retry`, `rate_limit`, `hedge`, `chaos`, `bulkheads`; did you mean `timeouts`?"
                 .into(),
         ),
         (
@@ -696,6 +696,49 @@ fn what_is_wrong_with_chaos_is_told_with_its_place() {
         "`resilience.bulkheads.database.chaos.panic_rate`: found -0.1, expected a number from 0 to 1",
         "`external_dependencies.a.chaos.latency_rate`: found NaN, expected a number from 0 to 1",
         "`external_dependencies.a.operations.x.chaos.refusal_rate`: found 5, expected a number from 0 to 1",
+    ];
+    for expected in expected {
+        assert!(
+            found.iter().any(|found| found.contains(expected)),
+            "{expected}\n{found:#?}"
+        );
+    }
+    assert_eq!(found.len(), expected.len(), "{found:#?}");
+}
+
+#[test]
+fn what_is_wrong_with_health_thresholds_is_told_with_its_place() {
+    let text = r#"
+        [resilience.health]
+        enabled = false
+        rejection_window = 0
+        [resilience.bulkheads.default]
+        health = {all_busy_for = "1s"}
+        [resilience.bulkheads.database]
+        health = {queue_utilization = 80, queued_for = -1}
+        [external_dependencies.a]
+        kind = "cpu"
+        health = {abandoned_tasks = 0, rejection_rate = 0, busy_for = "1s"}
+        [external_dependencies.a.operations.x]
+        health = false
+        [external_dependencies.b]
+        kind = "cpu"
+        health = 1
+    "#;
+    let found = problems(toml(text));
+    let expected = [
+        "`resilience.health`: found whether there are health thresholds, expected rules alone",
+        "`resilience.bulkheads.default.health`: found a key that does not stand here, expected it as `resilience.health`",
+        "`resilience.bulkheads.database.health.queued_for`: found `-1`",
+        "`external_dependencies.a.health.busy_for`: found a key that is unknown here, expected one of `enabled`, \
+         `queue_utilization`, `queue_utilization_for`, `saturated_for`, `queued_for`, `all_busy_for`, `abandoned_tasks`, \
+         `rejection_rate`, `rejection_window`, `closed_circuit`",
+        "`external_dependencies.a.operations.x.health`: found a key that is unknown here",
+        "`external_dependencies.b.health`: found `1`, expected true, false, or a section with the rules of health thresholds",
+        "`resilience.health.rejection_window`: found 0ns, expected greater than zero",
+        "`resilience.bulkheads.database.health.queue_utilization`: found 80, expected above 0 and at most 1",
+        "`external_dependencies.a.health.abandoned_tasks`: found 0, expected at least 1",
+        "`external_dependencies.a.health.rejection_rate`: found 0, expected above 0 and at most 1",
     ];
     for expected in expected {
         assert!(
