@@ -101,10 +101,11 @@ mod pipeline;
 mod random;
 mod rate_limit;
 mod retry;
+mod retry_outcome;
 mod retry_rule;
 mod time_limit;
 
-pub use attempts::{AttemptEnd, Attempts, RetryError, RetryEvent, RetryStop, attempt};
+pub use attempts::{Attempts, attempt};
 pub use backoff::Jitter;
 pub use budget::RetryBudget;
 pub(crate) use chaos::MakeError;
@@ -119,6 +120,7 @@ pub use pipeline::{
 };
 pub(crate) use pipeline::{CallLimits, CallSettings, PipelineLedger, PipelineListener};
 pub use rate_limit::{KeyedRateLimit, RateLimit, RateLimited};
-pub use retry::{AttemptResult, Retry};
+pub use retry::Retry;
+pub use retry_outcome::{AttemptEnd, AttemptResult, RetryError, RetryEvent, RetryStop};
 pub use retry_rule::{ByDefault, RetryIf, RetryRule, RetryableError};
 pub use time_limit::TimeoutManager;
