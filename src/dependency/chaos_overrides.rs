@@ -11,8 +11,9 @@ section! {
     /// The trouble on purpose in a dependency's pipelines, of which each rule is set or left to the next level: for drills, see
     /// [`Chaos`].
     ///
-    /// Rules alone make no trouble. A dependency, a kind or an operation has it if one says [`on`](Self::on) with
-    /// [`enabled`](Self#structfield.enabled), and the log warns of it when the dependency is registered. It holds for calls through
+    /// Rules alone make no trouble. There is chaos where a level says [`on`](Self::on), which is
+    /// [`enabled`](Self#structfield.enabled), and no level before it says [`off`](Self::off). The log warns of it when the
+    /// dependency is registered. It holds for calls through
     /// [`Dependencies::pipeline`](crate::Dependencies::pipeline), all pipelines of a dependency together. An operation that says
     /// something about it has its own. [`Dependencies::apply_config`](crate::Dependencies::apply_config) with other rules, or with
     /// [`off`](Self::off), ends it for all calls that begin from then on.

@@ -122,7 +122,8 @@ type AnyRule<E> = Arc<dyn RetryRule<PipelineError<E>> + Send + Sync>;
 /// Builds a [`DependencyPipeline`], from [`Dependencies::pipeline`](crate::Dependencies::pipeline) or
 /// [`DependencyCall::pipeline`](crate::DependencyCall::pipeline).
 ///
-/// Numbers and switches come from the settings. Functions are added here: which errors to retry, a fallback.
+/// Numbers and switches come from the settings. Functions are added here: which errors to retry, a fallback,
+/// the error that chaos gives.
 #[must_use = "a builder does nothing until `build`"]
 pub struct DependencyPipelineBuilder<E, V: Values<E> = AnyValue> {
     entry: Arc<Entry>,

@@ -11,8 +11,8 @@
 //!     success_threshold: 2
 //!   health:                        # from where on each counts as unhealthy, by the names of HealthOverrides
 //!     all_busy_for: 30s
-//!   retry:                         # the same for retries, by the names of RetryOverrides; and `rate_limit`, `hedge`,
-//!     max_delay: 2s                #  `chaos`
+//!   retry:                         # the same for retries, by the names of RetryOverrides; and `rate_limit`,
+//!     max_delay: 2s                # `hedge`, `chaos`
 //!   bulkheads:                     # one for each kind, over its preset; and `default`, for what no preset says
 //!     database:
 //!       max_concurrent_calls: 10
@@ -91,8 +91,8 @@
 //! # Other formats
 //!
 //! With the feature `config` all configurations ([`BulkheadConfig`](crate::BulkheadConfig),
-//! [`CircuitBreakerConfig`](crate::CircuitBreakerConfig), [`RetryOverrides`](crate::RetryOverrides), [`HealthOverrides`](crate::HealthOverrides),
-//! [`RateLimitOverrides`](crate::RateLimitOverrides), [`HedgeOverrides`](crate::HedgeOverrides),
+//! [`CircuitBreakerConfig`](crate::CircuitBreakerConfig), [`HealthOverrides`](crate::HealthOverrides),
+//! [`RetryOverrides`](crate::RetryOverrides), [`RateLimitOverrides`](crate::RateLimitOverrides), [`HedgeOverrides`](crate::HedgeOverrides),
 //! [`ChaosOverrides`](crate::ChaosOverrides), [`DependencyConfig`](crate::DependencyConfig),
 //! [`DependencyDefaults`](crate::DependencyDefaults) and what is in them) are serde's `Serialize` and `Deserialize`, with the
 //! keys above; only `DependencyDefaults` has the keys `global` and `kinds` in place of `resilience`. Durations are written as

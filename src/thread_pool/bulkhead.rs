@@ -404,7 +404,8 @@ impl Bulkhead {
         self.inner.engine.is_healthy()
     }
 
-    /// Whether it is well, by its state and by its [thresholds](crate::HealthThresholds), and if not, why. For readiness probes and alerts.
+    /// Whether it is well, by its state and by its [thresholds](crate::HealthThresholds), and if not, why. For readiness probes
+    /// and alerts.
     ///
     /// It reads the counters of N workers, and no distributions; calls are not slowed down. Without thresholds it looks at
     /// the state alone.

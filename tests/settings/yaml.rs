@@ -346,6 +346,7 @@ fn the_sample_has_every_key() {
         None,
         Some("development"),
         Some("testing"),
+        Some("drill"),
         Some("production"),
     ] {
         let loader = Settings::from_path(path).without_variables();
@@ -469,6 +470,7 @@ fn settings_are_written_as_they_are_read() {
         (sample, None),
         (sample, Some("production")),
         (sample, Some("development")),
+        (sample, Some("drill")),
         (odd, None),
         ("resilience:\n", None),
         (
