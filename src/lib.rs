@@ -162,7 +162,7 @@
 //! | target | level | line |
 //! |---|---|---|
 //! | `bulkman` | error | a panic in user code that belongs to no call: a listener, a hook, a drop; the thread for limits of awaited calls could not start |
-//! | `bulkman` | warn | a bulkhead is full and refuses calls; it has refused so many calls for this and that reason, at most every five seconds; the system refuses it a worker thread |
+//! | `bulkman` | warn | a bulkhead is full and refuses calls; it has refused so many calls for this and that reason, at most every five seconds; the system refuses it a worker thread; a dependency has chaos in its settings |
 //! | `bulkman` | info | a bulkhead that was full has room again; its limits have changed |
 //! | `bulkman` | debug | a bulkhead is shutting down, cancels what is queued, is shut down |
 //! | `bulkman` | trace | a call is admitted, refused, started, finished, cancelled, and so on |
@@ -183,7 +183,7 @@
 //! environment, see the module `settings`.
 //!
 //! A call of a dependency makes one attempt. [`Dependencies::pipeline`] adds the retries, the rate limit and the hedge that its
-//! settings name.
+//! settings name, and for drills the [chaos](ChaosOverrides).
 //!
 //! A [`BulkheadRegistry`], on which it stands, has bulkheads by name without such knowledge: made in one place, looked up in
 //! others, watched and shut down together.
@@ -194,6 +194,7 @@
 //! |---|---|
 //! | N and Q | [`Bulkhead::resize`], [`SemaphoreBulkhead::resize`] |
 //! | the queue timeout and the caller's limit | [`Bulkhead::set_queue_timeout`], [`Bulkhead::set_execution_timeout`] |
+//! | from where on it counts as unhealthy | [`Bulkhead::set_health_thresholds`], [`SemaphoreBulkhead::set_health_thresholds`] |
 //! | the rules of the circuit | [`Bulkhead::set_circuit_breaker`], [`CircuitBreaker::set_config`] |
 //! | all of it for all dependencies, from a file that was loaded anew | [`Dependencies::apply_config`], and `apply` with the feature `config` |
 //! | how many threads there are, by the work that there is | [`BulkheadConfig::idle_timeout`] |
@@ -349,11 +350,11 @@ pub use core::{
     current,
 };
 pub use dependency::{
-    AdaptiveTimeoutSetting, BulkheadKind, CircuitBreakerOverrides, ConfigLevel, Decided,
-    Dependencies, DependenciesBuilder, DependencyCall, DependencyChange, DependencyConfig,
+    AdaptiveTimeoutSetting, BulkheadKind, ChaosOverrides, CircuitBreakerOverrides, ConfigLevel,
+    Decided, Dependencies, DependenciesBuilder, DependencyCall, DependencyChange, DependencyConfig,
     DependencyDefaults, DependencyError, DependencyKind, DependencyOverrides, DependencyPipeline,
-    DependencyPipelineBuilder, Explanation, HedgeOverrides, OperationOverrides, RateLimitOverrides,
-    RetryOverrides, TimeoutSetting, UnknownKind,
+    DependencyPipelineBuilder, Explanation, HealthOverrides, HedgeOverrides, OperationOverrides,
+    RateLimitOverrides, RetryOverrides, TimeoutSetting, UnknownKind,
 };
 pub use error::{BuildError, BulkheadError, RejectReason, Rejected};
 pub use event::{BulkheadEvent, BulkheadListener, CallInfo, FinishedOutcome};

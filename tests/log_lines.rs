@@ -6,7 +6,9 @@
 mod support;
 
 use bulkman::{
-    Bulkhead, BulkheadConfig, BulkheadEvent, CircuitBreakerConfig, ManualClock, SemaphoreBulkhead,
+    Bulkhead, BulkheadConfig, BulkheadEvent, ChaosOverrides, CircuitBreakerConfig, Dependencies,
+    DependencyConfig, DependencyDefaults, DependencyKind, ManualClock, OperationOverrides,
+    SemaphoreBulkhead,
 };
 use log::{Level, LevelFilter};
 use support::logged::Line;
@@ -255,4 +257,39 @@ fn saturations_that_follow_closely_have_one_pair_of_lines_in_five_seconds() {
         let count = lines.iter().filter(|line| line.text.contains(text));
         assert_eq!(count.count(), 2, "{text}");
     }
+}
+
+#[test]
+fn a_dependency_with_chaos_warns_once_when_it_is_registered_and_when_settings_begin_it() {
+    logged::collect(LevelFilter::Trace);
+    let dependencies = Dependencies::new();
+    let get = OperationOverrides::new().chaos(ChaosOverrides::on().panic_rate(0.5));
+    let chaos = ChaosOverrides::on().error_rate(0.25).latency(SECOND);
+    let drill = || {
+        DependencyConfig::new(DependencyKind::Database)
+            .chaos(chaos)
+            .operation("get\n", get)
+    };
+    let calm = || DependencyConfig::new(DependencyKind::Database);
+    dependencies.register_with("drilled", drill()).unwrap();
+    dependencies.register_with("calm", calm()).unwrap();
+    let warned = [(
+        Level::Warn,
+        "dependency `drilled` makes trouble on purpose in its pipelines: delays at a rate of 1, errors at a rate of 0.25; in \
+         operation `get\\n` delays at a rate of 1, errors at a rate of 0.25, panics at a rate of 0.5",
+    )];
+    assert_eq!(texts(&lines_of("drilled", Level::Warn)), warned);
+    assert!(lines_of("calm", Level::Warn).is_empty());
+    let apply = |config: DependencyConfig| {
+        let config = [("drilled".to_owned(), config)];
+        let changes = dependencies.apply_config(DependencyDefaults::new(), config);
+        assert_ne!(changes.unwrap().len(), 0);
+    };
+    apply(drill().timeout(seconds(7)));
+    apply(calm());
+    assert_eq!(lines_of("drilled", Level::Warn).len(), 1);
+    apply(drill());
+    let lines = lines_of("drilled", Level::Warn);
+    assert_eq!(texts(&lines), [warned[0]; 2]);
+    assert_eq!(lines[1].value("bulkhead"), Some("drilled"));
 }

@@ -22,6 +22,7 @@ use crate::config::{BulkheadConfig, check_timeout};
 use crate::error::BuildError;
 use crate::event::BulkheadEvent;
 use crate::panic::note;
+use crate::stats::HealthThresholds;
 
 /// Gives other limits in time to calls that set none of their own.
 pub(crate) fn set_queue_timeout(
@@ -57,6 +58,20 @@ pub(crate) fn set_circuit_breaker(
         return Err(is_shut_down(engine));
     }
     breaker.set_config(config)
+}
+
+/// Lets other thresholds decide whether the bulkhead is well.
+pub(crate) fn set_health_thresholds(
+    engine: &Engine,
+    thresholds: HealthThresholds,
+) -> Result<(), BuildError> {
+    let valid = thresholds.validate();
+    valid.map_err(|error| error.of(&engine.name))?;
+    if engine.permits.is_closed() {
+        return Err(is_shut_down(engine));
+    }
+    engine.set_health_thresholds(thresholds);
+    Ok(())
 }
 
 fn check_change(

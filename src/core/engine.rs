@@ -38,7 +38,6 @@ pub(crate) struct Engine {
     pub(crate) breaker: Option<CircuitBreaker>,
     pub(crate) listeners: Arc<Listeners>,
     pub(crate) classifiers: Classifiers,
-    health_thresholds: HealthThresholds,
     health_memory: Mutex<HealthMemory>,
     saturation: Arc<Saturation>,
     rejections: Padded<RejectionLog>,
@@ -199,8 +198,7 @@ impl Engine {
             default_timeouts: DefaultTimeouts::new(&config),
             permits: Permits::new(limits, drained, relieved),
             ledger,
-            health_thresholds,
-            health_memory: Mutex::new(HealthMemory::new(epoch)),
+            health_memory: Mutex::new(HealthMemory::new(health_thresholds, epoch)),
             saturation,
             rejections: Padded::default(),
             breaker,
@@ -433,31 +431,42 @@ impl Engine {
     }
 
     pub(crate) fn health(&self) -> BulkheadHealth {
-        let thresholds = &self.health_thresholds;
+        let (closed_circuit, need_numbers) = {
+            let memory = self.health_memory.lock();
+            let thresholds = memory.thresholds();
+            (thresholds.closed_circuit, thresholds.need_numbers())
+        };
         let state = self.state();
         let mut reasons = Vec::new();
         match state {
             BulkheadState::ShutDown => reasons.push(HealthReason::ShutDown),
             BulkheadState::Isolated => reasons.push(HealthReason::CircuitOpen),
-            BulkheadState::Degraded if thresholds.closed_circuit => {
+            BulkheadState::Degraded if closed_circuit => {
                 reasons.push(HealthReason::CircuitHalfOpen);
             }
             BulkheadState::Degraded | BulkheadState::Healthy => {}
         }
-        if state != BulkheadState::ShutDown && thresholds.need_numbers() {
+        if state != BulkheadState::ShutDown && need_numbers {
             // Not under the lock: a look at the queue may start a worker, and drop calls if the system refuses it.
             let waits = self.totals().waiting() > 0;
             let oldest_queued = waits.then(|| (self.oldest_queued)()).flatten();
             let mut memory = self.health_memory.lock();
             // Under the lock, so that facts are judged in the order in which they were found.
             let facts = self.health_facts(oldest_queued);
-            memory.judge(thresholds, &facts, &mut reasons);
+            memory.judge(&facts, &mut reasons);
         }
         BulkheadHealth {
             name: Arc::clone(&self.name),
             state,
             reasons,
         }
+    }
+
+    pub(super) fn set_health_thresholds(&self, thresholds: HealthThresholds) {
+        let mut memory = self.health_memory.lock();
+        // Under the lock, as the facts of an ask.
+        let (now, calls) = (self.clock.now(), self.totals().calls());
+        memory.set_thresholds(thresholds, now, calls);
     }
 
     fn health_facts(&self, oldest_queued: Option<Instant>) -> HealthFacts {

@@ -12,7 +12,7 @@
 //! | `running_slot` | which call runs in which of the N slots, for reports |
 //! | `this_thread`, `current`, `job` | which call this thread runs, and what a task can ask about it |
 //! | `inherited` | the deadline and the cancel that a call has from the task that makes it |
-//! | `change` | how N, Q, the limits in time and the rules of the circuit change while a bulkhead works |
+//! | `change` | how N, Q, the limits in time, health thresholds and the rules of the circuit change while a bulkhead works |
 //! | `shutdown` | the end |
 //! | `kind`, `builder` | the two kinds of bulkhead, and how one is built |
 
@@ -53,7 +53,8 @@ pub(crate) use admission::{
 pub(crate) use call_data::{BulkheadView, CallData, CallView, RunningCall, new_execution_id};
 pub(crate) use call_options::CallOptions;
 pub(crate) use change::{
-    ResizeTarget, resize, set_circuit_breaker, set_execution_timeout, set_queue_timeout,
+    ResizeTarget, resize, set_circuit_breaker, set_execution_timeout, set_health_thresholds,
+    set_queue_timeout,
 };
 pub(crate) use circuit_ticket::RETRY_SOON;
 pub(crate) use engine::{Engine, EngineHooks};

@@ -182,6 +182,10 @@ impl Plan {
         if config.queue_timeout != before.queue_timeout {
             let _shut_down = bulkhead.set_queue_timeout(config.queue_timeout);
         }
+        let thresholds = self.after.health_thresholds();
+        if thresholds != self.before.health_thresholds() {
+            let _shut_down = bulkhead.set_health_thresholds(thresholds);
+        }
         if config.circuit_breaker != before.circuit_breaker {
             if let Some(rules) = config.circuit_breaker {
                 let _shut_down = bulkhead.set_circuit_breaker(rules);
@@ -247,9 +251,11 @@ impl Resolved {
         put("max_queue_size", text(q, q.value));
         for (name, is_there, rules) in [
             ("circuit_breaker", &self.has_circuit_breaker, &self.rules),
+            ("health", &self.has_health, &self.health_rules),
             ("retry", &self.has_retry, &self.retry_rules),
             ("rate_limit", &self.has_rate_limit, &self.rate_limit_rules),
             ("hedge", &self.has_hedge, &self.hedge_rules),
+            ("chaos", &self.has_chaos, &self.chaos_rules),
         ] {
             put(name, on_or_off(is_there));
             if is_there.value {
@@ -269,10 +275,11 @@ impl Dependencies {
     /// registered if there is none of its name. A dependency that is not among them keeps its own;
     /// [`remove`](Self::remove) takes one out.
     ///
-    /// Limits in time, N, Q, the rules of a circuit and those of policies change at once, for calls that are made from here on,
-    /// see [`Bulkhead::resize`](crate::Bulkhead::resize) and its neighbours. A [pipeline](Self::pipeline) that is there already
+    /// Limits in time, N, Q, health thresholds, the rules of a circuit and those of policies change at once, for calls that are made
+    /// from here on, see [`Bulkhead::resize`](crate::Bulkhead::resize) and its neighbours. A [pipeline](Self::pipeline) that is there already
     /// follows with its timeout over everything, see [`build`](crate::DependencyPipelineBuilder::build), and keeps its other
-    /// policies. A dependency whose policies change begins with a new retry budget and a new rate limit.
+    /// policies, but chaos whose rules change ends in it, and only pipelines that are built from here on have the new one.
+    /// A dependency whose policies change begins with a new retry budget and a new rate limit.
     ///
     /// ```
     /// use bulkman::{Dependencies, DependencyConfig, DependencyDefaults, DependencyKind};

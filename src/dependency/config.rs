@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
+use super::chaos_overrides::ChaosOverrides;
 use super::circuit_overrides::CircuitBreakerOverrides;
+use super::health_overrides::HealthOverrides;
 use super::kind::{BulkheadKind, DependencyKind};
 use super::overrides::{AdaptiveTimeoutSetting, DependencyOverrides, TimeoutSetting};
 use super::policy_overrides::{HedgeOverrides, RateLimitOverrides, RetryOverrides};
@@ -38,8 +40,8 @@ pub struct DependencyConfig {
     pub operations: BTreeMap<String, OperationOverrides>,
 }
 
-/// What is special about one operation of a dependency: its limits in time, its retries, and its hedge. All else belongs
-/// to the bulkhead and the rate limit, which the operations of a dependency share.
+/// What is special about one operation of a dependency: its limits in time, its retries, its hedge, and its chaos. All
+/// else belongs to the bulkhead and the rate limit, which the operations of a dependency share.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 #[cfg_attr(feature = "config", derive(serde::Serialize, serde::Deserialize))]
 #[cfg_attr(feature = "config", serde(default, deny_unknown_fields))]
@@ -66,6 +68,12 @@ pub struct OperationOverrides {
         serde(skip_serializing_if = "HedgeOverrides::is_empty")
     )]
     pub hedge: HedgeOverrides,
+    /// The trouble on purpose in its [pipelines](crate::DependencyCall::pipeline), for drills.
+    #[cfg_attr(
+        feature = "config",
+        serde(skip_serializing_if = "ChaosOverrides::is_empty")
+    )]
+    pub chaos: ChaosOverrides,
 }
 
 impl OperationOverrides {
@@ -108,6 +116,13 @@ impl OperationOverrides {
     #[must_use]
     pub fn hedge(mut self, rules: HedgeOverrides) -> Self {
         self.hedge = rules;
+        self
+    }
+
+    /// As [`DependencyOverrides::chaos`](DependencyOverrides#method.chaos).
+    #[must_use]
+    pub fn chaos(mut self, rules: ChaosOverrides) -> Self {
+        self.chaos = rules;
         self
     }
 }
@@ -193,6 +208,13 @@ impl DependencyConfig {
         self
     }
 
+    /// As [`DependencyOverrides::health`](DependencyOverrides#method.health).
+    #[must_use]
+    pub fn health(mut self, rules: impl Into<HealthOverrides>) -> Self {
+        self.overrides = self.overrides.health(rules);
+        self
+    }
+
     /// As [`DependencyOverrides::retry`](DependencyOverrides#method.retry).
     #[must_use]
     pub fn retry(mut self, rules: RetryOverrides) -> Self {
@@ -211,6 +233,13 @@ impl DependencyConfig {
     #[must_use]
     pub fn hedge(mut self, rules: HedgeOverrides) -> Self {
         self.overrides = self.overrides.hedge(rules);
+        self
+    }
+
+    /// As [`DependencyOverrides::chaos`](DependencyOverrides#method.chaos).
+    #[must_use]
+    pub fn chaos(mut self, rules: ChaosOverrides) -> Self {
+        self.overrides = self.overrides.chaos(rules);
         self
     }
 
@@ -238,8 +267,9 @@ mod text {
 
     use super::{DependencyConfig, OperationOverrides};
     use crate::dependency::{
-        AdaptiveTimeoutSetting, BulkheadKind, CircuitBreakerOverrides, DependencyKind,
-        DependencyOverrides, HedgeOverrides, RateLimitOverrides, RetryOverrides, TimeoutSetting,
+        AdaptiveTimeoutSetting, BulkheadKind, ChaosOverrides, CircuitBreakerOverrides,
+        DependencyKind, DependencyOverrides, HealthOverrides, HedgeOverrides, RateLimitOverrides,
+        RetryOverrides, TimeoutSetting,
     };
 
     #[derive(Serialize, Deserialize)]
@@ -266,12 +296,16 @@ mod text {
         max_nested_calls: Option<usize>,
         #[serde(default, skip_serializing_if = "CircuitBreakerOverrides::is_empty")]
         circuit_breaker: CircuitBreakerOverrides,
+        #[serde(default, skip_serializing_if = "HealthOverrides::is_empty")]
+        health: HealthOverrides,
         #[serde(default, skip_serializing_if = "RetryOverrides::is_empty")]
         retry: RetryOverrides,
         #[serde(default, skip_serializing_if = "RateLimitOverrides::is_empty")]
         rate_limit: RateLimitOverrides,
         #[serde(default, skip_serializing_if = "HedgeOverrides::is_empty")]
         hedge: HedgeOverrides,
+        #[serde(default, skip_serializing_if = "ChaosOverrides::is_empty")]
+        chaos: ChaosOverrides,
         #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
         operations: BTreeMap<String, OperationOverrides>,
     }
@@ -291,9 +325,11 @@ mod text {
                     stack_size: section.stack_size,
                     max_nested_calls: section.max_nested_calls,
                     circuit_breaker: section.circuit_breaker,
+                    health: section.health,
                     retry: section.retry,
                     rate_limit: section.rate_limit,
                     hedge: section.hedge,
+                    chaos: section.chaos,
                 },
                 operations: section.operations,
             }
@@ -313,9 +349,11 @@ mod text {
                 stack_size,
                 max_nested_calls,
                 circuit_breaker,
+                health,
                 retry,
                 rate_limit,
                 hedge,
+                chaos,
             } = config.overrides;
             Self {
                 kind: config.kind,
@@ -329,9 +367,11 @@ mod text {
                 stack_size,
                 max_nested_calls,
                 circuit_breaker,
+                health,
                 retry,
                 rate_limit,
                 hedge,
+                chaos,
                 operations: config.operations,
             }
         }

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use super::apply::DependencyChange;
 use super::call::DependencyCall;
+use super::chaos::DependencyChaos;
 use super::config::{DependencyConfig, OperationOverrides};
 use super::defaults::DependencyDefaults;
 use super::did_you_mean::nearest;
@@ -100,6 +101,13 @@ pub struct Dependencies {
     is_changing: AtomicBool,
     collaborators: Collaborators,
     entries: RwLock<BTreeMap<Arc<str>, Arc<Entry>>>,
+}
+
+/// What follows from the settings of a dependency, beside its bulkhead.
+struct Parts {
+    limits: Arc<Limits>,
+    policies: Arc<Policies>,
+    chaos: Arc<DependencyChaos>,
 }
 
 /// Settings are applied as long as it lives.
@@ -279,7 +287,11 @@ impl Dependencies {
         config: DependencyConfig,
     ) -> Result<(), DependencyError> {
         let resolved = self.resolve(rules, name, &config, None)?;
-        let (limits, policies) = self.limits_and_policies(rules, name, &config, &resolved)?;
+        let Parts {
+            limits,
+            policies,
+            chaos,
+        } = self.parts(rules, name, &config, &resolved)?;
         let bulkhead: AnyBulkhead = match resolved.bulkhead.value {
             BulkheadKind::ThreadPool => {
                 let builder = self.bulkhead_builder(&resolved, name, &limits);
@@ -295,11 +307,13 @@ impl Dependencies {
             bulkhead,
             limits,
             policies,
+            chaos: Arc::clone(&chaos),
             ledger: Arc::default(),
         });
         // One that was removed from the registry itself may still be here. It is dropped after the lock is released.
         let replaced = self.entries.write().insert(name.into(), entry);
         drop(replaced);
+        chaos.warn(name);
         Ok(())
     }
 
@@ -311,17 +325,16 @@ impl Dependencies {
         config: &DependencyConfig,
     ) -> Result<(), DependencyError> {
         let resolved = self.resolve(rules, name, config, None)?;
-        self.limits_and_policies(rules, name, config, &resolved)
-            .map(drop)
+        self.parts(rules, name, config, &resolved).map(drop)
     }
 
-    fn limits_and_policies(
+    fn parts(
         &self,
         rules: &Rules,
         name: &str,
         config: &DependencyConfig,
         resolved: &Resolved,
-    ) -> Result<(Arc<Limits>, Arc<Policies>), DependencyError> {
+    ) -> Result<Parts, DependencyError> {
         let clock = &self.collaborators.clock;
         let mut limits = Limits::of(resolved, clock);
         let listeners = Arc::clone(&self.collaborators.pipeline_listeners);
@@ -332,12 +345,18 @@ impl Dependencies {
                 reason: Box::new(reason),
             }
         })?;
+        let mut chaos = DependencyChaos::of(resolved);
         for (operation, overrides) in &config.operations {
             let resolved = self.resolve(rules, name, config, Some((operation, overrides)))?;
             limits.add(operation, &resolved, clock);
             policies.add(operation, &resolved);
+            chaos.add(operation, &resolved);
         }
-        Ok((Arc::new(limits), Arc::new(policies)))
+        Ok(Parts {
+            limits: Arc::new(limits),
+            policies: Arc::new(policies),
+            chaos: Arc::new(chaos),
+        })
     }
 
     /// Gives a dependency what follows from its new settings, unless it has been replaced or removed meanwhile.
@@ -350,13 +369,20 @@ impl Dependencies {
         changes: &[DependencyChange],
     ) -> Result<(), DependencyError> {
         let resolved = self.resolve(rules, &name, &config, None)?;
-        let (limits, policies) = self.limits_and_policies(rules, &name, &config, &resolved)?;
-        let is_of_policy = |change: &DependencyChange| match change {
-            DependencyChange::Changed { setting, .. } => ["retry", "rate_limit", "hedge"]
-                .iter()
-                .any(|policy| setting.starts_with(policy)),
-            DependencyChange::Registered { .. } => true,
+        let Parts {
+            limits,
+            policies,
+            chaos,
+        } = self.parts(rules, &name, &config, &resolved)?;
+        let changes = |policies: &[&str]| {
+            changes.iter().any(|change| match change {
+                DependencyChange::Changed { setting, .. } => {
+                    policies.iter().any(|policy| setting.starts_with(policy))
+                }
+                DependencyChange::Registered { .. } => true,
+            })
         };
+        let changes_chaos = changes(&["chaos"]);
         let entry = Arc::new(Entry {
             config,
             bulkhead: old.bulkhead.clone(),
@@ -366,10 +392,15 @@ impl Dependencies {
             } else {
                 limits
             },
-            policies: if changes.iter().any(is_of_policy) {
+            policies: if changes(&["retry", "rate_limit", "hedge"]) {
                 policies
             } else {
                 Arc::clone(&old.policies)
+            },
+            chaos: if changes_chaos {
+                Arc::clone(&chaos)
+            } else {
+                Arc::clone(&old.chaos)
             },
             ledger: Arc::clone(&old.ledger),
         });
@@ -380,7 +411,12 @@ impl Dependencies {
                 _ => None,
             }
         };
+        let is_replaced = replaced.is_some();
         drop(replaced);
+        if is_replaced && changes_chaos {
+            old.chaos.end();
+            chaos.warn(&name);
+        }
         Ok(())
     }
 
@@ -421,8 +457,9 @@ impl Dependencies {
             circuit_storage,
             ..
         } = &self.collaborators;
-        let mut builder =
-            BulkheadBuilder::from(resolved.bulkhead_config(name)).clock(clock.clone());
+        let mut builder = BulkheadBuilder::from(resolved.bulkhead_config(name))
+            .clock(clock.clone())
+            .health_thresholds(resolved.health_thresholds());
         if limits.are_adaptive() {
             builder = builder.listener(Arc::clone(limits));
         }
@@ -531,8 +568,8 @@ impl Dependencies {
         self.entry(name).map(DependencyCall::new)
     }
 
-    /// Begins a pipeline for calls of a dependency: its timeout over all attempts, its retries, its rate limit and its
-    /// bulkhead, as the settings have them. Build it once, and keep it. For an operation,
+    /// Begins a pipeline for calls of a dependency: its timeout over all attempts, its retries, its rate limit, its
+    /// hedge, its bulkhead and its [chaos](crate::ChaosOverrides), as the settings have them. Build it once, and keep it. For an operation,
     /// [`call(name)?.operation(o).pipeline()`](DependencyCall::pipeline).
     ///
     /// ```

@@ -2,6 +2,7 @@
 
 use std::sync::{Arc, OnceLock};
 
+use super::chaos::DependencyChaos;
 use super::config::DependencyConfig;
 use super::defaults::DependencyDefaults;
 use super::explain::Place;
@@ -16,6 +17,7 @@ pub(super) struct Entry {
     pub(super) bulkhead: AnyBulkhead,
     pub(super) limits: Arc<Limits>,
     pub(super) policies: Arc<Policies>,
+    pub(super) chaos: Arc<DependencyChaos>,
     /// What its pipelines count, from the first one on.
     pub(super) ledger: Arc<OnceLock<Arc<PipelineLedger>>>,
 }

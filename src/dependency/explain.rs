@@ -64,6 +64,10 @@ pub struct Explanation {
     pub circuit_breaker_rules: BTreeMap<&'static str, Decided<String>>,
     /// The same as data; `None` if there is none.
     pub circuit_breaker_config: Option<CircuitBreakerConfig>,
+    /// Whether there are thresholds from which on it counts as unhealthy.
+    pub health: Decided<bool>,
+    /// These, by the names of the fields of [`HealthOverrides`](crate::HealthOverrides), as text. Empty if there are none.
+    pub health_rules: BTreeMap<&'static str, Decided<String>>,
     /// Whether its pipelines retry.
     pub retry: Decided<bool>,
     /// The rules of the retry, by the names of the fields of [`RetryOverrides`](crate::RetryOverrides), as text. Empty if
@@ -79,6 +83,11 @@ pub struct Explanation {
     /// The rules of these, by the names of the fields of [`HedgeOverrides`](crate::HedgeOverrides), as text. Empty if there
     /// are none.
     pub hedge_rules: BTreeMap<&'static str, Decided<String>>,
+    /// Whether its pipelines make trouble on purpose.
+    pub chaos: Decided<bool>,
+    /// The rules of that, by the names of the fields of [`ChaosOverrides`](crate::ChaosOverrides), as text. Empty if there is
+    /// none.
+    pub chaos_rules: BTreeMap<&'static str, Decided<String>>,
 }
 
 /// A setting, as a level has it.
@@ -94,7 +103,7 @@ pub(crate) struct Place<'a> {
     pub(crate) level: ConfigLevel,
     /// The name of the field, such as `timeout`.
     pub(crate) setting: &'a str,
-    /// The rule, where the setting is `circuit_breaker`, `retry`, `rate_limit` or `hedge`.
+    /// The rule, where the setting is `circuit_breaker`, `health`, `retry`, `rate_limit`, `hedge` or `chaos`.
     pub(crate) rule: Option<&'a str>,
 }
 
@@ -163,6 +172,8 @@ impl Explanation {
             circuit_breaker: with(resolved.has_circuit_breaker, of("circuit_breaker")),
             circuit_breaker_rules: rules_of("circuit_breaker", has_breaker, resolved.rules),
             circuit_breaker_config: has_breaker.then_some(resolved.circuit_breaker),
+            health_rules: rules_of("health", resolved.has_health.value, resolved.health_rules),
+            health: with(resolved.has_health, of("health")),
             retry_rules: rules_of("retry", resolved.has_retry.value, resolved.retry_rules),
             retry: with(resolved.has_retry, of("retry")),
             rate_limit_rules: rules_of(
@@ -173,6 +184,8 @@ impl Explanation {
             rate_limit: with(resolved.has_rate_limit, of("rate_limit")),
             hedge_rules: rules_of("hedge", resolved.has_hedge.value, resolved.hedge_rules),
             hedge: with(resolved.has_hedge, of("hedge")),
+            chaos_rules: rules_of("chaos", resolved.has_chaos.value, resolved.chaos_rules),
+            chaos: with(resolved.has_chaos, of("chaos")),
         }
     }
 }
@@ -252,11 +265,13 @@ impl fmt::Display for Explanation {
                 &self.circuit_breaker,
                 &self.circuit_breaker_rules,
             ),
+            ("health thresholds", &self.health, &self.health_rules),
             ("retry", &self.retry, &self.retry_rules),
             ("rate limit", &self.rate_limit, &self.rate_limit_rules),
             ("hedge", &self.hedge, &self.hedge_rules),
+            ("chaos", &self.chaos, &self.chaos_rules),
         ] {
-            // Most dependencies have no retry, no rate limit and no hedge, and nobody has said a word about them.
+            // Most dependencies have none of the others, and nobody has said a word about them.
             if is_there.level == ConfigLevel::BuiltIn && name != "circuit breaker" {
                 continue;
             }

@@ -3,8 +3,10 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use super::chaos_overrides::ChaosRules;
 use super::circuit_overrides::CircuitBreakerOverrides;
 use super::config::OperationOverrides;
+use super::health_overrides::HealthRules;
 use super::kind::BulkheadKind;
 use super::level::{ConfigLevel, Decided, decide};
 use super::overrides::{AdaptiveTimeoutSetting, DependencyOverrides, TimeoutSetting};
@@ -13,12 +15,13 @@ use crate::adaptive::AdaptiveTimeoutConfig;
 use crate::circuit::CircuitBreakerConfig;
 use crate::config::BulkheadConfig;
 use crate::error::BuildError;
+use crate::stats::HealthThresholds;
 
 /// The limit of a call where no level says anything.
 pub(crate) const BUILT_IN_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Whether there is a circuit breaker, a retry, a rate limit, or a hedge. Each level: whether it says so, and whether it also sets
-/// rules.
+/// Whether there is a circuit breaker, a retry, a rate limit, a hedge, or chaos. Each level: whether it says so, and whether it also
+/// sets rules.
 fn is_there(
     levels: impl IntoIterator<Item = (ConfigLevel, Option<bool>, Option<bool>)>,
 ) -> Decided<bool> {
@@ -57,6 +60,9 @@ pub(crate) struct Resolved {
     pub(crate) has_circuit_breaker: Decided<bool>,
     pub(crate) circuit_breaker: CircuitBreakerConfig,
     pub(crate) rules: BTreeMap<&'static str, Decided<String>>,
+    pub(crate) has_health: Decided<bool>,
+    pub(crate) health: HealthRules,
+    pub(crate) health_rules: BTreeMap<&'static str, Decided<String>>,
     pub(crate) has_retry: Decided<bool>,
     pub(crate) retry: RetryRules,
     pub(crate) retry_rules: BTreeMap<&'static str, Decided<String>>,
@@ -66,6 +72,9 @@ pub(crate) struct Resolved {
     pub(crate) has_hedge: Decided<bool>,
     pub(crate) hedge: HedgeRules,
     pub(crate) hedge_rules: BTreeMap<&'static str, Decided<String>>,
+    pub(crate) has_chaos: Decided<bool>,
+    pub(crate) chaos: ChaosRules,
+    pub(crate) chaos_rules: BTreeMap<&'static str, Decided<String>>,
 }
 
 impl Levels<'_> {
@@ -109,6 +118,12 @@ impl Levels<'_> {
                 .of_dependency()
                 .map(|(level, overrides)| (level, &overrides.circuit_breaker)),
         );
+        let health = self
+            .of_dependency()
+            .map(|(level, overrides)| (level, overrides.health));
+        let (health_all, health_rules) = HealthRules::resolve(&health);
+        // Thresholds that are set for all hold for all.
+        let has_health = decide(health.iter().map(|(level, rules)| (*level, rules.wanted())));
         let retry = self
             .of_dependency()
             .map(|(level, overrides)| (level, overrides.retry));
@@ -128,6 +143,16 @@ impl Levels<'_> {
         let has_hedge = hedge
             .iter()
             .map(|(level, rules)| (*level, rules.enabled, rules.wanted()));
+        let chaos = self
+            .of_dependency()
+            .map(|(level, overrides)| (level, overrides.chaos));
+        let chaos: Vec<_> = std::iter::once((ConfigLevel::Operation, own.chaos))
+            .chain(chaos)
+            .collect();
+        let (chaos_all, chaos_rules) = ChaosRules::resolve(&chaos);
+        let has_chaos = chaos
+            .iter()
+            .map(|(level, rules)| (*level, rules.enabled, rules.wanted()));
         let (retry_all, retry_rules) = RetryRules::resolve(&retry);
         let (rate_limit_all, rate_limit_rules) = RateLimitRules::resolve(&rate_limit);
         let has_retry = retry
@@ -137,6 +162,9 @@ impl Levels<'_> {
             .iter()
             .map(|(level, rules)| (*level, rules.enabled, rules.wanted()));
         Resolved {
+            has_health: has_health.unwrap_or(Decided::new(false, ConfigLevel::BuiltIn)),
+            health: health_all,
+            health_rules,
             has_retry: is_there(has_retry),
             retry: retry_all,
             retry_rules,
@@ -146,6 +174,9 @@ impl Levels<'_> {
             has_hedge: is_there(has_hedge),
             hedge: hedge_all,
             hedge_rules,
+            has_chaos: is_there(has_chaos),
+            chaos: chaos_all,
+            chaos_rules,
             bulkhead: self.decide(BulkheadKind::ThreadPool, |o| o.bulkhead),
             max_concurrent_calls: self
                 .decide(built_in.max_concurrent_calls, |o| o.max_concurrent_calls),
@@ -182,6 +213,9 @@ impl Resolved {
         if let Some(config) = self.adaptive_timeout.value.config() {
             config.validate().map_err(|error| error.of(name))?;
         }
+        if self.has_health.value {
+            self.health.check_alone().map_err(|error| error.of(name))?;
+        }
         if self.has_retry.value {
             self.retry.check_alone().map_err(|error| error.of(name))?;
         }
@@ -192,6 +226,9 @@ impl Resolved {
             let has_threads = self.bulkhead.value == BulkheadKind::ThreadPool;
             let checked = self.hedge.check(has_threads);
             checked.map_err(|error| error.of(name))?;
+        }
+        if self.has_chaos.value {
+            self.chaos.check().map_err(|error| error.of(name))?;
         }
         Ok(())
     }
@@ -211,6 +248,14 @@ impl Resolved {
         config.stack_size = self.stack_size.value;
         config.max_nested_calls = self.max_nested_calls.value;
         config
+    }
+
+    pub(crate) fn health_thresholds(&self) -> HealthThresholds {
+        if self.has_health.value {
+            self.health.thresholds()
+        } else {
+            HealthThresholds::default()
+        }
     }
 
     /// The numbers of the adaptive timeout, with its ceiling. `None`: there is none, or no timeout that could be the ceiling.

@@ -3,17 +3,19 @@
 //! | file | job |
 //! |---|---|
 //! | `kind`, `preset` | the kinds of dependency, and the settings that suit each |
-//! | `overrides`, `circuit_overrides`, `policy_overrides` | settings of which each is set or left to the next level |
+//! | `overrides`, `circuit_overrides`, `policy_overrides`, `chaos_overrides`, `health_overrides`, `rules_section` | settings of which each is set or left to the next level |
 //! | `defaults`, `config` | what is set for all and for a kind; for a dependency and its operations |
 //! | `level`, `hierarchy` | the levels, and which of them decides each setting: a pure function |
 //! | `explain`, `shown` | which level decided each setting, as a struct and as text |
 //! | `limits` | the limits in time of a dependency and of its operations, of which some follow how long calls take |
-//! | `dependencies`, `entry`, `call`, `pipeline` | dependencies by name, what is kept of each, and their calls, over the `registry` |
+//! | `dependencies`, `entry`, `call`, `pipeline`, `chaos` | dependencies by name, what is kept of each, and their calls, over the `registry` |
 //! | `apply` | gives dependencies other settings while they work |
 //! | `error`, `did_you_mean` | errors, and the name that was probably meant |
 
 mod apply;
 mod call;
+mod chaos;
+mod chaos_overrides;
 mod circuit_overrides;
 mod config;
 mod defaults;
@@ -22,6 +24,7 @@ pub(crate) mod did_you_mean;
 mod entry;
 mod error;
 mod explain;
+mod health_overrides;
 mod hierarchy;
 mod kind;
 mod level;
@@ -30,16 +33,19 @@ mod overrides;
 mod pipeline;
 mod policy_overrides;
 mod preset;
+mod rules_section;
 mod shown;
 
 pub use apply::DependencyChange;
 pub use call::DependencyCall;
+pub use chaos_overrides::ChaosOverrides;
 pub use circuit_overrides::CircuitBreakerOverrides;
 pub use config::{DependencyConfig, OperationOverrides};
 pub use defaults::DependencyDefaults;
 pub use dependencies::{Dependencies, DependenciesBuilder};
 pub use error::DependencyError;
 pub use explain::Explanation;
+pub use health_overrides::HealthOverrides;
 pub use kind::{BulkheadKind, DependencyKind, UnknownKind};
 pub use level::{ConfigLevel, Decided};
 pub use overrides::{AdaptiveTimeoutSetting, DependencyOverrides, TimeoutSetting};

@@ -3,7 +3,9 @@
 use std::fmt;
 use std::time::Duration;
 
+use super::chaos_overrides::ChaosOverrides;
 use super::circuit_overrides::CircuitBreakerOverrides;
+use super::health_overrides::HealthOverrides;
 use super::kind::BulkheadKind;
 use super::policy_overrides::{HedgeOverrides, RateLimitOverrides, RetryOverrides};
 use crate::adaptive::AdaptiveTimeoutConfig;
@@ -21,6 +23,14 @@ use crate::adaptive::AdaptiveTimeoutConfig;
 ///     .bulkhead(BulkheadKind::ThreadPool);
 /// assert_eq!(databases.max_queue_size, None); // left to the next level
 /// ```
+///
+/// # What code has to give
+///
+/// Settings name what is a number or a switch: limits, circuit breakers, health thresholds, retries, rate limits, hedges, chaos.
+/// A function, or a value of the program's own types, comes from code, with a [`DependencyPipelineBuilder`](crate::DependencyPipelineBuilder):
+/// which errors are worth another attempt, which count against the circuit, the error that chaos gives, and a fallback. A fallback
+/// to the last good value is code too: all calls of its pipeline then give values of one type, and one call's answer would
+/// be given to all others. Whether that is right, only the program knows.
 #[derive(Clone, Debug, Default, PartialEq)]
 #[cfg_attr(feature = "config", derive(serde::Serialize, serde::Deserialize))]
 #[cfg_attr(feature = "config", serde(default, deny_unknown_fields))]
@@ -61,6 +71,12 @@ pub struct DependencyOverrides {
         serde(skip_serializing_if = "CircuitBreakerOverrides::is_empty")
     )]
     pub circuit_breaker: CircuitBreakerOverrides,
+    /// From where on it counts as unhealthy.
+    #[cfg_attr(
+        feature = "config",
+        serde(skip_serializing_if = "HealthOverrides::is_empty")
+    )]
+    pub health: HealthOverrides,
     /// The retries of its [pipelines](crate::Dependencies::pipeline).
     #[cfg_attr(
         feature = "config",
@@ -79,6 +95,12 @@ pub struct DependencyOverrides {
         serde(skip_serializing_if = "HedgeOverrides::is_empty")
     )]
     pub hedge: HedgeOverrides,
+    /// The trouble on purpose in its [pipelines](crate::Dependencies::pipeline), for drills.
+    #[cfg_attr(
+        feature = "config",
+        serde(skip_serializing_if = "ChaosOverrides::is_empty")
+    )]
+    pub chaos: ChaosOverrides,
 }
 
 impl DependencyOverrides {
@@ -182,6 +204,14 @@ impl DependencyOverrides {
         self
     }
 
+    /// Sets from where on it counts as unhealthy: [`HealthThresholds`](crate::HealthThresholds), or [`HealthOverrides`], which can
+    /// also say that none holds.
+    #[must_use]
+    pub fn health(mut self, rules: impl Into<HealthOverrides>) -> Self {
+        self.health = rules.into();
+        self
+    }
+
     /// Sets the retries of calls through a [pipeline](crate::Dependencies::pipeline).
     #[must_use]
     pub fn retry(mut self, rules: RetryOverrides) -> Self {
@@ -200,6 +230,13 @@ impl DependencyOverrides {
     #[must_use]
     pub fn hedge(mut self, rules: HedgeOverrides) -> Self {
         self.hedge = rules;
+        self
+    }
+
+    /// Sets the trouble on purpose in a [pipeline](crate::Dependencies::pipeline), for drills.
+    #[must_use]
+    pub fn chaos(mut self, rules: ChaosOverrides) -> Self {
+        self.chaos = rules;
         self
     }
 }

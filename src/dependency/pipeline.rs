@@ -1,4 +1,4 @@
-//! Pipelines of a dependency: its bulkhead, and around it the retries, the rate limit and the hedge that its settings name.
+//! Pipelines of a dependency: its bulkhead, and around it the retries, the rate limit, the hedge and the chaos that its settings name.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -14,8 +14,8 @@ use crate::clock::Clock;
 use crate::core::SemaphoreKind;
 use crate::error::BuildError;
 use crate::policy::{
-    AnyValue, CallLimits, CallSettings, Chaos, Fallback, Gives, Hedge, LayerKind, Only, Pipeline,
-    PipelineBuildError, PipelineBuilder, PipelineError, PipelineEvent, PipelineListener,
+    AnyValue, CallLimits, CallSettings, Chaos, Fallback, Gives, Hedge, LayerKind, MakeError, Only,
+    Pipeline, PipelineBuildError, PipelineBuilder, PipelineError, PipelineEvent, PipelineListener,
     PipelineResult, PipelineStats, RateLimit, Retry, RetryBudget, RetryRule, Values,
 };
 use crate::registry::AnyBulkhead;
@@ -122,13 +122,15 @@ type AnyRule<E> = Arc<dyn RetryRule<PipelineError<E>> + Send + Sync>;
 /// Builds a [`DependencyPipeline`], from [`Dependencies::pipeline`](crate::Dependencies::pipeline) or
 /// [`DependencyCall::pipeline`](crate::DependencyCall::pipeline).
 ///
-/// Numbers and switches come from the settings. Functions are added here: which errors to retry, a fallback.
+/// Numbers and switches come from the settings. Functions are added here: which errors to retry, a fallback,
+/// the error that chaos gives.
 #[must_use = "a builder does nothing until `build`"]
 pub struct DependencyPipelineBuilder<E, V: Values<E> = AnyValue> {
     entry: Arc<Entry>,
     options: Options,
     pipeline: PipelineBuilder<E, V>,
     chaos: Option<Chaos<E>>,
+    chaos_error: Option<MakeError<E>>,
     retry: Option<Retry<AnyRule<E>>>,
     attempt_timeout: Option<Duration>,
 }
@@ -150,6 +152,7 @@ impl<E> DependencyPipelineBuilder<E> {
             entry,
             options,
             chaos: None,
+            chaos_error: None,
             retry: retry.map(with_any_rule),
             attempt_timeout,
         }
@@ -166,6 +169,7 @@ impl<E> DependencyPipelineBuilder<E> {
             options: self.options,
             pipeline: self.pipeline.fallback(fallback),
             chaos: self.chaos,
+            chaos_error: self.chaos_error,
             retry: self.retry,
             attempt_timeout: self.attempt_timeout,
         }
@@ -227,14 +231,23 @@ impl<E, V: Values<E>> DependencyPipelineBuilder<E, V> {
         self
     }
 
-    /// Adds chaos in the place of the dependency. As [`PipelineBuilder::chaos`].
+    /// Sets which error the chaos of the settings gives, where that has an
+    /// [`error_rate`](crate::ChaosOverrides#structfield.error_rate). Without chaos in the settings it does nothing, so a program
+    /// that is to be drilled can always say it.
+    pub fn chaos_error(mut self, error: impl Fn() -> E + Send + Sync + 'static) -> Self {
+        self.chaos_error = Some(Arc::new(error));
+        self
+    }
+
+    /// Adds chaos in the place of the dependency, which begins when it is switched on. It stands in the place of that of the
+    /// settings. As [`PipelineBuilder::chaos`].
     pub fn chaos(mut self, chaos: Chaos<E>) -> Self {
         self.chaos = Some(chaos);
         self
     }
 
     /// Builds the pipeline. From the outside in: the fallback, the timeout over everything, the retry, the rate limit, the
-    /// timeout of an attempt, the hedge, and the bulkhead with its circuit.
+    /// timeout of an attempt, the hedge, the bulkhead with its circuit, and the chaos.
     ///
     /// The timeout over everything follows [`Dependencies::apply_config`](crate::Dependencies::apply_config), unless there was
     /// none, or it is the call's own or its operation's: those stay as they are at this moment. An
@@ -244,7 +257,8 @@ impl<E, V: Values<E>> DependencyPipelineBuilder<E, V> {
     /// # Errors
     ///
     /// [`InvalidValue`](PipelineBuildError::InvalidValue) if the call's own [`timeout`](crate::DependencyCall::timeout) is
-    /// zero, or nothing was left of its deadline. The settings were checked when the dependency was registered.
+    /// zero, or nothing was left of its deadline; and if the settings want chaos with errors, and
+    /// [`chaos_error`](Self::chaos_error) makes none. All else of the settings was checked when the dependency was registered.
     pub fn build(self) -> Result<DependencyPipeline<E, V>, PipelineBuildError>
     where
         E: 'static,
@@ -254,9 +268,21 @@ impl<E, V: Values<E>> DependencyPipelineBuilder<E, V> {
             options,
             mut pipeline,
             chaos,
+            chaos_error,
             retry,
             attempt_timeout,
         } = self;
+        let chaos = match chaos {
+            Some(own) => Some(own),
+            None => {
+                let operation = options.operation.as_deref();
+                let configured = entry.chaos.for_pipeline(operation, chaos_error);
+                configured.map_err(|source| PipelineBuildError::InvalidValue {
+                    pipeline: entry.bulkhead.name().into(),
+                    source,
+                })?
+            }
+        };
         let limits = options.limits(&entry, limits_of(&entry.bulkhead));
         let adaptive = options.adaptive(&entry).cloned();
         // Without limits of its own each attempt goes by the bulkhead's, which may change.

@@ -1,165 +1,10 @@
-//! What one level says about the retries and the rate limit of a dependency, and leaves to the levels below.
+//! What one level says about the retries, the rate limit and the hedge of a dependency, and leaves to the levels below.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::level::{ConfigLevel, Decided, decide};
-use super::shown::Shown;
+use super::rules_section::section;
 use crate::error::BuildError;
 use crate::policy::{Hedge, Jitter, RateLimit, Retry, RetryBudget};
-
-/// Makes a section of rules of which each is set or left to the next level, and what all levels together say.
-macro_rules! section {
-    (
-        $(#[$about:meta])*
-        $name:ident, $called:literal, all of them: $all:ident
-        $($(#[$doc:meta])* $rule:ident: $type:ty, $holds:ty = $built_in:expr;)*
-    ) => {
-        $(#[$about])*
-        #[derive(Clone, Copy, Debug, Default, PartialEq)]
-        #[cfg_attr(feature = "config", derive(serde::Serialize, serde::Deserialize))]
-        #[cfg_attr(feature = "config", serde(remote = "Self", default, deny_unknown_fields))]
-        #[non_exhaustive]
-        pub struct $name {
-            /// Whether there is one.
-            #[cfg_attr(feature = "config", serde(skip_serializing_if = "Option::is_none"))]
-            pub enabled: Option<bool>,
-            $(
-                $(#[$doc])*
-                #[cfg_attr(feature = "config", serde(skip_serializing_if = "Option::is_none"))]
-                pub $rule: Option<$type>,
-            )*
-        }
-
-        impl $name {
-            /// Leaves everything to the next level.
-            #[must_use]
-            pub fn new() -> Self {
-                Self::default()
-            }
-
-            /// There is one; its rules are left to the next level.
-            #[must_use]
-            pub fn on() -> Self {
-                Self { enabled: Some(true), ..Self::default() }
-            }
-
-            /// There is none, whatever the next level says.
-            #[must_use]
-            pub fn off() -> Self {
-                Self { enabled: Some(false), ..Self::default() }
-            }
-
-            $(
-                #[doc = concat!("Sets [`", stringify!($rule), "`](Self#structfield.", stringify!($rule), ").")]
-                #[must_use]
-                pub fn $rule(mut self, value: $type) -> Self {
-                    self.$rule = Some(value);
-                    self
-                }
-            )*
-
-            /// Whether everything is left to the next level.
-            #[cfg(feature = "config")]
-            pub(crate) fn is_empty(&self) -> bool {
-                *self == Self::default()
-            }
-
-            /// Whether this level wants one: it says so, or sets a rule.
-            pub(super) fn wanted(&self) -> Option<bool> {
-                let sets_a_rule = *self != Self { enabled: self.enabled, ..Self::default() };
-                self.enabled.or(sets_a_rule.then_some(true))
-            }
-
-            /// The rules that are out of range whatever the other ones are, and what is wrong with each.
-            #[cfg(feature = "config")]
-            pub(crate) fn wrong_alone(&self) -> Vec<(&'static str, BuildError)> {
-                let mut wrong = Vec::new();
-                $(
-                    if let Some(value) = self.$rule {
-                        let alone = $all { $rule: value.into(), ..$all::default() };
-                        if let Err(error) = alone.check_alone() {
-                            wrong.push((stringify!($rule), error));
-                        }
-                    }
-                )*
-                wrong
-            }
-        }
-
-        #[doc = concat!("What holds for ", $called, ".")]
-        #[derive(Clone, Copy, Debug, PartialEq)]
-        pub(crate) struct $all {
-            $(pub(super) $rule: $holds,)*
-        }
-
-        impl Default for $all {
-            fn default() -> Self {
-                Self { $($rule: $built_in,)* }
-            }
-        }
-
-        impl $all {
-            /// The rules of all levels, the first that says something before the others, and which level that was.
-            pub(super) fn resolve(
-                levels: &[(ConfigLevel, $name)],
-            ) -> (Self, BTreeMap<&'static str, Decided<String>>) {
-                let mut all = Self::default();
-                let mut rules = BTreeMap::new();
-                $(
-                    let decided = decide(levels.iter().map(|(level, rules)| (*level, rules.$rule)));
-                    let level = match decided {
-                        Some(Decided { value, level, .. }) => {
-                            all.$rule = value.into();
-                            level
-                        }
-                        None => ConfigLevel::BuiltIn,
-                    };
-                    rules.insert(stringify!($rule), Decided::new(all.$rule.shown(), level));
-                )*
-                (all, rules)
-            }
-        }
-
-        /// What settings say: `true`, `false`, or rules.
-        #[cfg(feature = "config")]
-        const _: () = {
-            use serde::de::value::MapAccessDeserializer;
-            use serde::de::{Error, MapAccess, Visitor};
-            use serde::{Deserialize, Deserializer, Serialize, Serializer};
-
-            impl Serialize for $name {
-                fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-                    Self::serialize(self, serializer)
-                }
-            }
-
-            struct RulesVisitor;
-
-            impl<'de> Visitor<'de> for RulesVisitor {
-                type Value = $name;
-
-                fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-                    f.write_str(concat!("true, false, or a section with the rules of ", $called))
-                }
-
-                fn visit_bool<E: Error>(self, enabled: bool) -> Result<Self::Value, E> {
-                    Ok(if enabled { $name::on() } else { $name::off() })
-                }
-
-                fn visit_map<A: MapAccess<'de>>(self, rules: A) -> Result<Self::Value, A::Error> {
-                    $name::deserialize(MapAccessDeserializer::new(rules))
-                }
-            }
-
-            impl<'de> Deserialize<'de> for $name {
-                fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-                    deserializer.deserialize_any(RulesVisitor)
-                }
-            }
-        };
-    };
-}
 
 section! {
     /// The rules of the retries of a dependency's pipelines, of which each is set or left to the next level.
@@ -177,7 +22,7 @@ section! {
     ///     .operation("add_user", OperationOverrides::new().retry(RetryOverrides::off()));
     /// # let _ = config;
     /// ```
-    RetryOverrides, "a retry", all of them: RetryRules
+    RetryOverrides, "a retry", all of them: RetryRules, a rule switches on: true
     /// How many attempts there are at most, the first among them. Built-in: 3.
     attempts: u32, u32 = 3;
     /// See [`Retry::first_delay`]. Built-in: 100 ms.
@@ -223,7 +68,7 @@ section! {
     ///     .rate_limit(RateLimitOverrides::new().calls(50).max_wait(Duration::from_millis(200)));
     /// # let _ = geocoder;
     /// ```
-    RateLimitOverrides, "a rate limit", all of them: RateLimitRules
+    RateLimitOverrides, "a rate limit", all of them: RateLimitRules, a rule switches on: true
     /// How many calls there may be in a [`period`](Self#structfield.period). There is no built-in number.
     calls: u32, Option<u32> = None;
     /// See [`RateLimit::new`]. Built-in: a second.
@@ -253,7 +98,7 @@ section! {
     ///     .operation("get_user", OperationOverrides::new().hedge(hedge));
     /// # let _ = config;
     /// ```
-    HedgeOverrides, "a hedge", all of them: HedgeRules
+    HedgeOverrides, "a hedge", all of them: HedgeRules, a rule switches on: true
     /// After which time the second attempt begins, see [`Hedge::after`]. Beside a quantile it holds until enough calls were
     /// measured. There is no built-in time.
     #[cfg_attr(feature = "config", serde(with = "crate::text::duration::option"))]

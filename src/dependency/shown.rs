@@ -28,6 +28,12 @@ impl Shown for u32 {
     }
 }
 
+impl Shown for u64 {
+    fn shown(self) -> String {
+        self.to_string()
+    }
+}
+
 impl Shown for Jitter {
     fn shown(self) -> String {
         match self {

@@ -1,15 +1,14 @@
-//! The attempts of one call: whether there is to be another one, and the wait before it.
+//! The attempts of one call: how a [`Retry`] makes them, whether there is to be another one, and the wait before it.
 
 use std::cell::Cell;
-use std::error::Error;
-use std::fmt;
 use std::time::{Duration, Instant};
 
 use super::deadline::remaining;
 use super::pause::{Slept, sleep_until};
 use super::retry::Retry;
+use super::retry_outcome::{AttemptEnd, AttemptResult, RetryError, RetryEvent, RetryStop};
 use super::retry_rule::{ByDefault, RetryRule};
-use crate::context::{ContextVar, event_of_retry};
+use crate::context::{ContextVar, Policy, PolicyCall, event_of_retry, in_span};
 use crate::core::current;
 use crate::panic::contain_in;
 use crate::sync::{after, shorter};
@@ -84,6 +83,70 @@ pub struct Attempts<'r, R = ByDefault> {
     yielded: Cell<bool>,
     /// The time spent between attempts.
     waited: Cell<Duration>,
+}
+
+impl<R> Retry<R> {
+    /// Calls `f` until it succeeds, or there is to be no other attempt.
+    ///
+    /// `f` returns a `Result`, or what a call of a bulkhead gives: an [`ExecutionResult`](crate::ExecutionResult). It is called
+    /// once in any case, and may ask [`attempt`](super::attempt()) which attempt it is.
+    ///
+    /// # Errors
+    ///
+    /// The last error, and how many attempts there were.
+    ///
+    /// # Panics
+    ///
+    /// A panic of `f` goes on to the caller. Tasks of bulkheads do not panic here: they give
+    /// [`Panicked`](crate::BulkheadError::Panicked).
+    pub fn call<A: AttemptResult>(
+        &self,
+        mut f: impl FnMut() -> A,
+    ) -> Result<A::Value, RetryError<A::Error>>
+    where
+        R: RetryRule<A::Error>,
+    {
+        let attempts = self.attempts();
+        let call = PolicyCall {
+            policy: Policy::Retry,
+            name: &self.name,
+            operation: None,
+        };
+        let make = || {
+            loop {
+                match attempts.run(&mut f).into_result() {
+                    Ok(value) => {
+                        attempts.succeeded();
+                        return Ok(value);
+                    }
+                    Err(error) => attempts.failed(error)?,
+                }
+            }
+        };
+        in_span(
+            self.trace,
+            call,
+            make,
+            |result: &Result<_, RetryError<_>>, span| {
+                let outcome = if result.is_ok() {
+                    "succeeded"
+                } else {
+                    "failed"
+                };
+                span.record_outcome(outcome, result.is_err());
+                span.number("attempts", attempts.made());
+                if let Err(error) = result {
+                    span.text("retry_stop", error.stop);
+                }
+            },
+        )
+    }
+
+    /// Begins a call whose attempts the caller makes itself: see [`Attempts`].
+    #[must_use]
+    pub fn attempts(&self) -> Attempts<'_, R> {
+        Attempts::begin(self, self.clock.now())
+    }
 }
 
 impl<'r, R> Attempts<'r, R> {
@@ -282,146 +345,5 @@ impl<R> Iterator for &Attempts<'_, R> {
 
     fn next(&mut self) -> Option<u32> {
         (!self.yielded.replace(true)).then(|| self.made())
-    }
-}
-
-/// What a listener of a [`Retry`] is told after each attempt.
-#[derive(Clone, Copy, Debug)]
-#[non_exhaustive]
-pub struct RetryEvent<'a> {
-    /// The name of the retry.
-    pub name: &'a str,
-    /// Which attempt has ended, from 1.
-    pub attempt: u32,
-    /// How it ended, and what comes next.
-    pub end: AttemptEnd,
-    /// The time since the first attempt began, waits included.
-    pub elapsed: Duration,
-}
-
-/// How an attempt ended, and what comes next.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum AttemptEnd {
-    /// It succeeded.
-    Succeeded,
-    /// It failed, and the next attempt follows after a wait.
-    #[non_exhaustive]
-    Retrying {
-        /// How long the wait is to be.
-        delay: Duration,
-    },
-    /// It failed, and there is no other attempt; or the wait for the next one ended early.
-    GaveUp(RetryStop),
-}
-
-/// Why there was no other attempt.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum RetryStop {
-    /// The error is not worth another attempt, or the rule that was to say so has panicked.
-    NotRetryable,
-    /// All attempts were made.
-    AttemptsUsedUp,
-    /// The dependency's [`RetryBudget`](super::RetryBudget) has nothing left.
-    BudgetUsedUp,
-    /// The next attempt would have begun at the deadline or later: the retry's own [limit](Retry::total_limit), or what was
-    /// [left](super::remaining()) to the code around it.
-    DeadlineTooNear,
-    /// The error asks for a longer wait than [`max_named_delay`](Retry::max_named_delay).
-    DelayTooLong,
-    /// The [stop condition](Retry::stop_if) said so, or the call that the retry runs in is cancelled.
-    Stopped,
-}
-
-impl RetryStop {
-    /// Each by its place in the enum.
-    pub(crate) const ALL: [Self; 6] = [
-        Self::NotRetryable,
-        Self::AttemptsUsedUp,
-        Self::BudgetUsedUp,
-        Self::DeadlineTooNear,
-        Self::DelayTooLong,
-        Self::Stopped,
-    ];
-
-    /// The name in metrics.
-    pub(crate) const fn label(self) -> &'static str {
-        match self {
-            Self::NotRetryable => "not_retryable",
-            Self::AttemptsUsedUp => "attempts_used_up",
-            Self::BudgetUsedUp => "budget_used_up",
-            Self::DeadlineTooNear => "deadline_too_near",
-            Self::DelayTooLong => "delay_too_long",
-            Self::Stopped => "stopped",
-        }
-    }
-}
-
-impl fmt::Display for RetryStop {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::NotRetryable => "the error is not worth another attempt",
-            Self::AttemptsUsedUp => "all attempts are used up",
-            Self::BudgetUsedUp => "the retry budget is used up",
-            Self::DeadlineTooNear => "the deadline comes before the next attempt",
-            Self::DelayTooLong => "the error asks for too long a wait",
-            Self::Stopped => "it was told to stop",
-        })
-    }
-}
-
-/// A call that failed in the end, after all its attempts.
-///
-/// Its [`source`](Error::source) is the last error.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct RetryError<X> {
-    /// The error of the last attempt.
-    pub last: X,
-    /// How many attempts were made.
-    pub attempts: u32,
-    /// Why there was no other.
-    pub stop: RetryStop,
-    /// The time from the first attempt to the end, waits included.
-    pub elapsed: Duration,
-}
-
-impl<X> RetryError<X> {
-    /// The error of the last attempt.
-    #[must_use]
-    pub fn into_last(self) -> X {
-        self.last
-    }
-}
-
-impl<X> fmt::Display for RetryError<X> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "gave up after {} attempt{} in {:.1?}: {}",
-            self.attempts,
-            if self.attempts == 1 { "" } else { "s" },
-            self.elapsed,
-            self.stop
-        )
-    }
-}
-
-impl<X: Error + 'static> Error for RetryError<X> {
-    fn source(&self) -> Option<&(dyn Error + 'static)> {
-        Some(&self.last)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn each_reason_is_at_its_place() {
-        for (place, stop) in RetryStop::ALL.into_iter().enumerate() {
-            assert_eq!(stop as usize, place, "{stop:?}");
-        }
     }
 }

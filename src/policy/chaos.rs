@@ -42,7 +42,7 @@ pub struct Chaos<E> {
     shared: Arc<Shared>,
 }
 
-type MakeError<E> = Arc<dyn Fn() -> E + Send + Sync>;
+pub(crate) type MakeError<E> = Arc<dyn Fn() -> E + Send + Sync>;
 
 #[derive(Default)]
 struct Shared {
@@ -181,6 +181,20 @@ impl<E> Chaos<E> {
         match &self.errors {
             Some((share, error)) if self.hits(*share, &self.shared.errors) => Err(error()),
             _ => f(),
+        }
+    }
+
+    /// The same trouble for calls with errors of another type, whose switch, random numbers and counters both share. Errors are
+    /// injected only if `error` makes some.
+    pub(crate) fn with_errors<F>(&self, share: f64, error: Option<MakeError<F>>) -> Chaos<F> {
+        Chaos {
+            latency: self.latency,
+            errors: error.map(|error| (share, error)),
+            panics: self.panics,
+            refusals: self.refusals,
+            clock: self.clock.clone(),
+            random: self.random.clone(),
+            shared: Arc::clone(&self.shared),
         }
     }
 

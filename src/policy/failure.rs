@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::attempts::RetryError;
+use super::retry_outcome::RetryError;
 use crate::context::PolicySpan;
 use crate::error::{BulkheadError, RejectReason};
 

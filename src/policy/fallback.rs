@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::failure::{Failure, FailureKind};
-use super::retry::AttemptResult;
+use super::retry_outcome::AttemptResult;
 use crate::clock::Clock;
 use crate::context::{Policy, PolicyCall, TraceOptions, in_span};
 use crate::panic::contain_in;

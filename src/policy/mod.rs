@@ -58,7 +58,7 @@
 //! calls.
 //!
 //! A pipeline without layers adds a few nanoseconds to a call, and each layer its own price: `benches/README.md` has the
-//! table. Retries, rate limits, hedges and timeouts can also come from settings:
+//! table. Retries, rate limits, hedges, timeouts and chaos can also come from settings:
 //! [`Dependencies::pipeline`](crate::Dependencies::pipeline) puts them around a dependency in the order above.
 //!
 //! # What can I see?
@@ -101,12 +101,14 @@ mod pipeline;
 mod random;
 mod rate_limit;
 mod retry;
+mod retry_outcome;
 mod retry_rule;
 mod time_limit;
 
-pub use attempts::{AttemptEnd, Attempts, RetryError, RetryEvent, RetryStop, attempt};
+pub use attempts::{Attempts, attempt};
 pub use backoff::Jitter;
 pub use budget::RetryBudget;
+pub(crate) use chaos::MakeError;
 pub use chaos::{Chaos, ChaosStats};
 pub use deadline::{Deadline, DeadlineGuard, remaining};
 pub use failure::{Failure, FailureKind};
@@ -118,6 +120,7 @@ pub use pipeline::{
 };
 pub(crate) use pipeline::{CallLimits, CallSettings, PipelineLedger, PipelineListener};
 pub use rate_limit::{KeyedRateLimit, RateLimit, RateLimited};
-pub use retry::{AttemptResult, Retry};
+pub use retry::Retry;
+pub use retry_outcome::{AttemptEnd, AttemptResult, RetryError, RetryEvent, RetryStop};
 pub use retry_rule::{ByDefault, RetryIf, RetryRule, RetryableError};
 pub use time_limit::TimeoutManager;

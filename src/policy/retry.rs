@@ -5,15 +5,13 @@ use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::attempts::{Attempts, RetryError, RetryEvent};
 use super::backoff::{Backoff, Jitter};
 use super::budget::RetryBudget;
 use super::random::Random;
-use super::retry_rule::{ByDefault, RetryIf, RetryRule};
+use super::retry_outcome::RetryEvent;
+use super::retry_rule::{ByDefault, RetryIf};
 use crate::clock::Clock;
-use crate::context::{Policy, PolicyCall, TraceOptions, in_span};
-use crate::error::BulkheadError;
-use crate::result::ExecutionResult;
+use crate::context::TraceOptions;
 
 /// Calls again what has failed, after pauses that grow.
 ///
@@ -42,7 +40,7 @@ use crate::result::ExecutionResult;
 ///
 /// # What is retried
 ///
-/// Without a rule the error decides, see [`RetryableError`](super::RetryableError). Of a [`BulkheadError`]:
+/// Without a rule the error decides, see [`RetryableError`](super::RetryableError). Of a [`BulkheadError`](crate::BulkheadError):
 ///
 /// | reason | retried |
 /// |---|---|
@@ -338,68 +336,6 @@ impl<R> Retry<R> {
         self.trace.has_spans = spans;
         self
     }
-
-    /// Calls `f` until it succeeds, or there is to be no other attempt.
-    ///
-    /// `f` returns a `Result`, or what a call of a bulkhead gives: an [`ExecutionResult`]. It is called once in any case, and
-    /// may ask [`attempt`](super::attempt()) which attempt it is.
-    ///
-    /// # Errors
-    ///
-    /// The last error, and how many attempts there were.
-    ///
-    /// # Panics
-    ///
-    /// A panic of `f` goes on to the caller. Tasks of bulkheads do not panic here: they give
-    /// [`Panicked`](BulkheadError::Panicked).
-    pub fn call<A: AttemptResult>(
-        &self,
-        mut f: impl FnMut() -> A,
-    ) -> Result<A::Value, RetryError<A::Error>>
-    where
-        R: RetryRule<A::Error>,
-    {
-        let attempts = self.attempts();
-        let call = PolicyCall {
-            policy: Policy::Retry,
-            name: &self.name,
-            operation: None,
-        };
-        let make = || {
-            loop {
-                match attempts.run(&mut f).into_result() {
-                    Ok(value) => {
-                        attempts.succeeded();
-                        return Ok(value);
-                    }
-                    Err(error) => attempts.failed(error)?,
-                }
-            }
-        };
-        in_span(
-            self.trace,
-            call,
-            make,
-            |result: &Result<_, RetryError<_>>, span| {
-                let outcome = if result.is_ok() {
-                    "succeeded"
-                } else {
-                    "failed"
-                };
-                span.record_outcome(outcome, result.is_err());
-                span.number("attempts", attempts.made());
-                if let Err(error) = result {
-                    span.text("retry_stop", error.stop);
-                }
-            },
-        )
-    }
-
-    /// Begins a call whose attempts the caller makes itself: see [`Attempts`].
-    #[must_use]
-    pub fn attempts(&self) -> Attempts<'_, R> {
-        Attempts::begin(self, self.clock.now())
-    }
 }
 
 // As for the bulkheads.
@@ -435,38 +371,5 @@ impl<R> fmt::Debug for Retry<R> {
             .field("total_limit", &self.total_limit)
             .field("budget", &self.budget)
             .finish_non_exhaustive()
-    }
-}
-
-/// What an attempt gives: a `Result`, or an [`ExecutionResult`].
-pub trait AttemptResult {
-    /// The value of an attempt that succeeds.
-    type Value;
-    /// The error of one that fails.
-    type Error;
-
-    /// Only the outcome.
-    ///
-    /// # Errors
-    ///
-    /// That of the attempt.
-    fn into_result(self) -> Result<Self::Value, Self::Error>;
-}
-
-impl<T, X> AttemptResult for Result<T, X> {
-    type Value = T;
-    type Error = X;
-
-    fn into_result(self) -> Self {
-        self
-    }
-}
-
-impl<T, E> AttemptResult for ExecutionResult<T, E> {
-    type Value = T;
-    type Error = BulkheadError<E>;
-
-    fn into_result(self) -> Result<T, BulkheadError<E>> {
-        self.result
     }
 }

@@ -5,10 +5,13 @@ use std::time::Duration;
 
 use crate::circuit::{CircuitBreaker, CircuitBreakerConfig};
 use crate::config::BulkheadConfig;
-use crate::core::{Engine, ShutdownReport, ShutdownTarget, begin_shutdown, set_circuit_breaker};
+use crate::core::{
+    Engine, ShutdownReport, ShutdownTarget, begin_shutdown, set_circuit_breaker,
+    set_health_thresholds,
+};
 use crate::error::BuildError;
 use crate::semaphore::SemaphoreBulkhead;
-use crate::stats::{BulkheadHealth, BulkheadState, BulkheadStats};
+use crate::stats::{BulkheadHealth, BulkheadState, BulkheadStats, HealthThresholds};
 use crate::thread_pool::{Bulkhead, ExecutionHandle};
 
 /// A bulkhead of either kind. Clones are the same bulkhead. [`CommonBulkhead`](crate::CommonBulkhead) is the trait for code
@@ -125,6 +128,15 @@ impl AnyBulkhead {
     /// As there.
     pub fn set_circuit_breaker(&self, config: CircuitBreakerConfig) -> Result<(), BuildError> {
         set_circuit_breaker(self.engine(), config)
+    }
+
+    /// As [`Bulkhead::set_health_thresholds`].
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub fn set_health_thresholds(&self, thresholds: HealthThresholds) -> Result<(), BuildError> {
+        set_health_thresholds(self.engine(), thresholds)
     }
 
     /// As [`Bulkhead::state`].

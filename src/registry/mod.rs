@@ -283,7 +283,7 @@ impl BulkheadRegistry {
         self.bulkheads().iter().for_each(AnyBulkhead::reset_stats);
     }
 
-    /// The [health](Bulkhead::health) of each bulkhead, by the thresholds that it was built with.
+    /// The [health](Bulkhead::health) of each bulkhead, by its thresholds.
     #[must_use]
     pub fn health(&self) -> RegistryHealth {
         let mut all = RegistryHealth {

@@ -15,11 +15,11 @@ use crate::config::BulkheadConfig;
 use crate::core::{
     BulkheadBuilder, Call, Engine, EngineHooks, EveryError, SemaphoreKind, ShutdownReport,
     WaitLimit, begin_shutdown, resize, set_circuit_breaker, set_execution_timeout,
-    set_queue_timeout, shut_down, wait_closed, wait_idle,
+    set_health_thresholds, set_queue_timeout, shut_down, wait_closed, wait_idle,
 };
 use crate::error::{BuildError, BulkheadError, Rejected};
 use crate::result::ExecutionResult;
-use crate::stats::{BulkheadHealth, BulkheadState, BulkheadStats};
+use crate::stats::{BulkheadHealth, BulkheadState, BulkheadStats, HealthThresholds};
 use crate::sync::Latch;
 
 /// Builds a [`SemaphoreBulkhead`] with collaborators, see [`SemaphoreBulkhead::builder`].
@@ -354,6 +354,15 @@ impl SemaphoreBulkhead {
     /// The same.
     pub fn set_circuit_breaker(&self, config: CircuitBreakerConfig) -> Result<(), BuildError> {
         set_circuit_breaker(&self.inner.engine, config)
+    }
+
+    /// As [`Bulkhead::set_health_thresholds`](crate::Bulkhead::set_health_thresholds).
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub fn set_health_thresholds(&self, thresholds: HealthThresholds) -> Result<(), BuildError> {
+        set_health_thresholds(&self.inner.engine, thresholds)
     }
 
     /// As [`Bulkhead::state`](crate::Bulkhead::state).

@@ -9,8 +9,10 @@
 //!     api_call_timeout: 15s        # file_system, cpu, payment
 //!   circuit_breaker:               # rules for all that have one, by the names of CircuitBreakerConfig
 //!     success_threshold: 2
-//!   retry:                         # the same for retries, by the names of RetryOverrides; and `rate_limit`, `hedge`
-//!     max_delay: 2s
+//!   health:                        # from where on each counts as unhealthy, by the names of HealthOverrides
+//!     all_busy_for: 30s
+//!   retry:                         # the same for retries, by the names of RetryOverrides; and `rate_limit`,
+//!     max_delay: 2s                # `hedge`, `chaos`
 //!   bulkheads:                     # one for each kind, over its preset; and `default`, for what no preset says
 //!     database:
 //!       max_concurrent_calls: 10
@@ -22,6 +24,7 @@
 //!       max_nested_calls: 64
 //!       adaptive_timeout: false    # or true, or a section with the numbers of AdaptiveTimeoutConfig: experimental
 //!       circuit_breaker: true      # or false, or a section with rules
+//!       health: {queued_for: 1s}   # or false: no thresholds
 //!       retry: {attempts: 3}       # for calls through Dependencies::pipeline; or true, or false
 //! external_dependencies:
 //!   user_db:
@@ -34,7 +37,7 @@
 //!       export: {timeout: 2m, queue_timeout: 10s, adaptive_timeout: false, retry: false}
 //! production:                      # any other name is an environment's, with both sections over the ones above
 //!   external_dependencies:
-//!     user_db: {max_concurrent_calls: 40}
+//!     user_db: {max_concurrent_calls: 40, chaos: false}
 //! ```
 //!
 //! [`Settings::from_path`]`(p).environment("production").load()` reads them, and
@@ -53,6 +56,11 @@
 //! Which level then decides a setting is another question. The first that says something does: the operation, the
 //! dependency, its kind, the kind's [preset](crate::DependencyKind::preset), and last the default. Presets say nearly
 //! everything, so `default_timeout` and `bulkheads.default` rarely decide. A kind's own key does.
+//!
+//! # What settings cannot say
+//!
+//! Settings name numbers and switches. Functions and values of the program's own types come from code, among them every fallback:
+//! see [`DependencyOverrides`](crate::DependencyOverrides#what-code-has-to-give).
 //!
 //! # Errors
 //!
@@ -83,8 +91,9 @@
 //! # Other formats
 //!
 //! With the feature `config` all configurations ([`BulkheadConfig`](crate::BulkheadConfig),
-//! [`CircuitBreakerConfig`](crate::CircuitBreakerConfig), [`RetryOverrides`](crate::RetryOverrides),
-//! [`RateLimitOverrides`](crate::RateLimitOverrides), [`HedgeOverrides`](crate::HedgeOverrides), [`DependencyConfig`](crate::DependencyConfig),
+//! [`CircuitBreakerConfig`](crate::CircuitBreakerConfig), [`HealthOverrides`](crate::HealthOverrides),
+//! [`RetryOverrides`](crate::RetryOverrides), [`RateLimitOverrides`](crate::RateLimitOverrides), [`HedgeOverrides`](crate::HedgeOverrides),
+//! [`ChaosOverrides`](crate::ChaosOverrides), [`DependencyConfig`](crate::DependencyConfig),
 //! [`DependencyDefaults`](crate::DependencyDefaults) and what is in them) are serde's `Serialize` and `Deserialize`, with the
 //! keys above; only `DependencyDefaults` has the keys `global` and `kinds` in place of `resilience`. Durations are written as
 //! text and read as seconds or text. [`Settings`] are too: what holds in the chosen environment.

@@ -12,8 +12,9 @@ use super::origin::Origin;
 use crate::adaptive::AdaptiveTimeoutConfig;
 use crate::config::BulkheadConfig;
 use crate::dependency::{
-    AdaptiveTimeoutSetting, ConfigLevel, DependencyConfig, DependencyDefaults, DependencyKind,
-    DependencyOverrides, HedgeOverrides, Place, TimeoutSetting,
+    AdaptiveTimeoutSetting, ChaosOverrides, ConfigLevel, DependencyConfig, DependencyDefaults,
+    DependencyKind, DependencyOverrides, HedgeOverrides, OperationOverrides, Place, Resolved,
+    TimeoutSetting,
 };
 use crate::error::BuildError;
 
@@ -21,12 +22,19 @@ pub(super) const RESILIENCE: &str = "resilience";
 pub(super) const DEPENDENCIES: &str = "external_dependencies";
 const TIMEOUTS: &str = "timeouts";
 const CIRCUIT_BREAKER: &str = "circuit_breaker";
+const HEALTH: &str = "health";
 const RETRY: &str = "retry";
 const RATE_LIMIT: &str = "rate_limit";
 const HEDGE: &str = "hedge";
+const CHAOS: &str = "chaos";
+/// What cannot stand in settings, and why.
+const FALLBACK: &str = "fallback";
+const FALLBACK_IS_CODE: &str = "it in the program, with `DependencyPipelineBuilder::fallback`: it answers with a value of the program's \
+                                own type, and only the program knows for which calls an answer is right";
 /// The sections with rules, which also stand in `resilience`, for all that have one.
-const WITH_RULES: [&str; 4] = [CIRCUIT_BREAKER, RETRY, RATE_LIMIT, HEDGE];
+const WITH_RULES: [&str; 6] = [CIRCUIT_BREAKER, HEALTH, RETRY, RATE_LIMIT, HEDGE, CHAOS];
 const BULKHEADS: &str = "bulkheads";
+const OPERATIONS: &str = "operations";
 pub(super) const DEFAULT: &str = "default";
 pub(super) const DEFAULT_TIMEOUT: &str = "default_timeout";
 
@@ -119,7 +127,7 @@ fn keys_of(place: &Place<'_>) -> Option<Vec<String>> {
     let bulkheads = resilience.key(BULKHEADS);
     let kind_name = place.kind.name();
     let dependency = dependencies.key(place.dependency);
-    let operations = dependency.key("operations");
+    let operations = dependency.key(OPERATIONS);
     let operation = operations.key(place.operation);
     let section = match (place.level, place.setting, place.rule) {
         (ConfigLevel::Preset | ConfigLevel::BuiltIn, ..) => return None,
@@ -132,7 +140,7 @@ fn keys_of(place: &Place<'_>) -> Option<Vec<String>> {
         (ConfigLevel::Global, "timeout", _) => {
             return Some(timeouts.key(DEFAULT_TIMEOUT).keys());
         }
-        (ConfigLevel::Global, setting, Some(_)) if WITH_RULES.contains(&setting) => resilience,
+        (ConfigLevel::Global, setting, _) if WITH_RULES.contains(&setting) => resilience,
         (ConfigLevel::Global, ..) => bulkheads.key(DEFAULT),
     };
     let setting = section.key(place.setting);
@@ -202,6 +210,24 @@ impl Reader {
         });
     }
 
+    fn does_not_stand_here(
+        &mut self,
+        origin: &Origin,
+        path: &Path<'_>,
+        expected: impl Into<String>,
+    ) {
+        self.problem(origin, path, "a key that does not stand here", expected);
+    }
+
+    /// A section with policies has no fallback among them.
+    fn tell_of_fallback(&mut self, map: &Map, path: &Path<'_>, told: &mut Vec<Vec<String>>) {
+        if let Some(entry) = map.get(FALLBACK) {
+            let path = path.key(FALLBACK);
+            self.does_not_stand_here(&entry.key, &path, FALLBACK_IS_CODE);
+            told.push(path.keys());
+        }
+    }
+
     fn unknown(&mut self, origin: &Origin, path: &Path<'_>, name: &str, expected: &[&str]) {
         let expected = one_of(name, expected, "`");
         self.problem(origin, path, "a key that is unknown here", expected);
@@ -229,33 +255,46 @@ impl Reader {
             match name {
                 TIMEOUTS => this.timeouts(node, &path),
                 CIRCUIT_BREAKER => {
-                    if let Some(rules) = this.rules(node, &path, "a circuit breaker") {
+                    if let Some(rules) = this.rules(node, &path, "is a circuit breaker") {
                         this.content.defaults.global.circuit_breaker = rules;
                     }
                 }
+                HEALTH => {
+                    if let Some(rules) = this.rules(node, &path, "are health thresholds") {
+                        this.content.defaults.global.health = rules;
+                    }
+                }
                 RETRY => {
-                    if let Some(rules) = this.rules(node, &path, "a retry") {
+                    if let Some(rules) = this.rules(node, &path, "is a retry") {
                         this.content.defaults.global.retry = rules;
                     }
                 }
                 RATE_LIMIT => {
-                    if let Some(rules) = this.rules(node, &path, "a rate limit") {
+                    if let Some(rules) = this.rules(node, &path, "is a rate limit") {
                         this.content.defaults.global.rate_limit = rules;
                     }
                 }
                 HEDGE => {
-                    if let Some(rules) = this.rules(node, &path, "a hedge") {
+                    if let Some(rules) = this.rules(node, &path, "is a hedge") {
                         this.content.defaults.global.hedge = rules;
                     }
                 }
+                CHAOS => {
+                    if let Some(rules) = this.rules(node, &path, "is chaos") {
+                        this.content.defaults.global.chaos = rules;
+                    }
+                }
                 BULKHEADS => this.bulkheads(node, &path),
+                FALLBACK => this.does_not_stand_here(key, &path, FALLBACK_IS_CODE),
                 _ => {
                     let known = [
                         TIMEOUTS,
                         CIRCUIT_BREAKER,
+                        HEALTH,
                         RETRY,
                         RATE_LIMIT,
                         HEDGE,
+                        CHAOS,
                         BULKHEADS,
                     ];
                     this.unknown(key, &path, name, &known);
@@ -306,7 +345,7 @@ impl Reader {
             self.problem(
                 origin,
                 path,
-                format!("whether there is {what}"),
+                format!("whether there {what}"),
                 "rules alone: that a kind of dependency has one, or none, stands in `resilience.bulkheads`, that a \
                  dependency has one in `external_dependencies`",
             );
@@ -337,17 +376,20 @@ impl Reader {
                     CIRCUIT_BREAKER,
                     "it as `resilience.circuit_breaker`".to_owned(),
                 ),
+                (HEALTH, "it as `resilience.health`".to_owned()),
                 (RETRY, "it as `resilience.retry`".to_owned()),
                 (RATE_LIMIT, "it as `resilience.rate_limit`".to_owned()),
                 (HEDGE, "it as `resilience.hedge`".to_owned()),
+                (CHAOS, "it as `resilience.chaos`".to_owned()),
             ] {
                 let stands_elsewhere = setting == "timeout" || kind.is_none();
                 if let Some(entry) = map.get(setting).filter(|_| stands_elsewhere) {
                     let path = path.key(setting);
-                    this.problem(&entry.key, &path, "a key that does not stand here", place);
+                    this.does_not_stand_here(&entry.key, &path, place);
                     told.push(path.keys());
                 }
             }
+            this.tell_of_fallback(map, &path, &mut told);
             let read = read::<DependencyOverrides>(node, &path, told, &mut this.problems);
             let Some(read) = read else {
                 return;
@@ -360,16 +402,30 @@ impl Reader {
             overrides.timeout = before.timeout;
             if kind.is_none() {
                 overrides.circuit_breaker = before.circuit_breaker;
+                overrides.health = before.health;
                 overrides.retry = before.retry;
                 overrides.rate_limit = before.rate_limit;
                 overrides.hedge = before.hedge;
+                overrides.chaos = before.chaos;
             }
         });
     }
 
     fn dependencies(&mut self, node: &Node, outer: &Path<'_>) {
         self.section(node, outer, |this, name, _, node| {
-            if let Some(config) = this.read(node, &outer.key(name)) {
+            let path = outer.key(name);
+            let mut told = Vec::new();
+            if let Some(map) = as_map(node) {
+                this.tell_of_fallback(map, &path, &mut told);
+                let path = path.key(OPERATIONS);
+                let operations = map.get(OPERATIONS).and_then(|entry| as_map(&entry.node));
+                for (operation, entry) in operations.into_iter().flatten() {
+                    if let Some(map) = as_map(&entry.node) {
+                        this.tell_of_fallback(map, &path.key(operation), &mut told);
+                    }
+                }
+            }
+            if let Some(config) = read(node, &path, told, &mut this.problems) {
                 this.content.dependencies.insert(name.to_owned(), config);
             }
         });
@@ -418,12 +474,13 @@ impl Reader {
                 ranges.check_adaptive(overrides.adaptive_timeout, place);
                 ranges.check_rules(RETRY, overrides.retry.wrong_alone(), place);
                 ranges.check_rules(HEDGE, overrides.hedge.wrong_alone(), place);
+                ranges.check_rules(CHAOS, overrides.chaos.wrong_alone(), place);
             }
         }
     }
 
     /// Whether the values that hold go together: those of each dependency, and of each kind, also if it has no dependency
-    /// yet. Of an operation only the hedge does not go with everything.
+    /// yet. Of an operation only hedge and chaos do not go with everything.
     fn check_together(&mut self) {
         let Content {
             defaults,
@@ -432,12 +489,15 @@ impl Reader {
         } = &self.content;
         let mut problems: Vec<SettingsProblem> = Vec::new();
         let mut check = |name: &str, config: &DependencyConfig| {
-            let hedged = config
+            let says_so = |own: &OperationOverrides| {
+                own.hedge != HedgeOverrides::default() || own.chaos != ChaosOverrides::default()
+            };
+            let operations = config
                 .operations
                 .iter()
-                .filter(|(_, own)| own.hedge != HedgeOverrides::default())
+                .filter(|(_, own)| says_so(own))
                 .map(|(operation, own)| (operation.as_str(), Some(own)));
-            for (operation, own) in std::iter::once(("", None)).chain(hedged) {
+            for (operation, own) in std::iter::once(("", None)).chain(operations) {
                 let resolved = defaults.resolve(config, own);
                 if let Err(error) = resolved.validate(name) {
                     let place = Place {
@@ -491,9 +551,11 @@ impl Ranges<'_> {
         self.check_adaptive(overrides.adaptive_timeout, place);
         let breaker = overrides.circuit_breaker.wrong_alone();
         self.check_rules(CIRCUIT_BREAKER, breaker, place);
+        self.check_rules(HEALTH, overrides.health.wrong_alone(), place);
         self.check_rules(RETRY, overrides.retry.wrong_alone(), place);
         self.check_rules(RATE_LIMIT, overrides.rate_limit.wrong_alone(), place);
         self.check_rules(HEDGE, overrides.hedge.wrong_alone(), place);
+        self.check_rules(CHAOS, overrides.chaos.wrong_alone(), place);
     }
 
     fn check_rules(
@@ -558,7 +620,7 @@ fn smallest() -> BulkheadConfig {
 fn out_of_range(
     error: &BuildError,
     place: Place<'_>,
-    resolved: &crate::dependency::Resolved,
+    resolved: &Resolved,
     origins: &Origins,
 ) -> SettingsProblem {
     let (setting, rule, level) = match error {
@@ -568,13 +630,7 @@ fn out_of_range(
             // No level says it.
             ("rate_limit.calls", None) => (RATE_LIMIT, None, resolved.has_rate_limit.level),
             ("hedge" | "hedge.delay", None) => (HEDGE, None, resolved.has_hedge.level),
-            (field, None) => match field.strip_prefix("rate_limit.") {
-                Some(rule) => match resolved.rate_limit_rules.get(rule) {
-                    Some(decided) => (RATE_LIMIT, Some(rule), decided.level),
-                    None => ("", None, ConfigLevel::Dependency),
-                },
-                None => ("", None, ConfigLevel::Dependency),
-            },
+            (field, None) => rule_of(field, resolved),
         },
         _ => ("", None, ConfigLevel::Dependency),
     };
@@ -585,6 +641,22 @@ fn out_of_range(
         ..place
     };
     at(&place, origins, error)
+}
+
+/// The rule of a policy that an error names.
+fn rule_of(
+    field: &'static str,
+    resolved: &Resolved,
+) -> (&'static str, Option<&'static str>, ConfigLevel) {
+    let policies = [
+        (RATE_LIMIT, &resolved.rate_limit_rules),
+        (CHAOS, &resolved.chaos_rules),
+    ];
+    let mut found = policies.into_iter().filter_map(|(policy, rules)| {
+        let rule = field.strip_prefix(policy)?.strip_prefix('.')?;
+        Some((policy, Some(rule), rules.get(rule)?.level))
+    });
+    found.next().unwrap_or(("", None, ConfigLevel::Dependency))
 }
 
 fn at(place: &Place<'_>, origins: &Origins, error: &BuildError) -> SettingsProblem {

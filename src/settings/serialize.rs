@@ -7,8 +7,8 @@ use serde::{Serialize, Serializer};
 use super::loader::Settings;
 use super::schema::{DEFAULT, DEFAULT_TIMEOUT, timeout_key};
 use crate::dependency::{
-    CircuitBreakerOverrides, DependencyConfig, DependencyOverrides, HedgeOverrides,
-    RateLimitOverrides, RetryOverrides, TimeoutSetting,
+    ChaosOverrides, CircuitBreakerOverrides, DependencyConfig, DependencyOverrides,
+    HealthOverrides, HedgeOverrides, RateLimitOverrides, RetryOverrides, TimeoutSetting,
 };
 
 #[derive(Serialize)]
@@ -21,12 +21,16 @@ struct Root<'a> {
 struct Resilience<'a> {
     timeouts: BTreeMap<String, TimeoutSetting>,
     circuit_breaker: &'a CircuitBreakerOverrides,
+    #[serde(skip_serializing_if = "HealthOverrides::is_empty")]
+    health: HealthOverrides,
     #[serde(skip_serializing_if = "RetryOverrides::is_empty")]
     retry: RetryOverrides,
     #[serde(skip_serializing_if = "RateLimitOverrides::is_empty")]
     rate_limit: RateLimitOverrides,
     #[serde(skip_serializing_if = "HedgeOverrides::is_empty")]
     hedge: HedgeOverrides,
+    #[serde(skip_serializing_if = "ChaosOverrides::is_empty")]
+    chaos: ChaosOverrides,
     bulkheads: BTreeMap<&'static str, DependencyOverrides>,
 }
 
@@ -51,9 +55,11 @@ impl Serialize for Settings {
             let has_timeout = overrides.timeout.take().is_some();
             if *name == DEFAULT {
                 overrides.circuit_breaker = CircuitBreakerOverrides::new();
+                overrides.health = HealthOverrides::new();
                 overrides.retry = RetryOverrides::new();
                 overrides.rate_limit = RateLimitOverrides::new();
                 overrides.hedge = HedgeOverrides::new();
+                overrides.chaos = ChaosOverrides::new();
             }
             // A kind that was named without a setting is named again.
             let is_said = has_timeout || *name == DEFAULT;
@@ -64,9 +70,11 @@ impl Serialize for Settings {
             resilience: Resilience {
                 timeouts: timeouts.collect(),
                 circuit_breaker: &defaults.global.circuit_breaker,
+                health: defaults.global.health,
                 retry: defaults.global.retry,
                 rate_limit: defaults.global.rate_limit,
                 hedge: defaults.global.hedge,
+                chaos: defaults.global.chaos,
                 bulkheads: bulkheads.collect(),
             },
             external_dependencies: self.dependencies(),

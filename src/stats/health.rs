@@ -15,7 +15,8 @@ use crate::error::BuildError;
 /// A rejection rate says nothing before so many calls have come.
 const LEAST_CALLS: u64 = 10;
 
-/// From where on a bulkhead counts as unhealthy, for [`BulkheadBuilder::health_thresholds`](crate::BulkheadBuilder::health_thresholds).
+/// From where on a bulkhead counts as unhealthy, for [`BulkheadBuilder::health_thresholds`](crate::BulkheadBuilder::health_thresholds), and
+/// for dependencies, also in settings: [`HealthOverrides`](crate::HealthOverrides).
 ///
 /// Each is off by default: then a bulkhead is unhealthy while its circuit is open, and after a shutdown. A threshold is
 /// reached with its very number, so `abandoned_tasks(1)` minds the first one.
@@ -322,6 +323,7 @@ pub(crate) struct HealthFacts {
 
 /// What the asks before have found.
 pub(crate) struct HealthMemory {
+    thresholds: HealthThresholds,
     /// Since when the queue has been known to be long.
     queue_long_since: Option<Instant>,
     /// The calls at two asks before, at least a window apart; the later one second.
@@ -330,24 +332,41 @@ pub(crate) struct HealthMemory {
 
 impl HealthMemory {
     /// Nothing was submitted before `epoch`.
-    pub(crate) fn new(epoch: Instant) -> Self {
+    pub(crate) fn new(thresholds: HealthThresholds, epoch: Instant) -> Self {
         let none = Calls {
             submitted: 0,
             rejected: 0,
         };
         Self {
+            thresholds,
             queue_long_since: None,
             calls: [(epoch, none); 2],
         }
     }
 
-    /// Adds what reaches a threshold.
-    pub(crate) fn judge(
+    pub(crate) fn thresholds(&self) -> &HealthThresholds {
+        &self.thresholds
+    }
+
+    /// Goes by other thresholds from here on. What was remembered for one that changes would not be true of the new one.
+    pub(crate) fn set_thresholds(
         &mut self,
-        thresholds: &HealthThresholds,
-        facts: &HealthFacts,
-        reasons: &mut Vec<HealthReason>,
+        thresholds: HealthThresholds,
+        now: Instant,
+        calls: Calls,
     ) {
+        let before = std::mem::replace(&mut self.thresholds, thresholds);
+        if before.queue_utilization != self.thresholds.queue_utilization {
+            self.queue_long_since = None;
+        }
+        if before.rejection_rate != self.thresholds.rejection_rate {
+            self.calls = [(now, calls); 2];
+        }
+    }
+
+    /// Adds what reaches a threshold.
+    pub(crate) fn judge(&mut self, facts: &HealthFacts, reasons: &mut Vec<HealthReason>) {
+        let thresholds = self.thresholds.clone();
         let lasting = |since| facts.now.saturating_duration_since(since);
         let saturated_for = facts.saturated_since.map(lasting);
         if let Some(lasting) = reached(saturated_for, thresholds.saturated_for) {

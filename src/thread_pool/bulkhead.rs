@@ -18,12 +18,12 @@ use crate::config::BulkheadConfig;
 use crate::context::ContextPropagator;
 use crate::core::{
     BulkheadBuilder, Call, Engine, EngineHooks, ShutdownReport, ThreadPoolKind, WaitLimit,
-    begin_shutdown, resize, set_circuit_breaker, set_execution_timeout, set_queue_timeout,
-    shut_down, wait_closed, wait_idle,
+    begin_shutdown, resize, set_circuit_breaker, set_execution_timeout, set_health_thresholds,
+    set_queue_timeout, shut_down, wait_closed, wait_idle,
 };
 use crate::error::{BuildError, Rejected};
 use crate::result::ExecutionResult;
-use crate::stats::{BulkheadHealth, BulkheadState, BulkheadStats};
+use crate::stats::{BulkheadHealth, BulkheadState, BulkheadStats, HealthThresholds};
 use crate::sync::{Latch, Mutex, Padded};
 
 /// A fixed pool of worker threads behind a bounded queue, for one dependency.
@@ -371,6 +371,25 @@ impl Bulkhead {
         set_circuit_breaker(&self.inner.engine, config)
     }
 
+    /// Lets other thresholds decide whether it is well, from the next [`health`](Self::health) on. How full the queue has been, and
+    /// how many calls have been refused, counts from now on where their thresholds change.
+    ///
+    /// # Errors
+    ///
+    /// As [`HealthThresholds::validate`], and [`BuildError::ShutDown`] after a shutdown. Then nothing has changed.
+    ///
+    /// ```
+    /// use bulkman::{Bulkhead, BulkheadConfig, HealthThresholds};
+    ///
+    /// let bulkhead = Bulkhead::new(BulkheadConfig::new("search"))?;
+    /// bulkhead.set_health_thresholds(HealthThresholds::default().abandoned_tasks(3))?;
+    /// assert!(bulkhead.health().is_healthy());
+    /// # Ok::<(), bulkman::BuildError>(())
+    /// ```
+    pub fn set_health_thresholds(&self, thresholds: HealthThresholds) -> Result<(), BuildError> {
+        set_health_thresholds(&self.inner.engine, thresholds)
+    }
+
     /// How it is doing, by its circuit breaker and whether it is shut down. Being full is no state: see
     /// [`available_capacity`](Self::available_capacity).
     #[must_use]
@@ -385,8 +404,8 @@ impl Bulkhead {
         self.inner.engine.is_healthy()
     }
 
-    /// Whether it is well, by its state and by the [thresholds](crate::HealthThresholds) that it was built with, and if not,
-    /// why. For readiness probes and alerts.
+    /// Whether it is well, by its state and by its [thresholds](crate::HealthThresholds), and if not, why. For readiness probes
+    /// and alerts.
     ///
     /// It reads the counters of N workers, and no distributions; calls are not slowed down. Without thresholds it looks at
     /// the state alone.

@@ -405,3 +405,82 @@ fn thresholds_that_are_always_or_never_reached_are_errors() {
         healthy(&bulkhead);
     }
 }
+
+#[test]
+fn other_thresholds_hold_from_the_next_ask_on() {
+    let clock = ManualClock::new();
+    let semaphore = SemaphoreBulkhead::builder(config(1, 0)).clock(clock.clone());
+    let semaphore = Arc::new(semaphore.build().unwrap());
+    let guard = semaphore.acquire().unwrap();
+    let (pool, pool_clock) = with(config(1, 0), thresholds());
+    let pool = Arc::new(pool);
+    let busy = occupy(&pool, 1);
+    for clock in [&clock, &pool_clock] {
+        clock.advance(SECOND);
+    }
+    let both: [AnyBulkhead; 2] = [Arc::clone(&semaphore).into(), Arc::clone(&pool).into()];
+    for any in &both {
+        healthy(any);
+        any.set_health_thresholds(thresholds().all_busy_for(SECOND))
+            .unwrap();
+        assert_eq!(words(any).len(), 1);
+        any.set_health_thresholds(thresholds()).unwrap();
+        healthy(any);
+    }
+    let busy_for = || thresholds().all_busy_for(SECOND);
+    semaphore.set_health_thresholds(busy_for()).unwrap();
+    pool.set_health_thresholds(busy_for()).unwrap();
+    for any in &both {
+        assert_eq!(words(any).len(), 1);
+    }
+    guard.success();
+    busy.finish();
+}
+
+#[test]
+fn what_was_remembered_for_other_thresholds_is_forgotten() {
+    let long = |share| thresholds().queue_utilization(share, seconds(10));
+    let (bulkhead, clock) = with(config(4, 4), long(0.5));
+    let busy = occupy(&bulkhead, 4);
+    let mut queued: Vec<_> = (0..2).map(|_| bulkhead.run(|| ())).collect();
+    healthy(&bulkhead);
+    clock.advance(seconds(10));
+    assert_eq!(words(&bulkhead).len(), 1);
+    // It was half full, and was never full until now.
+    bulkhead.set_health_thresholds(long(1.0)).unwrap();
+    queued.extend((0..2).map(|_| bulkhead.run(|| ())));
+    healthy(&bulkhead);
+    // The same thresholds again are no reason to forget anything.
+    clock.advance(seconds(10));
+    bulkhead
+        .set_health_thresholds(long(1.0).abandoned_tasks(1))
+        .unwrap();
+    assert_eq!(words(&bulkhead).len(), 1);
+    queued.clear();
+
+    refuse(&bulkhead, 10);
+    let rate = || thresholds().rejection_rate(0.1, seconds(60));
+    bulkhead.set_health_thresholds(rate()).unwrap();
+    healthy(&bulkhead);
+    refuse(&bulkhead, 10);
+    clock.advance(SECOND);
+    bulkhead.set_health_thresholds(rate()).unwrap();
+    assert_eq!(words(&bulkhead), ["10 of 10 calls were refused in 1.0s"]);
+    busy.finish();
+}
+
+#[test]
+fn thresholds_that_make_no_sense_or_come_after_the_end_change_nothing() {
+    let (bulkhead, _clock) = with(config(1, 0), thresholds().all_busy_for(Duration::ZERO));
+    let busy = occupy(&bulkhead, 1);
+    let bad = bulkhead.set_health_thresholds(thresholds().abandoned_tasks(0));
+    assert_eq!(
+        bad.unwrap_err().to_string(),
+        "invalid configuration of `test`: abandoned_tasks is 0, it must be at least 1"
+    );
+    assert_eq!(words(&bulkhead).len(), 1);
+    busy.finish();
+    assert!(bulkhead.shutdown().is_clean());
+    let late = bulkhead.set_health_thresholds(thresholds());
+    assert!(matches!(late, Err(BuildError::ShutDown { .. })));
+}

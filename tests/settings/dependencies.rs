@@ -125,6 +125,82 @@ kind = "cache"
 }
 
 #[test]
+fn chaos_of_a_drill_is_off_in_production() {
+    let text = r#"
+[resilience.chaos]
+error_rate = 1
+seed = 7
+[external_dependencies.user_db]
+kind = "database"
+chaos = true
+[production.external_dependencies.user_db]
+chaos = false
+"#;
+    let run = |environment: Option<&str>, variables: &[(&'static str, &'static str)]| {
+        let loader = Settings::from_text(text, Format::Toml).variables(variables.iter().copied());
+        let loader = match environment {
+            Some(name) => loader.environment(name),
+            None => loader,
+        };
+        let dependencies = Dependencies::from_settings(&loader.load().unwrap()).unwrap();
+        let builder = dependencies.pipeline("user_db").unwrap();
+        let pipeline: DependencyPipeline<&str> = builder.chaos_error(|| "chaos").build().unwrap();
+        let explained = dependencies.explain("user_db", "get").unwrap().to_string();
+        (pipeline.execute(|| Ok(1)).is_success(), explained)
+    };
+    let (is_calm, explained) = run(None, &[]);
+    assert!(!is_calm);
+    assert!(
+        explained.ends_with(
+            "  chaos                 on           dependency        text:7:1
+    error_rate          1            global default    text:3:1
+    seed                7            global default    text:4:1"
+        ),
+        "{explained}"
+    );
+    let (is_calm, explained) = run(Some("production"), &[]);
+    assert!(is_calm);
+    assert!(
+        explained.ends_with("chaos                 off          dependency        text:9:1"),
+        "{explained}"
+    );
+    let off = ("BULKMAN_EXTERNAL_DEPENDENCIES__USER_DB__CHAOS", "false");
+    assert!(run(None, &[off]).0);
+}
+
+#[test]
+fn health_thresholds_of_the_settings_hold_for_all_but_those_that_say_otherwise() {
+    let text = r#"
+[resilience.health]
+all_busy_for = 0
+[external_dependencies.user_db]
+kind = "database"
+max_concurrent_calls = 1
+[external_dependencies.extra]
+kind = "database"
+max_concurrent_calls = 1
+health = false
+"#;
+    let dependencies = Dependencies::from_settings(&toml(text).unwrap()).unwrap();
+    let is_well_while_busy = |name: &str| {
+        let inside = dependencies.bulkhead(name).unwrap();
+        let call = dependencies.call(name).unwrap();
+        let health = call.run(move || inside.health()).wait();
+        health.value().unwrap().is_healthy()
+    };
+    assert!(!is_well_while_busy("user_db"));
+    assert!(is_well_while_busy("extra"));
+    let explained = dependencies.explain("user_db", "get").unwrap().to_string();
+    assert!(
+        explained.ends_with(
+            "  health thresholds     on           global default    text:2:13
+    all_busy_for        0ns          global default    text:3:1"
+        ),
+        "{explained}"
+    );
+}
+
+#[test]
 fn explain_shows_where_each_value_stands() {
     let dependencies = Dependencies::from_settings(&toml(TEXT).unwrap()).unwrap();
     let text = dependencies

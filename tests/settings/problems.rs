@@ -207,7 +207,7 @@ fn each_slip_is_told_with_its_place() {
             "resilience",
             "timeout = {}",
             "`resilience.timeout`: found a key that is unknown here, expected one of `timeouts`, `circuit_breaker`, \
-             `retry`, `rate_limit`, `hedge`, `bulkheads`; did you mean `timeouts`?"
+             `health`, `retry`, `rate_limit`, `hedge`, `chaos`, `bulkheads`; did you mean `timeouts`?"
                 .into(),
         ),
         (
@@ -231,7 +231,7 @@ fn each_slip_is_told_with_its_place() {
             "external_dependencies",
             "db = {kind = \"cpu\", operations = {get = {max_queue_size = 1}}}",
             "`external_dependencies.db.operations.get.max_queue_size`: found a key that is unknown here, expected one of \
-             `timeout`, `adaptive_timeout`, `queue_timeout`, `retry`, `hedge`"
+             `timeout`, `adaptive_timeout`, `queue_timeout`, `retry`, `hedge`, `chaos`"
                 .into(),
         ),
         (
@@ -605,7 +605,7 @@ fn what_is_wrong_with_retries_and_rate_limits_is_told_with_its_place() {
         "`external_dependencies.a.rate_limit.per`: found a key that is unknown here, expected one of `enabled`, \
          `calls`, `period`, `burst`, `max_wait`",
         "`external_dependencies.a.operations.x.rate_limit`: found a key that is unknown here, expected one of `timeout`, \
-         `adaptive_timeout`, `queue_timeout`, `retry`, `hedge`",
+         `adaptive_timeout`, `queue_timeout`, `retry`, `hedge`, `chaos`",
         "`resilience.bulkheads.default.hedge`: found a key that does not stand here, expected it as `resilience.hedge`",
         "`external_dependencies.a.operations.x.hedge.quantile`: found 95, expected a number from 0 to 1",
         "`resilience.retry.attempts`: found 0, expected at least 1",
@@ -662,6 +662,157 @@ fn a_hedge_needs_a_delay_and_threads() {
     let global =
         "resilience.hedge = {delay = \"1s\"}\nexternal_dependencies.a = {kind = \"cache\"}";
     assert!(toml(global).is_ok(), "rules for all give nobody a hedge");
+}
+
+#[test]
+fn what_is_wrong_with_chaos_is_told_with_its_place() {
+    let text = r#"
+        [resilience.chaos]
+        enabled = true
+        error_rate = 2
+        [resilience.bulkheads.default]
+        chaos = {seed = 1}
+        [resilience.bulkheads.database]
+        chaos = {panic_rate = -0.1, seed = -1}
+        [external_dependencies.a]
+        kind = "cpu"
+        chaos = {errors = 0.1, latency = "soon", latency_rate = nan}
+        [external_dependencies.a.operations.x]
+        chaos = {refusal_rate = 5}
+        [external_dependencies.b]
+        kind = "cpu"
+        chaos = "yes"
+    "#;
+    let found = problems(toml(text));
+    let expected = [
+        "`resilience.chaos`: found whether there is chaos, expected rules alone",
+        "`resilience.bulkheads.default.chaos`: found a key that does not stand here, expected it as `resilience.chaos`",
+        "`resilience.bulkheads.database.chaos.seed`: found `-1`, expected a whole number, not negative",
+        "`external_dependencies.a.chaos.errors`: found a key that is unknown here, expected one of `enabled`, `seed`, \
+         `latency`, `latency_rate`, `error_rate`, `refusal_rate`, `panic_rate`",
+        "`external_dependencies.a.chaos.latency`: found \"soon\"",
+        "`external_dependencies.b.chaos`: found \"yes\", expected true, false, or a section with the rules of chaos",
+        "`resilience.chaos.error_rate`: found 2, expected a number from 0 to 1",
+        "`resilience.bulkheads.database.chaos.panic_rate`: found -0.1, expected a number from 0 to 1",
+        "`external_dependencies.a.chaos.latency_rate`: found NaN, expected a number from 0 to 1",
+        "`external_dependencies.a.operations.x.chaos.refusal_rate`: found 5, expected a number from 0 to 1",
+    ];
+    for expected in expected {
+        assert!(
+            found.iter().any(|found| found.contains(expected)),
+            "{expected}\n{found:#?}"
+        );
+    }
+    assert_eq!(found.len(), expected.len(), "{found:#?}");
+}
+
+#[test]
+fn what_is_wrong_with_health_thresholds_is_told_with_its_place() {
+    let text = r#"
+        [resilience.health]
+        enabled = false
+        rejection_window = 0
+        [resilience.bulkheads.default]
+        health = {all_busy_for = "1s"}
+        [resilience.bulkheads.database]
+        health = {queue_utilization = 80, queued_for = -1}
+        [external_dependencies.a]
+        kind = "cpu"
+        health = {abandoned_tasks = 0, rejection_rate = 0, busy_for = "1s"}
+        [external_dependencies.a.operations.x]
+        health = false
+        [external_dependencies.b]
+        kind = "cpu"
+        health = 1
+    "#;
+    let found = problems(toml(text));
+    let expected = [
+        "`resilience.health`: found whether there are health thresholds, expected rules alone",
+        "`resilience.bulkheads.default.health`: found a key that does not stand here, expected it as `resilience.health`",
+        "`resilience.bulkheads.database.health.queued_for`: found `-1`",
+        "`external_dependencies.a.health.busy_for`: found a key that is unknown here, expected one of `enabled`, \
+         `queue_utilization`, `queue_utilization_for`, `saturated_for`, `queued_for`, `all_busy_for`, `abandoned_tasks`, \
+         `rejection_rate`, `rejection_window`, `closed_circuit`",
+        "`external_dependencies.a.operations.x.health`: found a key that is unknown here",
+        "`external_dependencies.b.health`: found `1`, expected true, false, or a section with the rules of health thresholds",
+        "`resilience.health.rejection_window`: found 0ns, expected greater than zero",
+        "`resilience.bulkheads.database.health.queue_utilization`: found 80, expected above 0 and at most 1",
+        "`external_dependencies.a.health.abandoned_tasks`: found 0, expected at least 1",
+        "`external_dependencies.a.health.rejection_rate`: found 0, expected above 0 and at most 1",
+    ];
+    for expected in expected {
+        assert!(
+            found.iter().any(|found| found.contains(expected)),
+            "{expected}\n{found:#?}"
+        );
+    }
+    assert_eq!(found.len(), expected.len(), "{found:#?}");
+}
+
+#[test]
+fn a_fallback_is_told_to_belong_to_the_program_once_wherever_it_stands() {
+    let text = r#"
+        [resilience]
+        fallback = {cached = "5m"}
+        [resilience.bulkheads]
+        default = {fallback = true}
+        database = {fallback = "other_db"}
+        [external_dependencies.a]
+        kind = "cpu"
+        fallback = {cached = "5m"}
+        [external_dependencies.a.operations]
+        x = {fallback = 0}
+        y = 3
+        [external_dependencies.fallback]
+        kind = "cpu"
+        operations = {fallback = {}}
+        [external_dependencies.odd]
+        kind = "cpu"
+        operations = "fallback"
+    "#;
+    let found = problems(toml(text));
+    for path in [
+        "text:3:9: `resilience.fallback`",
+        "text:5:20: `resilience.bulkheads.default.fallback`",
+        "text:6:21: `resilience.bulkheads.database.fallback`",
+        "text:9:9: `external_dependencies.a.fallback`",
+        "text:11:14: `external_dependencies.a.operations.x.fallback`",
+    ] {
+        let expected = format!(
+            "{path}: found a key that does not stand here, expected it in the program, with \
+             `DependencyPipelineBuilder::fallback`: it answers with a value of the program's own type, and only the program \
+             knows for which calls an answer is right"
+        );
+        assert!(found.contains(&expected), "{expected}\n{found:#?}");
+    }
+    let others = [
+        "a.operations.y`: found `3`",
+        "odd.operations`: found \"fallback\"",
+    ];
+    for other in others {
+        assert!(found.iter().any(|it| it.contains(other)), "{found:#?}");
+    }
+    assert_eq!(found.len(), 5 + others.len(), "{found:#?}");
+}
+
+#[test]
+fn a_rate_of_latency_needs_a_latency() {
+    for (settings, expected) in [
+        (
+            "a = {kind = \"cpu\", chaos = {enabled = true, latency_rate = 0.5}}",
+            "text:2:45: `external_dependencies.a.chaos.latency_rate`: found 0.5, expected a `latency` beside it",
+        ),
+        (
+            "a = {kind = \"cpu\", chaos = {latency_rate = 0.5}, operations = {get = {chaos = true}}}",
+            "text:2:29: `external_dependencies.a.chaos.latency_rate`: found 0.5, expected a `latency` beside it",
+        ),
+    ] {
+        let text = format!("[external_dependencies]\n{settings}");
+        assert_eq!(problem(toml(&text)), expected);
+    }
+    let of_all = "resilience.chaos.latency = \"1s\"\n\
+                  external_dependencies.a = {kind = \"cpu\", chaos = {enabled = true, latency_rate = 0.5}}";
+    assert!(toml(of_all).is_ok());
 }
 
 #[test]

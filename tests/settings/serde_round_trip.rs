@@ -6,10 +6,10 @@ use std::time::Duration;
 use bulkman::policy::Jitter;
 use bulkman::settings::Settings;
 use bulkman::{
-    AdaptiveTimeoutConfig, AdaptiveTimeoutSetting, BulkheadConfig, BulkheadKind,
+    AdaptiveTimeoutConfig, AdaptiveTimeoutSetting, BulkheadConfig, BulkheadKind, ChaosOverrides,
     CircuitBreakerConfig, CircuitBreakerOverrides, CircuitMode, CircuitWindow, DependencyConfig,
-    DependencyDefaults, DependencyKind, DependencyOverrides, HedgeOverrides, OperationOverrides,
-    RateLimitOverrides, RetryOverrides, TimeoutSetting,
+    DependencyDefaults, DependencyKind, DependencyOverrides, HealthOverrides, HedgeOverrides,
+    OperationOverrides, RateLimitOverrides, RetryOverrides, TimeoutSetting,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -187,10 +187,37 @@ fn the_rules_of_policies() {
     );
     let hedge = HedgeOverrides::new().delay(seconds(1)).quantile(0.95);
     assert_eq!(round_trip(&hedge), r#"{"delay":"1s","quantile":0.95}"#);
+    let health = HealthOverrides::new()
+        .queue_utilization(0.5)
+        .queue_utilization_for(Duration::ZERO)
+        .saturated_for(seconds(1))
+        .queued_for(seconds(2))
+        .all_busy_for(seconds(3))
+        .abandoned_tasks(u64::MAX)
+        .rejection_rate(0.25)
+        .rejection_window(seconds(4))
+        .closed_circuit(false);
+    assert_eq!(
+        round_trip(&health),
+        r#"{"queue_utilization":0.5,"queue_utilization_for":"0s","saturated_for":"1s","queued_for":"2s","all_busy_for":"3s","abandoned_tasks":18446744073709551615,"rejection_rate":0.25,"rejection_window":"4s","closed_circuit":false}"#
+    );
+    let chaos = ChaosOverrides::on()
+        .seed(u64::MAX)
+        .latency(Duration::from_millis(300))
+        .latency_rate(0.25)
+        .error_rate(0.5)
+        .refusal_rate(1.0)
+        .panic_rate(0.0);
+    assert_eq!(
+        round_trip(&chaos),
+        r#"{"enabled":true,"seed":18446744073709551615,"latency":"300ms","latency_rate":0.25,"error_rate":0.5,"refusal_rate":1.0,"panic_rate":0.0}"#
+    );
     let config = DependencyConfig::new(DependencyKind::ExternalApi)
         .retry(retry)
         .rate_limit(limit)
         .hedge(hedge)
+        .chaos(chaos)
+        .health(health)
         .operation(
             "get",
             OperationOverrides::new().retry(RetryOverrides::off()),

@@ -346,6 +346,7 @@ fn the_sample_has_every_key() {
         None,
         Some("development"),
         Some("testing"),
+        Some("drill"),
         Some("production"),
     ] {
         let loader = Settings::from_path(path).without_variables();
@@ -389,6 +390,23 @@ fn the_sample_has_every_key() {
         "max_wait",
         "delay",
         "quantile",
+        "health",
+        "queue_utilization",
+        "queue_utilization_for",
+        "saturated_for",
+        "queued_for",
+        "all_busy_for",
+        "abandoned_tasks",
+        "rejection_rate",
+        "rejection_window",
+        "closed_circuit",
+        "chaos",
+        "seed",
+        "latency",
+        "latency_rate",
+        "error_rate",
+        "refusal_rate",
+        "panic_rate",
     ];
     let numbers = AdaptiveTimeoutConfig::new().ceiling(seconds(1));
     let numbers = serde_json::to_value(numbers).unwrap();
@@ -452,6 +470,7 @@ fn settings_are_written_as_they_are_read() {
         (sample, None),
         (sample, Some("production")),
         (sample, Some("development")),
+        (sample, Some("drill")),
         (odd, None),
         ("resilience:\n", None),
         (

@@ -14,10 +14,11 @@ use crate::clock::Clock;
 use crate::core::current;
 use crate::error::BulkheadError;
 use crate::panic::contain_in;
-use crate::policy::attempts::{Attempts, RetryStop};
+use crate::policy::attempts::Attempts;
 use crate::policy::deadline::Deadline;
 use crate::policy::rate_limit::RateLimit;
 use crate::policy::retry::Retry;
+use crate::policy::retry_outcome::RetryStop;
 use crate::policy::retry_rule::RetryRule;
 
 /// A layer around a call. The bulkhead is none: it is the innermost, and makes the call.

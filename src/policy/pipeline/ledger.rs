@@ -9,8 +9,8 @@ use std::sync::Arc;
 use super::result::PipelineResult;
 use super::stats::PipelineStats;
 use crate::core::next_serial;
-use crate::policy::attempts::RetryStop;
 use crate::policy::failure::{Failure, FailureKind};
+use crate::policy::retry_outcome::RetryStop;
 use crate::stats::{Distribution, Recorder};
 use crate::sync::{AtomicU64, Ordering};
 

@@ -7,8 +7,8 @@ use std::time::Duration;
 use super::error::PipelineError;
 use super::order::LayerKind;
 use super::times::Times;
-use crate::policy::attempts::RetryStop;
 use crate::policy::failure::FailureKind;
+use crate::policy::retry_outcome::RetryStop;
 use crate::text::OneLine;
 
 /// The outcome of a call through a [`Pipeline`](super::Pipeline): what became of it, in how many attempts, which layer

@@ -3,8 +3,8 @@
 use std::fmt;
 use std::sync::Arc;
 
-use crate::policy::attempts::RetryStop;
 use crate::policy::failure::FailureKind;
+use crate::policy::retry_outcome::RetryStop;
 use crate::stats::Distribution;
 
 /// The numbers of a [`Pipeline`](super::Pipeline) at one moment: its calls by what became of them, and what its layers did for
