@@ -83,9 +83,9 @@ impl Plan {
         name: Arc<str>,
         entry: Arc<Entry>,
         config: DependencyConfig,
-        rules: [&Rules; 2],
+        new: &Rules,
     ) -> Result<Self, DependencyError> {
-        let [old, new] = rules;
+        let old = &entry.rules;
         let before = dependencies.resolve(old, &name, &entry.config, None)?;
         let after = dependencies.resolve(new, &name, &config, None)?;
         let mut changes = Vec::new();
@@ -316,13 +316,13 @@ impl Dependencies {
         mut configs: BTreeMap<String, DependencyConfig>,
     ) -> Result<Vec<DependencyChange>, DependencyError> {
         let _one_at_a_time = self.begin_change()?;
-        let (before, after) = (self.rules(), Arc::new(rules));
+        let after = Arc::new(rules);
         let mut plans = Vec::new();
         for (name, entry) in self.entries() {
             let config = configs.remove(&*name);
             let config = config.unwrap_or_else(|| entry.config.clone());
             self.check(&after, &name, &config)?;
-            plans.push(Plan::new(self, name, entry, config, [&before, &after])?);
+            plans.push(Plan::new(self, name, entry, config, &after)?);
         }
         for (name, config) in &configs {
             self.check(&after, name, config)?;
@@ -338,18 +338,45 @@ impl Dependencies {
             return Err(error);
         }
         for plan in plans {
-            plan.set_the_rest();
-            self.replace(&after, plan.name, &plan.entry, plan.config, &plan.changes)?;
-            changes.extend(plan.changes);
+            changes.extend(self.finish(plan, &after)?);
         }
-        self.set_rules(after);
+        self.set_rules(Arc::clone(&after));
+        changes.extend(self.change_those_registered_meanwhile(&after));
         Ok(changes)
+    }
+
+    /// The changes of a plan that cannot fail.
+    fn finish(
+        &self,
+        plan: Plan,
+        rules: &Arc<Rules>,
+    ) -> Result<Vec<DependencyChange>, DependencyError> {
+        plan.set_the_rest();
+        self.replace(rules, plan.name, &plan.entry, plan.config, &plan.changes)?;
+        Ok(plan.changes)
+    }
+
+    /// A dependency that another thread has registered meanwhile went by the rules before. If the new ones do not suit it, it
+    /// keeps them, and the next change says so.
+    fn change_those_registered_meanwhile(&self, rules: &Arc<Rules>) -> Vec<DependencyChange> {
+        let entries = self.entries().into_iter();
+        let old = entries.filter(|(_, entry)| !Arc::ptr_eq(&entry.rules, rules));
+        let change = |(name, entry): (Arc<str>, Arc<Entry>)| {
+            let config = entry.config.clone();
+            self.check(rules, &name, &config).ok()?;
+            let plan = Plan::new(self, name, entry, config, rules).ok()?;
+            if plan.changes_size() {
+                plan.resize().ok()?;
+            }
+            self.finish(plan, rules).ok()
+        };
+        old.filter_map(change).flatten().collect()
     }
 
     /// The changes that the system can refuse. After an error all bulkheads have the limits that they had.
     fn register_and_resize(
         &self,
-        rules: &Rules,
+        rules: &Arc<Rules>,
         new: &BTreeMap<String, DependencyConfig>,
         plans: &[Plan],
         changes: &mut Vec<DependencyChange>,

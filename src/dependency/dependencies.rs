@@ -282,7 +282,7 @@ impl Dependencies {
 
     pub(super) fn register_by(
         &self,
-        rules: &Rules,
+        rules: &Arc<Rules>,
         name: &str,
         config: DependencyConfig,
     ) -> Result<(), DependencyError> {
@@ -304,6 +304,7 @@ impl Dependencies {
         };
         let entry = Arc::new(Entry {
             config,
+            rules: Arc::clone(rules),
             bulkhead,
             limits,
             policies,
@@ -362,7 +363,7 @@ impl Dependencies {
     /// Gives a dependency what follows from its new settings, unless it has been replaced or removed meanwhile.
     pub(super) fn replace(
         &self,
-        rules: &Rules,
+        rules: &Arc<Rules>,
         name: Arc<str>,
         old: &Arc<Entry>,
         config: DependencyConfig,
@@ -385,6 +386,7 @@ impl Dependencies {
         let changes_chaos = changes(&["chaos"]);
         let entry = Arc::new(Entry {
             config,
+            rules: Arc::clone(rules),
             bulkhead: old.bulkhead.clone(),
             // What has been learned stays: it has not changed.
             limits: if old.limits.are_adaptive() {

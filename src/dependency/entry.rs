@@ -14,6 +14,8 @@ use crate::registry::AnyBulkhead;
 /// A dependency that is registered.
 pub(super) struct Entry {
     pub(super) config: DependencyConfig,
+    /// Those by which it got its settings.
+    pub(super) rules: Arc<Rules>,
     pub(super) bulkhead: AnyBulkhead,
     pub(super) limits: Arc<Limits>,
     pub(super) policies: Arc<Policies>,

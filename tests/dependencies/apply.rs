@@ -256,3 +256,33 @@ fn a_listener_that_applies_settings_gets_an_error_and_no_deadlock() {
         dependencies.stats_of("db").unwrap().worker_threads == 10
     });
 }
+
+#[test]
+fn new_defaults_hold_for_a_dependency_that_is_registered_meanwhile() {
+    let itself = Arc::new(OnceLock::<Weak<Dependencies>>::new());
+    let me = Arc::clone(&itself);
+    let dependencies = Dependencies::builder()
+        .on_event(move |event| {
+            if let BulkheadEvent::Resized { bulkhead: "db", .. } = event {
+                let dependencies = me.get().and_then(Weak::upgrade).expect("it is there");
+                dependencies.register_database("late").unwrap();
+            }
+        })
+        .build();
+    dependencies.register_database("db").unwrap();
+    let dependencies = Arc::new(dependencies);
+    itself.set(Arc::downgrade(&dependencies)).unwrap();
+    let overrides = DependencyOverrides::new().max_concurrent_calls(6);
+    let defaults = DependencyDefaults::new().for_kind(DependencyKind::Database, overrides);
+    let changes = dependencies.apply_config(defaults, []).unwrap();
+    let told: Vec<_> = changes.iter().map(DependencyChange::to_string).collect();
+    assert_eq!(
+        told,
+        [
+            "dependency `db`: max_concurrent_calls goes from 10 to 6",
+            "dependency `late`: max_concurrent_calls goes from 10 to 6",
+        ]
+    );
+    let late = dependencies.bulkhead("late").unwrap();
+    assert_eq!(late.max_concurrent_calls(), 6);
+}
