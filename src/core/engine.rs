@@ -297,6 +297,7 @@ impl Engine {
         }
     }
 
+    #[inline]
     pub(crate) fn is_discarding(&self) -> bool {
         // ORDERING: Acquire. After a stale `false` a call goes on as far as `show`.
         self.discard_queued.load(Ordering::Acquire)

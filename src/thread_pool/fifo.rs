@@ -120,6 +120,7 @@ impl<T> Fifo<T> {
     }
 
     /// Appends an entry, for which there has to be room.
+    #[inline]
     pub(super) fn send(&self, entry: T) {
         let newest = self.channel(self.newest.load(Ordering::Acquire));
         let sent = newest.sender.try_send(entry).is_ok();

@@ -31,6 +31,7 @@ pub(super) type WorkerHook = Box<dyn Fn(usize) + Send + Sync>;
 
 impl Inner {
     /// Whether no collaborator's code runs around a task.
+    #[inline]
     pub(super) fn runs_no_user_code_around_tasks(&self) -> bool {
         self.engine.listeners.is_silent()
             && self.collaborators.propagators.is_empty()

@@ -156,11 +156,13 @@ impl Queue {
     }
 
     /// Appends a call that holds a permit.
+    #[inline]
     pub(super) fn push(&self, job: Arc<dyn Job>) {
         self.entries.channel.send(Some(job));
     }
 
     /// Waits for the next call.
+    #[inline]
     pub(super) fn next(&self, worker: &mut Taker) -> Next {
         let channel = &self.entries.channel;
         match channel.take(worker) {

@@ -181,6 +181,7 @@ impl<T> WorkerChannel<T> {
     }
 
     /// Appends an entry, for which there has to be room.
+    #[inline]
     pub(crate) fn send(&self, entry: T) {
         self.entries.send(entry);
         self.look_after_event();
@@ -197,11 +198,13 @@ impl<T> WorkerChannel<T> {
     }
 
     /// Takes the next entry, if there is one.
+    #[inline]
     pub(crate) fn try_take(&self) -> Option<T> {
         self.entries.try_take()
     }
 
     /// Takes the next entry, waiting for one.
+    #[inline]
     pub(crate) fn take(&self, me: &mut Taker) -> Taken<T> {
         if !me.is_searching {
             if let Some(entry) = self.try_take() {
@@ -252,6 +255,7 @@ impl<T> WorkerChannel<T> {
     // ---- events
 
     /// After one entry more, or one worker less that searches.
+    #[inline]
     fn look_after_event(&self) {
         // ORDERING: SeqCst, as the other fences: of two events at the same time at least one sees the other.
         fence(Ordering::SeqCst);
