@@ -9,8 +9,8 @@ use crate::stats::HealthThresholds;
 section! {
     /// From where on a dependency counts as unhealthy: [`HealthThresholds`], of which each is set or left to the next level.
     ///
-    /// A threshold that no level sets is off. [`off`](Self::off) leaves none of those that the next levels set. What is set
-    /// [for all](crate::DependencyDefaults::for_all) holds for all. [`Dependencies::health`](crate::Dependencies::health) and the
+    /// A threshold that no level sets is off. [`off`](Self::off) switches off those that the next levels set. Thresholds
+    /// [for all](crate::DependencyDefaults::for_all) hold for each dependency. [`Dependencies::health`](crate::Dependencies::health) and the
     /// [`health`](crate::AnyBulkhead::health) of each bulkhead go by them.
     ///
     /// ```

@@ -348,7 +348,7 @@ impl HealthMemory {
         &self.thresholds
     }
 
-    /// Goes by other thresholds from here on. What was remembered for one that changes would not be true of the new one.
+    /// Goes by other thresholds from here on. Of those that change nothing is remembered.
     pub(crate) fn set_thresholds(
         &mut self,
         thresholds: HealthThresholds,
