@@ -6,24 +6,21 @@ use std::fmt;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
+use super::call_options::Options;
 use super::entry::Entry;
-use super::limits::{OperationLimits, TimeLimits};
 use super::pipeline::DependencyPipelineBuilder;
-use crate::adaptive::AdaptiveTimeout;
 use crate::circuit::Verdict;
-use crate::core::{
-    Call, ClassifyWith, EveryError, FailureClassifier, FailureIf, Kind, new_execution_id,
-};
+use crate::core::{ClassifyWith, EveryError, FailureClassifier, FailureIf, new_execution_id};
 use crate::error::{RejectReason, Rejected};
 use crate::policy::Deadline;
 use crate::registry::AnyBulkhead;
 use crate::result::ExecutionResult;
-use crate::sync::{Limit, shorter};
+use crate::sync::shorter;
 use crate::thread_pool::ExecutionHandle;
 
 /// One call of a dependency, from [`Dependencies::call`](crate::Dependencies::call).
 ///
-/// It has the options of a [`Call`]. An option that it does not set comes from its
+/// It has the options of a [`Call`](crate::Call). An option that it does not set comes from its
 /// [operation](Self::operation), and else from the dependency. A call on a semaphore runs here and now, and its handle has the result already.
 ///
 /// ```
@@ -50,18 +47,6 @@ pub struct DependencyCall<C = EveryError> {
     entry: Arc<Entry>,
     options: Options,
     classifier: C,
-}
-
-/// What the call itself sets.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Options {
-    pub(super) operation: Option<Cow<'static, str>>,
-    timeout: Option<Duration>,
-    /// Holds over the limits of all levels.
-    at_most: Option<Duration>,
-    queue_timeout: Option<Duration>,
-    pub(super) wait_for_capacity: Option<Duration>,
-    pub(super) detached: bool,
 }
 
 impl DependencyCall {
@@ -102,7 +87,7 @@ impl DependencyCall {
         DependencyPipelineBuilder::new(entry, options)
     }
 
-    /// As [`Call::failure_if`].
+    /// As [`Call::failure_if`](crate::Call::failure_if).
     pub fn failure_if<E, P>(self, is_failure: P) -> DependencyCall<FailureIf<P>>
     where
         P: Fn(&E) -> bool,
@@ -114,7 +99,7 @@ impl DependencyCall {
         }
     }
 
-    /// As [`Call::classify`].
+    /// As [`Call::classify`](crate::Call::classify).
     pub fn classify<E, P>(self, classify: P) -> DependencyCall<ClassifyWith<P>>
     where
         P: Fn(&E) -> Verdict,
@@ -134,7 +119,7 @@ impl<C> DependencyCall<C> {
         self
     }
 
-    /// Sets the caller's limit over queue and run, before all other levels. As [`Call::timeout`].
+    /// Sets the caller's limit over queue and run, before all other levels. As [`Call::timeout`](crate::Call::timeout).
     pub fn timeout(mut self, limit: Duration) -> Self {
         self.options.timeout = Some(limit);
         self
@@ -147,13 +132,13 @@ impl<C> DependencyCall<C> {
     }
 
     /// Sets how long this call may wait for a worker, or for a slot, before all other levels. As
-    /// [`Call::queue_timeout`].
+    /// [`Call::queue_timeout`](crate::Call::queue_timeout).
     pub fn queue_timeout(mut self, limit: Duration) -> Self {
         self.options.queue_timeout = Some(limit);
         self
     }
 
-    /// As [`Call::wait_for_capacity`].
+    /// As [`Call::wait_for_capacity`](crate::Call::wait_for_capacity).
     pub fn wait_for_capacity(mut self, limit: Duration) -> Self {
         self.options.wait_for_capacity = Some(limit);
         self
@@ -178,7 +163,7 @@ impl<C> DependencyCall<C> {
         self.at_most(deadline.remaining())
     }
 
-    /// As [`Call::detached`].
+    /// As [`Call::detached`](crate::Call::detached).
     pub fn detached(mut self) -> Self {
         self.options.detached = true;
         self
@@ -322,65 +307,6 @@ impl<C> DependencyCall<C> {
                 .apply(&entry, bulkhead.call(), EveryError)
                 .try_run(f)
                 .map(ExecutionHandle::finished),
-        }
-    }
-}
-
-impl Options {
-    /// Whether the call or its operation has a limit of its own.
-    pub(super) fn has_limits(&self, entry: &Entry) -> bool {
-        let of_operation = entry.limits.of_operation(self.operation.as_deref());
-        let own = self.timeout.or(self.at_most).or(self.queue_timeout);
-        own.is_some() || of_operation.is_some()
-    }
-
-    /// The call's own limits first, then those of its operation, then the bulkhead's.
-    pub(super) fn limits(&self, entry: &Entry, of_bulkhead: TimeLimits) -> TimeLimits {
-        let of_operation = entry.limits.of_operation(self.operation.as_deref());
-        let others = of_operation.map_or(of_bulkhead, OperationLimits::in_time);
-        TimeLimits {
-            timeout: shorter(self.timeout.or(others.timeout), self.at_most),
-            queue_timeout: self.queue_timeout.or(others.queue_timeout),
-        }
-    }
-
-    /// The same for a single call, whose timeout may follow how long calls take, unless it has one of its own.
-    fn limits_of_call(&self, entry: &Entry, of_bulkhead: TimeLimits) -> TimeLimits {
-        let mut limits = self.limits(entry, of_bulkhead);
-        if let Some(adaptive) = self.adaptive(entry) {
-            limits.timeout = shorter(Some(adaptive.limit()), self.at_most);
-        }
-        limits
-    }
-
-    /// What decides how long the caller waits, unless the call has a timeout of its own.
-    pub(super) fn adaptive<'a>(&self, entry: &'a Entry) -> Option<&'a AdaptiveTimeout> {
-        match self.timeout {
-            Some(_) => None,
-            None => entry.limits.adaptive(self.operation.as_deref()),
-        }
-    }
-
-    /// The call's own options first, then those of its operation. The bulkhead is configured with all others.
-    fn apply<'a, K: Kind, C>(
-        self,
-        entry: &Entry,
-        call: Call<'a, K>,
-        classifier: C,
-    ) -> Call<'a, K, C> {
-        let limits = self.limits_of_call(entry, TimeLimits::of_call(&call));
-        let Call {
-            inner, mut options, ..
-        } = call;
-        options.timeout = Some(Limit::new(limits.timeout));
-        options.queue_timeout = Some(Limit::new(limits.queue_timeout));
-        options.wait_for_capacity = self.wait_for_capacity;
-        options.operation = self.operation;
-        options.detached = self.detached;
-        Call {
-            inner,
-            options,
-            classifier,
         }
     }
 }

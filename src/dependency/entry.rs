@@ -7,7 +7,7 @@ use super::config::DependencyConfig;
 use super::defaults::DependencyDefaults;
 use super::explain::Place;
 use super::limits::Limits;
-use super::pipeline::Policies;
+use super::policies::Policies;
 use crate::policy::PipelineLedger;
 use crate::registry::AnyBulkhead;
 

@@ -8,12 +8,15 @@
 //! | `level`, `hierarchy` | the levels, and which of them decides each setting: a pure function |
 //! | `explain`, `shown` | which level decided each setting, as a struct and as text |
 //! | `limits` | the limits in time of a dependency and of its operations, of which some follow how long calls take |
-//! | `dependencies`, `entry`, `call`, `pipeline`, `chaos` | dependencies by name, what is kept of each, and their calls, over the `registry` |
-//! | `apply` | gives dependencies other settings while they work |
+//! | `policies`, `chaos` | what the settings want around calls, made once for all pipelines of a dependency |
+//! | `dependencies`, `entry`, `call`, `call_options`, `pipeline` | dependencies by name, what is kept of each, and their calls, over the `registry` |
+//! | `apply`, `change` | gives dependencies other settings while they work, and tells what has changed |
 //! | `error`, `did_you_mean` | errors, and the name that was probably meant |
 
 mod apply;
 mod call;
+mod call_options;
+mod change;
 mod chaos;
 mod chaos_overrides;
 mod circuit_overrides;
@@ -31,13 +34,14 @@ mod level;
 mod limits;
 mod overrides;
 mod pipeline;
+mod policies;
 mod policy_overrides;
 mod preset;
 mod rules_section;
 mod shown;
 
-pub use apply::DependencyChange;
 pub use call::DependencyCall;
+pub use change::DependencyChange;
 pub use chaos_overrides::ChaosOverrides;
 pub use circuit_overrides::CircuitBreakerOverrides;
 pub use config::{DependencyConfig, OperationOverrides};

@@ -1,121 +1,20 @@
 //! Pipelines of a dependency: its bulkhead, and around it the retries, the rate limit, the hedge and the chaos that its settings name.
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::call::Options;
+use super::call_options::Options;
 use super::entry::Entry;
-use super::hierarchy::Resolved;
-use super::level::ConfigLevel;
 use super::limits::TimeLimits;
-use crate::clock::Clock;
 use crate::core::SemaphoreKind;
-use crate::error::BuildError;
 use crate::policy::{
-    AnyValue, CallLimits, CallSettings, Chaos, Fallback, Gives, Hedge, LayerKind, MakeError, Only,
-    Pipeline, PipelineBuildError, PipelineBuilder, PipelineError, PipelineEvent, PipelineListener,
-    PipelineResult, PipelineStats, RateLimit, Retry, RetryBudget, RetryRule, Values,
+    AnyValue, CallLimits, CallSettings, Chaos, Fallback, Gives, LayerKind, MakeError, Only,
+    Pipeline, PipelineBuildError, PipelineBuilder, PipelineError, PipelineEvent, PipelineResult,
+    PipelineStats, Retry, RetryRule, Values,
 };
 use crate::registry::AnyBulkhead;
 use crate::sync::shorter;
-
-/// What the pipelines of a dependency share.
-pub(super) struct Policies {
-    budget: RetryBudget,
-    retry: Option<RetryPart>,
-    rate_limit: Option<RateLimit>,
-    hedge: Option<Hedge>,
-    operations: BTreeMap<String, OfOperation>,
-    listeners: Arc<Vec<PipelineListener>>,
-}
-
-/// What an operation has in place of the dependency's.
-struct OfOperation {
-    retry: Option<RetryPart>,
-    hedge: Option<Hedge>,
-}
-
-#[derive(Clone)]
-struct RetryPart {
-    retry: Retry,
-    attempt_timeout: Option<Duration>,
-}
-
-impl Policies {
-    pub(super) fn of(
-        resolved: &Resolved,
-        name: &str,
-        clock: &Clock,
-        listeners: Arc<Vec<PipelineListener>>,
-    ) -> Result<Self, BuildError> {
-        let budget = resolved.retry.new_budget();
-        let rate_limit = if resolved.has_rate_limit.value {
-            let limit = resolved.rate_limit.rate_limit()?;
-            Some(limit.name(name).clock(clock.clone()))
-        } else {
-            None
-        };
-        Ok(Self {
-            retry: RetryPart::of(resolved, &budget),
-            budget,
-            rate_limit,
-            hedge: hedge_of(resolved),
-            operations: BTreeMap::new(),
-            listeners,
-        })
-    }
-
-    /// What is special about an operation.
-    pub(super) fn add(&mut self, operation: &str, resolved: &Resolved) {
-        let is_its_own = |rule| {
-            let decided = resolved.retry_rules.get(rule);
-            decided.is_some_and(|decided| decided.level == ConfigLevel::Operation)
-        };
-        let budget = if is_its_own("budget") || is_its_own("budget_reserve") {
-            resolved.retry.new_budget()
-        } else {
-            self.budget.clone()
-        };
-        let of_operation = OfOperation {
-            retry: RetryPart::of(resolved, &budget),
-            hedge: hedge_of(resolved),
-        };
-        self.operations.insert(operation.to_owned(), of_operation);
-    }
-
-    fn of_operation(&self, operation: Option<&str>) -> Option<&OfOperation> {
-        operation.and_then(|operation| self.operations.get(operation))
-    }
-
-    fn retry(&self, operation: Option<&str>) -> Option<RetryPart> {
-        match self.of_operation(operation) {
-            Some(own) => own.retry.clone(),
-            None => self.retry.clone(),
-        }
-    }
-
-    fn hedge(&self, operation: Option<&str>) -> Option<Hedge> {
-        match self.of_operation(operation) {
-            Some(own) => own.hedge.clone(),
-            None => self.hedge.clone(),
-        }
-    }
-}
-
-fn hedge_of(resolved: &Resolved) -> Option<Hedge> {
-    resolved.has_hedge.value.then(|| resolved.hedge.hedge())?
-}
-
-impl RetryPart {
-    fn of(resolved: &Resolved, budget: &RetryBudget) -> Option<Self> {
-        resolved.has_retry.value.then(|| Self {
-            retry: resolved.retry.retry(budget.clone()),
-            attempt_timeout: resolved.retry.attempt_timeout,
-        })
-    }
-}
 
 type AnyRule<E> = Arc<dyn RetryRule<PipelineError<E>> + Send + Sync>;
 
