@@ -108,6 +108,9 @@ fn start(inner: &Arc<Inner>) -> bool {
 }
 
 /// The system has refused a thread. If there is no other, nobody else would end the queued calls.
+///
+/// That runs code of users, and never under the lock of changes: a change starts threads only where all workers are there from
+/// the start, and of those it never lets the last one leave.
 fn not_started(inner: &Inner, kind: io::ErrorKind) {
     if inner.queue.workers().has_not_started() {
         // The worker still counts. So nothing that drops and listeners do here may wait for the end of the bulkhead.

@@ -6,9 +6,10 @@ use std::thread;
 use std::time::Duration;
 
 use bulkman::policy::{
-    Chaos, Failure, FailureKind, Fallback, LayerKind, Pipeline, PipelineBuildError, Retry,
+    Chaos, Failure, FailureKind, Fallback, LayerKind, Pipeline, PipelineBuildError, PipelineError,
+    Retry,
 };
-use bulkman::{Bulkhead, BulkheadConfig, ManualClock};
+use bulkman::{Bulkhead, BulkheadConfig, BulkheadError, ManualClock, SemaphoreBulkhead};
 
 use crate::support::{HOUR, SECOND, eventually, in_time, seconds, wait};
 
@@ -153,6 +154,36 @@ fn a_refusal_takes_no_place_and_has_the_type_of_the_bulkheads() {
     assert_eq!(result.decided_by, LayerKind::Chaos);
     assert_eq!(bulkhead.stats().submitted_executions, 0);
     assert_eq!(chaos.stats().refusals, 1);
+}
+
+#[test]
+fn a_refusal_names_the_limits_that_hold_now() {
+    let workers = Arc::new(Bulkhead::new(BulkheadConfig::new("users")).unwrap());
+    let here = Arc::new(SemaphoreBulkhead::new(BulkheadConfig::new("users")).unwrap());
+    let chaos = Chaos::<Error>::new().refusals(1.0);
+    chaos.switch_on();
+    let builder = || Pipeline::builder("users");
+    let on_workers = builder().bulkhead(&workers).chaos(chaos.clone()).build();
+    let in_here = builder().bulkhead(&here).chaos(chaos).build();
+    workers.resize(3, 7).unwrap();
+    here.resize(3, 7).unwrap();
+    let (on_workers, in_here) = (on_workers.unwrap(), in_here.unwrap());
+    for error in [
+        on_workers.execute(|| Ok(1)).into_result().unwrap_err(),
+        in_here.execute(|| Ok(1)).into_result().unwrap_err(),
+    ] {
+        assert!(
+            matches!(
+                error,
+                PipelineError::Call(BulkheadError::Full {
+                    max_concurrent_calls: 3,
+                    max_queue_size: 7,
+                    ..
+                })
+            ),
+            "{error:?}"
+        );
+    }
 }
 
 #[test]

@@ -16,7 +16,6 @@ use super::stats::PipelineStats;
 use super::times::Times;
 use super::values::{AnyValue, Gives, Values};
 use crate::clock::Clock;
-use crate::config::BulkheadConfig;
 use crate::context::{Policy, PolicyCall, PolicySpan, TraceOptions, in_span};
 use crate::core::{CallOptions, SemaphoreKind, ThreadPoolKind};
 use crate::error::BulkheadError;
@@ -211,7 +210,14 @@ impl<E, V: Values<E>> Pipeline<E, V, ThreadPoolKind> {
         let f = Arc::new(f);
         let result = inner.run(|progress| {
             let limit = progress.limit_of(inner.own_limit())?;
-            inner.check_chaos(progress, inner.bulkhead.config())?;
+            inner.check_chaos(progress, || {
+                let bulkhead = &inner.bulkhead;
+                full(
+                    bulkhead.name(),
+                    bulkhead.max_concurrent_calls(),
+                    bulkhead.max_queue_size(),
+                )
+            })?;
             let submit = |bulkhead: &Bulkhead| inner.submit(bulkhead, &f);
             let result = match &inner.hedge {
                 None => submit(&inner.bulkhead).wait(),
@@ -307,7 +313,13 @@ impl<E, V: Values<E>> Pipeline<E, V, SemaphoreKind> {
                 settings.apply(&mut call.options);
             }
             let limit = progress.limit_of(call.caller_limit())?;
-            inner.check_chaos(progress, bulkhead.config())?;
+            inner.check_chaos(progress, || {
+                full(
+                    bulkhead.name(),
+                    bulkhead.max_concurrent_calls(),
+                    bulkhead.max_queue_size(),
+                )
+            })?;
             let call = match limit.at_most {
                 Some(limit) => call.timeout(limit),
                 None => call,
@@ -393,6 +405,16 @@ impl<E> CallProgress<'_, E> {
     }
 }
 
+/// The refusal of a bulkhead with these limits.
+fn full<E>(bulkhead: &str, max_concurrent_calls: usize, max_queue_size: usize) -> BulkheadError<E> {
+    BulkheadError::Full {
+        bulkhead: bulkhead.into(),
+        max_concurrent_calls,
+        max_queue_size,
+        waited: None,
+    }
+}
+
 /// What became of a task in its caller's thread.
 #[inline]
 fn outcome_in<T, E>(
@@ -414,18 +436,12 @@ impl<E, V: Values<E>, K: Place> Inner<E, V, K> {
     fn check_chaos(
         &self,
         progress: &mut CallProgress<'_, E>,
-        bulkhead: &BulkheadConfig,
+        full: impl FnOnce() -> BulkheadError<E>,
     ) -> Result<(), PipelineError<E>> {
         match &self.chaos {
-            Some(chaos) if chaos.refuses() => progress.decide(
-                LayerKind::Chaos,
-                PipelineError::Call(BulkheadError::Full {
-                    bulkhead: bulkhead.name.as_str().into(),
-                    max_concurrent_calls: bulkhead.max_concurrent_calls,
-                    max_queue_size: bulkhead.max_queue_size,
-                    waited: None,
-                }),
-            ),
+            Some(chaos) if chaos.refuses() => {
+                progress.decide(LayerKind::Chaos, PipelineError::Call(full()))
+            }
             _ => Ok(()),
         }
     }
