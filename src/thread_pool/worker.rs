@@ -98,10 +98,14 @@ fn start(inner: &Arc<Inner>) -> bool {
             let kind = refused.kind();
             let untold = threads.was_refused(index, refused);
             drop(threads);
-            if let Some(reason) = untold {
-                tell_refused(&inner.engine.name, &reason);
-            }
-            not_started(inner, kind);
+            // The worker still counts. So nothing that a logger, drops and listeners do here may wait for the end of the bulkhead.
+            while_holding_permit(inner.engine.serial, || {
+                if let Some(reason) = untold {
+                    tell_refused(&inner.engine.name, &reason);
+                }
+                not_started(inner, kind);
+            });
+            inner.engine.latch.count_down();
             false
         }
     }
@@ -113,12 +117,8 @@ fn start(inner: &Arc<Inner>) -> bool {
 /// the start, and of those it never lets the last one leave.
 fn not_started(inner: &Inner, kind: io::ErrorKind) {
     if inner.queue.workers().has_not_started() {
-        // The worker still counts. So nothing that drops and listeners do here may wait for the end of the bulkhead.
-        while_holding_permit(inner.engine.serial, || {
-            inner.queue.drain(|job| job.refuse_without_thread(kind));
-        });
+        inner.queue.drain(|job| job.refuse_without_thread(kind));
     }
-    inner.engine.latch.count_down();
 }
 
 fn tell_refused(bulkhead: &str, reason: &io::Error) {
@@ -151,9 +151,7 @@ fn work(inner: Arc<Inner>, index: usize) {
         be_worker_no_more();
         inner.threads.lock().leave(index);
     }
-    // If the system refuses a thread that takes this one's stead, calls are dropped here, and listeners are told. Nothing that
-    // they do may wait for the end of the bulkhead, which this thread holds up.
-    while_holding_permit(inner.engine.serial, || inner.queue.workers().has_left());
+    inner.queue.workers().has_left();
     inner.engine.latch.count_down();
 }
 

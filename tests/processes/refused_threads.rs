@@ -3,13 +3,15 @@
 use std::env;
 use std::error::Error;
 use std::io;
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, Weak, mpsc};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
 use bulkman::{BuildError, Bulkhead, BulkheadConfig, BulkheadError, BulkheadEvent};
 
 use super::build_failure::in_child_of;
 use super::helpers::{CHILD, DONE};
-use crate::support::{PATIENCE, eventually, in_time, occupy, wait};
+use crate::support::{Gate, PATIENCE, eventually, in_time, occupy, wait};
 
 const GIB: usize = 1 << 30;
 
@@ -103,6 +105,108 @@ fn a_listener_and_a_task_that_never_starts_may_shut_the_bulkhead_down() {
             assert!(bulkhead.wait_closed(PATIENCE));
             assert_eq!(bulkhead.stats().in_flight, 0);
         }
+    });
+}
+
+#[test]
+fn a_listener_may_shut_the_bulkhead_down_when_nobody_takes_the_stead_of_a_worker_that_leaves() {
+    let test =
+        "a_listener_may_shut_the_bulkhead_down_when_nobody_takes_the_stead_of_a_worker_that_leaves";
+    with_room_for(1, test, || {
+        let leaves = Gate::new();
+        let stop = leaves.clone();
+        let bulkhead = Arc::new_cyclic(|me: &Weak<Bulkhead>| {
+            let me = me.clone();
+            let config = config(1).idle_timeout(Duration::from_millis(1));
+            let builder = Bulkhead::builder(config).on_worker_stop(move |_| stop.pass());
+            let builder = builder.on_event(move |event| {
+                if let BulkheadEvent::NoThread { .. } = event {
+                    drop(me.upgrade().map(ShutDownOnDrop));
+                }
+            });
+            builder.build().expect("it starts no thread yet")
+        });
+        assert_eq!(wait(bulkhead.run(|| 1)).value(), Some(&1));
+        leaves.wait_for_arrivals(1);
+        // The stack of the worker that leaves is all that there is room for.
+        let queued = bulkhead.run(|| 2);
+        leaves.open();
+        let result = in_time(|| queued.wait());
+        let error = result.error().expect("there is no thread");
+        assert!(matches!(error, BulkheadError::NoThread { .. }), "{error:?}");
+        assert!(bulkhead.wait_closed(PATIENCE));
+        assert_eq!(bulkhead.stats().in_flight, 0);
+    });
+}
+
+/// Threads of the test's own, which take the room.
+struct Others {
+    threads: Vec<JoinHandle<()>>,
+    gate: Gate,
+}
+
+impl Others {
+    fn new() -> Self {
+        Self {
+            threads: Vec::new(),
+            gate: Gate::new(),
+        }
+    }
+
+    /// Until one more is there, and there is no room for another: a stack is free a moment after its thread has ended.
+    fn take_the_room(&mut self) {
+        let before = self.threads.len();
+        eventually("there was room, and there is none", || {
+            let (gate, builder) = (self.gate.clone(), thread::Builder::new().stack_size(GIB));
+            let started = builder.spawn(move || gate.pass());
+            let is_refused = started.map(|other| self.threads.push(other)).is_err();
+            is_refused && self.threads.len() > before
+        });
+    }
+}
+
+impl Drop for Others {
+    fn drop(&mut self) {
+        self.gate.open();
+        self.threads
+            .drain(..)
+            .for_each(|other| other.join().unwrap());
+    }
+}
+
+#[test]
+fn fewer_workers_do_not_need_those_that_are_missing() {
+    let test = "fewer_workers_do_not_need_those_that_are_missing";
+    with_room_for(4, test, || {
+        let gates = [(); 4].map(|()| Gate::new());
+        let (stops, (sender, leavers)) = (gates.clone(), mpsc::channel());
+        let builder = Bulkhead::builder(config(4)).on_worker_stop(move |index| {
+            let _ = sender.send(index);
+            stops[index].pass();
+        });
+        let bulkhead = builder.build().expect("there is room for four");
+        let mut others = Others::new();
+        bulkhead.resize(2, 10).unwrap();
+        let leavers = [(); 2].map(|()| leavers.recv_timeout(PATIENCE).unwrap());
+        // Those that leave are there until they have left.
+        bulkhead.resize(4, 10).unwrap();
+        for (leaver, left) in leavers.into_iter().zip([3, 2]) {
+            // Its stack is the last for which there is room.
+            gates[leaver].open();
+            eventually("nobody takes its stead", || {
+                bulkhead.stats().worker_threads == left
+            });
+            others.take_the_room();
+        }
+        gates.iter().for_each(Gate::open);
+        bulkhead.resize(3, 10).expect("it is fewer");
+        assert_eq!(bulkhead.max_concurrent_calls(), 3);
+        let busy = occupy(&bulkhead, 2);
+        let waiting = bulkhead.run(|| 7);
+        busy.finish();
+        assert_eq!(wait(waiting).value(), Some(&7));
+        drop(others);
+        assert!(bulkhead.shutdown().is_clean());
     });
 }
 
