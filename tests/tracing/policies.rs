@@ -242,37 +242,44 @@ fn an_answer_of_the_fallback_is_a_success_that_says_what_it_stands_for() {
     }
 }
 
-/// A task whose first attempt waits until the second has ended.
-fn slow_at_first(gate: &Gate) -> impl Fn() -> Result<u32, Error> + Send + Sync + 'static {
-    let (calls, gate) = (AtomicU32::new(0), gate.clone());
+/// One for the first attempts, and one for the second ones.
+fn near_and_far() -> [Arc<Bulkhead>; 2] {
+    ["near", "far"].map(|name| Arc::new(Bulkhead::new(named(name, 1, 0)).unwrap()))
+}
+
+/// A task that waits at the gate on the bulkhead `near`. With two workers of one bulkhead, the second attempt may start
+/// first.
+fn slow_when_near(gate: &Gate) -> impl Fn() -> Result<(), Error> + Send + Sync + 'static {
+    let gate = gate.clone();
     move || {
-        let call = calls.fetch_add(1, Ordering::Relaxed) + 1;
-        if call == 1 {
+        let call = bulkman::current().expect("it runs in a call");
+        if call.bulkhead_name() == "near" {
             gate.pass();
         }
-        Ok(call)
+        Ok(())
     }
 }
 
 #[test]
 fn both_attempts_of_a_hedge_are_its_children() {
     in_time(|| {
-        let pool = Arc::new(Bulkhead::new(named("database", 2, 0)).unwrap());
+        let [near, far] = near_and_far();
         let gate = Gate::new();
         let open = OpenOnDrop(gate.clone());
         let pipeline: Pipeline<Error> = Pipeline::builder("users")
-            .hedge(Hedge::after(Duration::ZERO))
-            .bulkhead(&pool)
+            .hedge(Hedge::after(Duration::ZERO).on(&far))
+            .bulkhead(&near)
             .build()
             .unwrap();
         let seen = Seen::default();
         seen.on(|| {
-            let result = pipeline.execute(slow_at_first(&gate));
+            let result = pipeline.execute(slow_when_near(&gate));
             assert_eq!((result.hedged, result.hedges_won), (1, 1));
         });
         // A span ends when its children have ended.
         drop(open);
-        pool.shutdown();
+        near.shutdown();
+        far.shutdown();
         check(
             &seen.only("pipeline_call"),
             &[("hedged", "1"), ("hedges_won", "1"), ("attempts", "1")],
@@ -353,18 +360,19 @@ fn a_panic_that_passes_through_a_retry_ends_its_span() {
 #[test]
 fn a_hedge_alone_has_a_span_around_both() {
     in_time(|| {
-        let pool = Bulkhead::new(named("database", 2, 0)).unwrap();
+        let [near, far] = near_and_far();
         let gate = Gate::new();
         let open = OpenOnDrop(gate.clone());
-        let hedge = Hedge::after(Duration::ZERO);
+        let hedge = Hedge::after(Duration::ZERO).on(&far);
         let seen = Seen::default();
-        seen.on(|| drop(hedge.execute(&pool, slow_at_first(&gate))));
+        seen.on(|| drop(hedge.execute(&near, slow_when_near(&gate))));
         drop(open);
-        pool.shutdown();
+        near.shutdown();
+        far.shutdown();
         check(
             &seen.only("hedge_call"),
             &[
-                ("bulkhead", "database"),
+                ("bulkhead", "near"),
                 ("outcome", "succeeded"),
                 ("hedged", "true"),
                 ("second_won", "true"),
