@@ -198,7 +198,9 @@ fn everything_is_in_order_by_the_time_the_waiter_is_told() {
     let busy = occupy(&bulkhead, 1);
     let trace = Trace::default();
     let mut queued = bulkhead.run(trace.task());
-    let (waker, receiver) = looking_waker(&bulkhead, &trace, |stats| stats.timed_out_executions);
+    let (waker, receiver) = looking_waker(&bulkhead, &queued, &trace, |stats| {
+        stats.timed_out_executions
+    });
     assert!(poll_once(&mut queued, &waker).is_pending());
     manual.advance(seconds(5));
     busy.finish();

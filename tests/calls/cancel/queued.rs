@@ -147,7 +147,9 @@ fn everything_is_in_order_by_the_time_a_waiter_is_told() {
     let busy = occupy(&bulkhead, 1);
     let trace = Trace::default();
     let mut queued = bulkhead.run(trace.task());
-    let (waker, receiver) = looking_waker(&bulkhead, &trace, |stats| stats.cancelled_executions);
+    let (waker, receiver) = looking_waker(&bulkhead, &queued, &trace, |stats| {
+        stats.cancelled_executions
+    });
     assert!(poll_once(&mut queued, &waker).is_pending());
     assert!(queued.cancel());
     // Only our own trace is left, the cancel is counted, and the place is free.
