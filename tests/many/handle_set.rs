@@ -149,6 +149,28 @@ fn dropping_it_detaches_its_calls() {
     assert!(ran.load(Ordering::SeqCst));
 }
 
+/// A running call that ends when it is told to would let the next one start.
+#[test]
+fn cancel_all_begins_with_the_last() {
+    struct Dropped(usize, mpsc::Sender<usize>);
+    impl Drop for Dropped {
+        fn drop(&mut self) {
+            self.1.send(self.0).expect("the test waits for it");
+        }
+    }
+    let bulkhead = bulkhead(1, 3);
+    let busy = occupy(&bulkhead, 1);
+    let (sender, dropped) = mpsc::channel();
+    let call = |key| {
+        let in_task = Dropped(key, sender.clone());
+        (key, bulkhead.run(move || drop(in_task)))
+    };
+    let set: HandleSet<_, _, _> = (0..3).map(call).collect();
+    assert_eq!(set.cancel_all(), 3);
+    assert_eq!(dropped.try_iter().collect::<Vec<_>>(), [2, 1, 0]);
+    busy.finish();
+}
+
 #[test]
 fn cancel_all_frees_the_queue_at_once() {
     let bulkhead = bulkhead(1, 3);

@@ -163,9 +163,12 @@ impl<K, T, E> HandleSet<K, T, E> {
 
     /// [Cancels](ExecutionHandle::cancel) every call in the set, and tells how many were queued and will never run. Their
     /// results, [`Cancelled`](crate::BulkheadError::Cancelled), come as any others.
+    ///
+    /// The call that was inserted last is the first to be cancelled. So a running call that ends because it is told to makes
+    /// no room for a later one of the set.
     pub fn cancel_all(&self) -> usize {
         let cancelled = |call: &&Watching<K, T, E>| call.handle.cancel();
-        self.calls.values().filter(cancelled).count()
+        self.calls.values().rev().filter(cancelled).count()
     }
 
     /// The calls whose results it has not given yet, in the order in which they were inserted. They may have ended
