@@ -2,7 +2,6 @@
 
 use std::convert::Infallible;
 use std::thread;
-use std::time::Duration;
 
 use bulkman::{BulkheadConfig, BulkheadState, ExecutionResult, ManualClock, SemaphoreBulkhead};
 
@@ -55,20 +54,13 @@ impl<'scope> Inside<'scope> {
     }
 }
 
+/// Waits until `n` callers are queued, and the first of them stands in line: it has asked the circuit, told the listeners and
+/// looked at the clock. The others may be on their way there.
 pub fn queued(bulkhead: &SemaphoreBulkhead, n: u64) {
     eventually("the callers are in line", || {
-        bulkhead.stats().queued_tasks == n
+        let stats = bulkhead.stats();
+        stats.queued_tasks == n && stats.longest_queued.is_some()
     });
-}
-
-/// Moves the clock on until a call that waits in line has noticed. One that is counted as queued may only be about to
-/// look at the clock for the first time.
-pub fn expire<T>(clock: &ManualClock, by: Duration, call: thread::ScopedJoinHandle<'_, T>) -> T {
-    eventually("the call expires", || {
-        clock.advance(by);
-        call.is_finished()
-    });
-    call.join().unwrap()
 }
 
 pub fn assert_idle(bulkhead: &SemaphoreBulkhead) {
