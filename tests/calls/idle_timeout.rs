@@ -43,11 +43,12 @@ fn the_first_call_starts_one_worker() {
 }
 
 #[test]
-fn as_many_workers_start_as_there_are_calls_and_no_more_than_n() {
+fn as_many_workers_start_as_are_needed_and_no_more_than_n() {
     let bulkhead = on_demand(3, 5, LONG);
     for n in 1..=3 {
         let busy = occupy(&bulkhead, n);
-        assert_eq!(workers(&bulkhead), n as u64);
+        // Perhaps one more: a worker that has told an outcome is not free at that moment, but a moment later.
+        assert!((n as u64..=3).contains(&workers(&bulkhead)));
         busy.finish();
     }
     let busy = occupy(&bulkhead, 3);
