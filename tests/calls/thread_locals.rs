@@ -79,6 +79,8 @@ fn a_thread_that_was_a_worker_is_none_of_another_bulkhead() {
     let (tell, told) = mpsc::channel();
     let first = Arc::new(bulkhead(1, 3));
     let own = Arc::clone(&first);
+    let last_owner = Gate::new();
+    let opener = OpenOnDrop(last_owner.clone());
     let handle = first.run(move || {
         at_end(move || {
             // The worker has let go of its bulkhead, whose memory may serve the next one.
@@ -87,9 +89,12 @@ fn a_thread_that_was_a_worker_is_none_of_another_bulkhead() {
                 tell.send(most_at_once(&next)).unwrap();
             }
         });
+        // Otherwise the test would be the last owner, and wait for this thread.
+        last_owner.pass();
         drop(own);
     });
     drop(first);
+    drop(opener);
     wait(handle).into_result().unwrap();
     assert!(is_over.recv().is_err());
     let kept: Vec<_> = (0..50).map(|_| Arc::new(bulkhead(1, 3))).collect();
