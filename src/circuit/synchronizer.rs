@@ -102,6 +102,8 @@ struct Synchronizer {
     sync: CircuitSync,
     circuits: Vec<SharedCircuit>,
     next_refresh: Instant,
+    /// A change was written since the storage was last asked for news. Another circuit of this process may have the same name.
+    has_written: bool,
     outage: Option<Outage>,
     skew: SkewWatch,
     jitter: Jitter,
@@ -127,6 +129,7 @@ impl Synchronizer {
             sync,
             circuits: Vec::new(),
             next_refresh: sync::now(),
+            has_written: false,
             outage: None,
             skew: SkewWatch::default(),
             jitter: Jitter::new(),
@@ -183,6 +186,9 @@ impl Synchronizer {
 
     /// When there is something to do even if the signal is not raised.
     fn next_look(&self) -> Instant {
+        if self.has_written && self.outage.is_none() {
+            return sync::now();
+        }
         let storage = self
             .outage
             .as_ref()
@@ -227,13 +233,13 @@ impl Synchronizer {
 
     /// All that is to be done now. After the first write that fails there is no other, but news are still asked for.
     fn step(&mut self, refresh: bool) -> Result<(), Failure> {
-        let mut news_wanted = refresh;
+        // Also after a change that came after the last look's news, or after the look had begun.
+        let mut news_wanted = refresh || self.has_written;
         for member in &mut self.circuits {
             member.note_end_of_isolation();
             if member.trouble().is_some() {
                 member.go_on_alone();
             } else {
-                // Another circuit of this process may have the same name.
                 news_wanted |= member.is_unsettled() || member.is_new() || member.is_over();
             }
         }
@@ -268,13 +274,16 @@ impl Synchronizer {
     }
 
     fn write_changes(&mut self) -> Result<(), Failure> {
-        self.write(|member, storage| {
+        let mut has_written = false;
+        let written = self.write(|member, storage| {
             if member.is_unsettled() {
-                member.write_state(storage)
-            } else {
-                Ok(())
+                member.write_state(storage)?;
+                has_written = true;
             }
-        })
+            Ok(())
+        });
+        self.has_written |= has_written;
+        written
     }
 
     /// Lets each circuit write, up to the first error of the storage. The circuit behind that one is the first the next
@@ -307,6 +316,7 @@ impl Synchronizer {
     /// Asks for news of all circuits. Those in trouble are asked for one by one, after their pause; so are all others if
     /// the storage has trouble with one of them and does not say with which.
     fn load(&mut self, refresh: bool) -> Result<(), Failure> {
+        self.has_written = false;
         let has_trouble_with_one = match self.load_together() {
             Ok(()) => false,
             Err(fault) if fault.is_of_circuit => true,

@@ -1,10 +1,12 @@
 //! Names of circuits, and a storage without a breaker.
 
+use std::thread;
+
 use bulkman::{BuildError, Bulkhead, CircuitBreaker, CircuitState, MemoryStorage};
 
-use super::helpers::{World, soon, trip};
+use super::helpers::{Answer, World, soon, trip};
 use crate::helpers::rules;
-use crate::support::{HOUR, config};
+use crate::support::{Gate, HOUR, OpenOnDrop, config};
 
 use CircuitState::Open;
 
@@ -33,6 +35,25 @@ fn names() {
         soon(&two, Open);
         assert_eq!(world.shelf.row(name).unwrap().record.state, Open);
     }
+}
+
+/// The change comes when the news are on their way already, and is written after them.
+#[test]
+fn two_of_a_name_agree_also_about_a_change_that_comes_with_the_news() {
+    let world = World::new();
+    let line = world.shelf.line(HOUR);
+    let one = world.breaker(&line);
+    let gate = Gate::new();
+    let opener = OpenOnDrop(gate.clone());
+    line.loads_answer(Answer::Late(gate.clone()));
+    let two = thread::scope(|scope| {
+        let building = scope.spawn(|| world.breaker(&line));
+        gate.wait_for_arrivals(1);
+        trip(&one);
+        drop(opener);
+        building.join().unwrap()
+    });
+    soon(&two, Open);
 }
 
 #[test]
