@@ -10,7 +10,7 @@ use bulkman::{
 };
 
 use crate::support::{
-    HOUR, PATIENCE, SECOND, at_a_gate, config, eventually, occupy, rules, seconds,
+    HOUR, PATIENCE, SECOND, at_a_gate, config, eventually, occupy, rules, seconds, wait,
 };
 
 fn with(config: BulkheadConfig, thresholds: HealthThresholds) -> (Bulkhead, ManualClock) {
@@ -185,12 +185,12 @@ fn one_ask_knows_how_long_the_oldest_call_has_waited() {
 #[test]
 fn all_workers_are_busy_for_as_long_as_the_youngest_task() {
     let (bulkhead, clock) = with(config(2, 0), thresholds().all_busy_for(seconds(30)));
-    let (first, handle) = at_a_gate(&bulkhead, ());
-    eventually("it runs", || handle.is_started());
+    let (first, ends) = at_a_gate(&bulkhead, ());
+    eventually("it runs", || ends.is_started());
     clock.advance(HOUR);
     healthy(&bulkhead);
-    let (_second, handle) = at_a_gate(&bulkhead, ());
-    eventually("it runs", || handle.is_started());
+    let (_second, goes_on) = at_a_gate(&bulkhead, ());
+    eventually("it runs", || goes_on.is_started());
     clock.advance(seconds(29));
     healthy(&bulkhead);
     clock.advance(SECOND);
@@ -199,7 +199,7 @@ fn all_workers_are_busy_for_as_long_as_the_youngest_task() {
         ["all 2 tasks that it can run have been running for 30.0s or longer"]
     );
     drop(first);
-    eventually("one ends", || bulkhead.stats().active_tasks == 1);
+    assert!(wait(ends).is_success());
     healthy(&bulkhead);
 }
 
