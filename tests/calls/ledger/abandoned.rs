@@ -160,10 +160,11 @@ fn the_slot_of_an_abandoned_task_says_nothing_of_the_next_one() {
 fn a_task_that_was_nobodys_from_the_start_has_its_age_too() {
     let (bulkhead, clock) = with_clock(config(1, 1));
     let busy = occupy(&bulkhead, 1);
-    let (_opener, queued) = at_a_gate(&bulkhead, ());
+    let (opener, queued) = at_a_gate(&bulkhead, ());
     drop(queued);
     busy.finish();
-    eventually("it runs", || bulkhead.stats().abandoned_tasks == 1);
+    opener.0.wait_for_arrivals(1);
+    assert_eq!(bulkhead.stats().abandoned_tasks, 1);
     clock.advance(SECOND);
     assert_eq!(bulkhead.stats().longest_abandoned, Some(SECOND));
 }
