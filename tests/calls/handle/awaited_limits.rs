@@ -9,7 +9,9 @@ use std::task::{Context, Poll, Wake, Waker};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::support::{Gate, OpenOnDrop, PATIENCE, bulkhead, config, eventually, in_time, occupy};
+use crate::support::{
+    Gate, OpenOnDrop, PATIENCE, SECOND, bulkhead, config, eventually, in_time, occupy, with_clock,
+};
 use bulkman::{Bulkhead, BulkheadError, ExecutionHandle, ManualClock};
 
 const SHORT: Duration = Duration::from_millis(20);
@@ -50,19 +52,38 @@ fn poll<F: Future + Unpin>(future: &mut F, waker: &Waker) -> Poll<F::Output> {
 
 #[test]
 fn a_running_call_ends_at_its_callers_limit() {
-    let bulkhead = bulkhead(1, 0);
-    let gate = Gate::new();
-    let _opener = OpenOnDrop(gate.clone());
-    let call = bulkhead.call().timeout(SHORT);
-    let result = pollster::block_on(call.run(move || gate.pass()));
+    let (bulkhead, clock) = with_clock(config(1, 0));
+    let (running, polled) = (Gate::new(), Gate::new());
+    let _opener = OpenOnDrop(running.clone());
+    let inside = running.clone();
+    let mut handle = bulkhead.call().timeout(SECOND).run(move || inside.pass());
+    polled.open();
+    let result = thread::scope(|scope| {
+        let awaiting = scope.spawn(|| {
+            pollster::block_on(std::future::poll_fn(|context| {
+                let result = Pin::new(&mut handle).poll(context);
+                polled.pass();
+                result
+            }))
+        });
+        // A task that has not begun at the limit never does.
+        running.wait_for_arrivals(1);
+        polled.wait_for_arrivals(1);
+        clock.advance(SECOND);
+        awaiting.join().unwrap()
+    });
     assert!(
         matches!(
             result.result,
-            Err(BulkheadError::Timeout { started: true, limit, .. }) if limit == SHORT
+            Err(BulkheadError::Timeout {
+                started: true,
+                limit: SECOND,
+                ..
+            })
         ),
         "{result:?}"
     );
-    assert!(result.queued_time + result.execution_time >= SHORT);
+    assert_eq!(result.queued_time + result.execution_time, SECOND);
     assert_eq!(bulkhead.stats().abandoned_tasks, 1);
     assert_eq!(bulkhead.available_capacity(), 0, "the slot is the task's");
 }
