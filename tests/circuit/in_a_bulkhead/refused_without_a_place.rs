@@ -57,8 +57,12 @@ fn a_shutdown_goes_before_an_open_circuit() {
 
 #[test]
 fn of_many_callers_none_hears_full() {
-    let bulkhead = Bulkhead::new(with_circuit(1, 0)).unwrap();
-    let semaphore = SemaphoreBulkhead::new(with_circuit(1, 0)).unwrap();
+    // Its clock stands still, so that the isolation lasts however long the calls take.
+    let clock = ManualClock::new();
+    let bulkhead = Bulkhead::builder(with_circuit(1, 0)).clock(clock.clone());
+    let bulkhead = bulkhead.build().unwrap();
+    let semaphore = SemaphoreBulkhead::builder(with_circuit(1, 0)).clock(clock);
+    let semaphore = semaphore.build().unwrap();
     bulkhead.circuit_breaker().unwrap().trip();
     semaphore.circuit_breaker().unwrap().trip();
     const CALLS: u64 = 10_000;
