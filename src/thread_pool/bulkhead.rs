@@ -55,8 +55,8 @@ use crate::sync::{Latch, Mutex, Padded};
 ///
 /// Workers take calls in the order in which they came into the queue. There are two exceptions. A call that a task waits
 /// for may be run by the worker of that task at once. And while the entries of cancelled calls are cleared out of the
-/// queue, a worker that is just reaching for a call may get one that is not the oldest. A call can be overtaken so once by
-/// each worker, however many calls are cancelled.
+/// queue, or a worker leaves after a [`resize`](Self::resize) to fewer, a worker that is just reaching for a call may get one
+/// that is not the oldest. A call can be overtaken so once by each worker, however many calls are cancelled.
 ///
 /// # What dropping it does
 ///

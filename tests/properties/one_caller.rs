@@ -74,7 +74,13 @@ impl System {
 
     /// For what the workers still have to do.
     fn settle(&self, after: impl Debug) {
-        settle_at(&self.model.view(), after, || self.view());
+        settle_at(&self.model.view(), &after, || self.view());
+        // A worker that is to leave, since there are to be fewer, may take a call out of the queue for a moment and put it back.
+        // Meanwhile another worker would come to the next one.
+        let most = self.model.n.max(self.model.running.len()) as u64;
+        settle_at(&true, &after, || {
+            self.site.bulkhead.stats().worker_threads <= most
+        });
     }
 
     /// Submits to the model what was submitted to the bulkhead.
