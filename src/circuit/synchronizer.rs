@@ -103,6 +103,7 @@ struct Synchronizer {
     circuits: Vec<SharedCircuit>,
     next_refresh: Instant,
     /// A change was written since the storage was last asked for news. Another circuit of this process may have the same name.
+    /// A row that was lost does not count: a storage that loses it each time is asked at the refresh interval.
     has_written: bool,
     outage: Option<Outage>,
     skew: SkewWatch,
@@ -277,8 +278,9 @@ impl Synchronizer {
         let mut has_written = false;
         let written = self.write(|member, storage| {
             if member.is_unsettled() {
+                let has_news = member.has_news();
                 member.write_state(storage)?;
-                has_written = true;
+                has_written |= has_news;
             }
             Ok(())
         });

@@ -4,9 +4,9 @@ use std::thread;
 
 use bulkman::{BuildError, Bulkhead, CircuitBreaker, CircuitState, MemoryStorage};
 
-use super::helpers::{Answer, World, soon, trip};
+use super::helpers::{Answer, NAME, World, flushed, soon, trip};
 use crate::helpers::rules;
-use crate::support::{Gate, HOUR, OpenOnDrop, config};
+use crate::support::{Gate, HOUR, OpenOnDrop, config, eventually};
 
 use CircuitState::Open;
 
@@ -54,6 +54,32 @@ fn two_of_a_name_agree_also_about_a_change_that_comes_with_the_news() {
         building.join().unwrap()
     });
     soon(&two, Open);
+}
+
+/// It loses each row, and refuses to write it again.
+#[test]
+fn a_storage_that_contradicts_itself_is_not_asked_without_a_pause() {
+    let world = World::new();
+    let line = world.shelf.line(HOUR);
+    // By the system's clock: the synchronizer looks often what a manual one shows.
+    let breaker = || {
+        let builder = CircuitBreaker::builder(NAME, rules().isolation_duration(HOUR));
+        builder.storage(line.clone()).build().unwrap()
+    };
+    let one = breaker();
+    trip(&one);
+    flushed(&one);
+    line.loads_answer(Answer::Nothing);
+    let before = world.shelf.stores().len();
+    let _two = breaker();
+    eventually("it tries", || world.shelf.stores().len() > before);
+    let (mut asked, mut times) = (0, 0);
+    eventually("it has paused", || {
+        let now = world.shelf.loads();
+        times = if now == asked { times + 1 } else { 0 };
+        asked = now;
+        times == 500
+    });
 }
 
 #[test]
