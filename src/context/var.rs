@@ -14,6 +14,7 @@ use std::fmt;
 use std::marker::PhantomData;
 use std::sync::{Arc, OnceLock};
 
+use crate::panic::contain_in;
 use crate::sync;
 
 type Shared = Arc<dyn Any + Send + Sync>;
@@ -176,7 +177,9 @@ impl Drop for ContextGuard {
     fn drop(&mut self) {
         let before = self.before.take();
         if is_set(self.key, &self.value) {
-            drop(replace(self.key, still_set(before)));
+            let (before, ended) = still_set(before);
+            drop(replace(self.key, before));
+            discard(ended);
         } else {
             set_aside(Arc::clone(&self.value), before);
         }
@@ -196,12 +199,24 @@ fn is_same(a: &Shared, b: &Shared) -> bool {
     std::ptr::addr_eq(Arc::as_ptr(a), Arc::as_ptr(b))
 }
 
-/// The youngest value, from this one on, whose guard is still there.
-fn still_set(mut value: Option<Shared>) -> Option<Shared> {
-    while let Some(ended) = value.as_ref().and_then(take_ended) {
-        value = ended.1;
+/// The youngest value, from this one on, whose guard is still there; and the others, to be dropped.
+fn still_set(mut value: Option<Shared>) -> (Option<Shared>, Vec<Shared>) {
+    let mut all_ended = Vec::new();
+    while let Some((ended, before)) = value.as_ref().and_then(take_ended) {
+        value = before;
+        all_ended.push(ended);
     }
-    value
+    (value, all_ended)
+}
+
+/// Drops values whose guards are gone: user code, which runs under no borrow, and once the thread has the values that it is
+/// to have.
+fn discard(ended: impl IntoIterator<Item = Shared>) {
+    for value in ended {
+        contain_in("context", "ContextVar", "the drop of a value", || {
+            drop(value);
+        });
+    }
 }
 
 fn take_ended(value: &Shared) -> Option<(Shared, Option<Shared>)> {
@@ -226,8 +241,28 @@ fn set_aside(value: Shared, before: Option<Shared>) {
         ended.push((value, before));
         forgotten
     });
-    // Dropping values is user code: outside of the thread-local.
-    drop(forgotten);
+    for (value, before) in forgotten.unwrap_or_default() {
+        discard([value].into_iter().chain(before));
+    }
+}
+
+/// Ends the values of guards that were dropped while the thread had others, in [`ContextSnapshot::run`].
+fn end_those_set_aside() {
+    let is_nothing_ended = ENDED.try_with(|ended| ended.borrow().is_empty());
+    if is_nothing_ended.unwrap_or(true) {
+        return;
+    }
+    let values = CURRENT.try_with(|current| match &*current.borrow() {
+        Some(values) => Values::clone(values),
+        None => Values::new(),
+    });
+    for (key, value) in values.unwrap_or_default() {
+        let (still, ended) = still_set(Some(value));
+        if !ended.is_empty() {
+            drop(replace(key, still));
+            discard(ended);
+        }
+    }
 }
 
 impl fmt::Debug for ContextGuard {
@@ -315,6 +350,7 @@ impl ContextSnapshot {
             fn drop(&mut self) {
                 let own = self.0.take();
                 let _ = CURRENT.try_with(|current| current.replace(own)).map(drop);
+                end_those_set_aside();
             }
         }
         let own = CURRENT.try_with(|current| current.borrow().clone());

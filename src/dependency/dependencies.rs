@@ -678,11 +678,12 @@ impl Dependencies {
     }
 
     /// Takes a dependency out, and leaves the end of its bulkhead to the caller, as [`BulkheadRegistry::remove`]. Its name
-    /// is free at once.
+    /// is free at once. If its bulkhead was taken out of the registry before, and another one has the name there, that one
+    /// stays.
     pub fn remove(&self, name: &str) -> Option<AnyBulkhead> {
         // First here, so that the name is free only once nothing of it is left.
         let entry = self.entries.write().remove(name)?;
-        self.registry.remove(name);
+        self.registry.remove_this(&entry.bulkhead);
         Some(entry.bulkhead.clone())
     }
 

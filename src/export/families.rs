@@ -17,7 +17,7 @@ pub(super) trait Exported: Sized + 'static {
     fn name(&self) -> &Arc<str>;
 
     /// What its counters count: another pair of numbers, and they have begun anew.
-    #[cfg(feature = "metrics")]
+    #[cfg(any(feature = "metrics", feature = "opentelemetry"))]
     fn counting(&self) -> (u64, u64);
 }
 
@@ -30,7 +30,7 @@ impl Exported for BulkheadStats {
         &self.name
     }
 
-    #[cfg(feature = "metrics")]
+    #[cfg(any(feature = "metrics", feature = "opentelemetry"))]
     fn counting(&self) -> (u64, u64) {
         self.counting
     }
@@ -45,7 +45,7 @@ impl Exported for PipelineStats {
         &self.name
     }
 
-    #[cfg(feature = "metrics")]
+    #[cfg(any(feature = "metrics", feature = "opentelemetry"))]
     fn counting(&self) -> (u64, u64) {
         (self.serial, 0)
     }

@@ -61,6 +61,8 @@ mod metrics;
 #[cfg(feature = "opentelemetry")]
 mod opentelemetry;
 mod prometheus;
+#[cfg(feature = "opentelemetry")]
+mod running_totals;
 
 pub use labels::InvalidLabelName;
 #[cfg(feature = "metrics")]

@@ -11,6 +11,7 @@ use super::families::{
     BUCKETS, EXECUTION, Exported, Family, Histogram as Times, Kind, PIPELINE_DURATION, QUEUE_WAIT,
     Unit, Value,
 };
+use super::running_totals::{Numbers, RunningTotals};
 use crate::event::{BulkheadEvent, BulkheadListener};
 use crate::panic::contain;
 use crate::policy::{PipelineEvent, PipelineStats};
@@ -49,6 +50,12 @@ use crate::sync::Mutex;
 /// OpenTelemetry has no histogram that is read when it is collected. So `bulkman.queue_wait` and `bulkman.execution` are
 /// recorded call by call, by the [`listener`](Self::listener), for the bulkheads that have it. They are exact, and since a
 /// listener is told inside the call's own context, an SDK that takes exemplars links them to the trace.
+///
+/// # Counters
+///
+/// They never go back. If [`reset_stats`](crate::Bulkhead::reset_stats) was called, or a new bulkhead of the same name has
+/// taken the place of another, they go on: what has come since then is added. They begin at zero again for a name of which
+/// there was no bulkhead when the SDK collected.
 ///
 /// # How many bulkheads
 ///
@@ -154,12 +161,13 @@ impl fmt::Debug for OpenTelemetryInstruments {
 /// instrument that has had it asks again. Two readers of one provider may take more readings than they would need.
 struct Collection<S> {
     stats: Box<dyn Fn() -> Vec<S> + Send + Sync>,
+    totals: Mutex<RunningTotals>,
     /// `None` when all instruments have had it.
-    last: Mutex<Option<Reading<S>>>,
+    last: Mutex<Option<Reading>>,
 }
 
-struct Reading<S> {
-    stats: Arc<Vec<S>>,
+struct Reading {
+    numbers: Arc<Vec<Numbers>>,
     /// A bit for each instrument.
     had_by: u32,
 }
@@ -170,10 +178,13 @@ fn observe_all<S: Exported + Send + Sync>(
 ) {
     let collection = Arc::new(Collection {
         stats: Box::new(stats),
+        totals: Mutex::default(),
         last: Mutex::default(),
     });
+    let mut first_series = 0;
     for (index, family) in S::FAMILIES.iter().enumerate() {
-        observe(meter, index, family, &collection);
+        observe(meter, (index, first_series), family, &collection);
+        first_series += family.series.len();
     }
 }
 
@@ -181,46 +192,49 @@ impl<S: Exported> Collection<S> {
     const ALL: u32 = (1 << S::FAMILIES.len()) - 1;
 
     /// For the instrument of this index.
-    fn stats(&self, instrument: usize) -> Arc<Vec<S>> {
+    fn numbers(&self, instrument: usize) -> Arc<Vec<Numbers>> {
         let bit = 1 << instrument;
-        if let Some(stats) = self.take_last(bit) {
-            return stats;
+        if let Some(numbers) = self.take_last(bit) {
+            return numbers;
         }
         // User code: under no lock.
         let stats = contain("bulkman", "the source of an exporter", &self.stats);
-        let stats = Arc::new(stats.unwrap_or_default());
+        let numbers = stats.map(|stats| self.totals.lock().read(&stats));
+        let numbers = Arc::new(numbers.unwrap_or_default());
         let reading = Reading {
-            stats: Arc::clone(&stats),
+            numbers: Arc::clone(&numbers),
             had_by: bit,
         };
         let before = self.last.lock().replace(reading);
         drop(before);
-        stats
+        numbers
     }
 
-    fn take_last(&self, bit: u32) -> Option<Arc<Vec<S>>> {
+    fn take_last(&self, bit: u32) -> Option<Arc<Vec<Numbers>>> {
         let mut last = self.last.lock();
         let reading = last.as_mut().filter(|reading| reading.had_by & bit == 0)?;
         reading.had_by |= bit;
-        let stats = Arc::clone(&reading.stats);
+        let numbers = Arc::clone(&reading.numbers);
         if reading.had_by == Self::ALL {
             *last = None;
         }
-        Some(stats)
+        Some(numbers)
     }
 
+    /// For the instrument of this index, whose series begin at `first_series`.
     fn observe<T>(
         &self,
-        index: usize,
+        (index, first_series): (usize, usize),
         instrument: &dyn AsyncInstrument<T>,
         number: fn(Value) -> T,
     ) {
-        for stats in &*self.stats(index) {
-            for series in S::FAMILIES[index].series {
-                let Some(value) = (series.read)(stats) else {
+        for Numbers { name, values } in &*self.numbers(index) {
+            let values = values.iter().skip(first_series);
+            for (series, value) in S::FAMILIES[index].series.iter().zip(values) {
+                let Some(value) = *value else {
                     continue;
                 };
-                let of = KeyValue::new(S::LABEL, Arc::clone(stats.name()));
+                let of = KeyValue::new(S::LABEL, Arc::clone(name));
                 let value = number(value);
                 match series.label {
                     Some((name, label)) => {
@@ -235,7 +249,7 @@ impl<S: Exported> Collection<S> {
 
 fn observe<S: Exported + Send + Sync>(
     meter: &Meter,
-    index: usize,
+    place: (usize, usize),
     family: &Family<S>,
     collection: &Arc<Collection<S>>,
 ) {
@@ -252,7 +266,7 @@ fn observe<S: Exported + Send + Sync>(
             };
             // The SDK has it.
             let _ = builder
-                .with_callback(move |instrument| collection.observe(index, instrument, $number))
+                .with_callback(move |instrument| collection.observe(place, instrument, $number))
                 .build();
         }};
     }

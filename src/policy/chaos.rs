@@ -133,7 +133,7 @@ impl<E> Chaos<E> {
         self.shared.is_on.store(true, Ordering::Relaxed);
     }
 
-    /// Ends the trouble, for all clones.
+    /// Ends the trouble, for all clones. A latency that has begun ends within some 10 ms.
     pub fn switch_off(&self) {
         self.shared.is_on.store(false, Ordering::Relaxed);
     }
@@ -158,7 +158,7 @@ impl<E> Chaos<E> {
     }
 
     /// Calls `f`, with trouble before it or in its place. A latency comes first. If the call that it is in is cancelled,
-    /// the latency ends early.
+    /// or the trouble is [switched off](Self::switch_off), the latency ends early.
     ///
     /// # Errors
     ///
@@ -174,6 +174,9 @@ impl<E> Chaos<E> {
         let (share, longer) = self.latency;
         if self.hits(share, &self.shared.delays) {
             self.sleep(longer);
+            if !self.is_on() {
+                return f();
+            }
         }
         if self.hits(self.panics, &self.shared.panics) {
             panic!("chaos: a panic on purpose");
@@ -210,11 +213,12 @@ impl<E> Chaos<E> {
     fn sleep(&self, longer: Duration) {
         // A time that no clock shows never comes: the latency of a dependency that hangs.
         let slice = Duration::from_secs(3600);
+        let stop: &dyn Fn() -> bool = &|| !self.is_on();
         loop {
             let now = self.clock.now();
             let end = after(now, longer);
             let until = end.or_else(|| after(now, slice)).unwrap_or(now);
-            if sleep_until(&self.clock, until, None) == Slept::Stopped || end.is_some() {
+            if sleep_until(&self.clock, until, Some(stop)) == Slept::Stopped || end.is_some() {
                 return;
             }
         }

@@ -39,8 +39,8 @@ use crate::thread_pool::{Bulkhead, ExecutionHandle};
 /// The first success counts. The loser is cancelled: queued, it never runs; running, it can read so from
 /// [`is_cancelled`](crate::CurrentExecution::is_cancelled), and keeps its worker until it ends. If one of both fails, the
 /// other is waited for; if both fail, the error is the first one's. An error that comes before the delay is no reason for
-/// a second attempt: that is a [`Retry`](super::Retry)'s job. If the second bulkhead refuses, there is no second attempt.
-/// Both count in their bulkheads' numbers.
+/// a second attempt: that is a [`Retry`](super::Retry)'s job. If the second bulkhead refuses, there is no second attempt;
+/// nor does that attempt [wait for a place](crate::Call::wait_for_capacity). Both count in their bulkheads' numbers.
 ///
 /// The caller waits for both as for two futures. With a limit it uses the timer thread of awaited
 /// [handles](crate::ExecutionHandle).
@@ -153,7 +153,7 @@ impl Hedge {
         E: Send + 'static,
     {
         let f = Arc::new(f);
-        let submit = |bulkhead: &Bulkhead| {
+        let submit = |bulkhead: &Bulkhead, _: HedgeAttempt| {
             let f = Arc::clone(&f);
             let call = bulkhead.call();
             let limit = shorter(call.caller_limit(), remaining());
@@ -182,35 +182,37 @@ impl Hedge {
     pub(super) fn run<T, E>(
         &self,
         bulkhead: &Bulkhead,
-        submit: impl Fn(&Bulkhead) -> ExecutionHandle<T, E>,
+        submit: impl Fn(&Bulkhead, HedgeAttempt) -> ExecutionHandle<T, E>,
     ) -> (ExecutionResult<T, E>, Second) {
         count(&self.counters.calls);
         let delay = self.delay_on(bulkhead);
-        let first = match submit(bulkhead).wait_timeout(delay) {
+        let first = match submit(bulkhead, HedgeAttempt::First).wait_timeout(delay) {
             Ok(result) => return (result, Second::NotStarted),
             Err(first) => first,
         };
-        let second = submit(self.other.as_deref().unwrap_or(bulkhead));
+        let other = self.other.as_deref().unwrap_or(bulkhead);
+        let second = submit(other, HedgeAttempt::Second);
         if second.is_finished() {
             // Refused, or quicker than a look.
-            return match second.wait() {
-                result if result.is_success() => {
-                    first.cancel();
-                    count(&self.counters.hedged);
-                    count(&self.counters.second_won);
-                    (result, Second::Won)
-                }
-                result if result.error().is_some_and(|error| error.is_rejected()) => {
-                    (first.wait(), Second::NotStarted)
-                }
-                _ => {
-                    count(&self.counters.hedged);
-                    (first.wait(), Second::Lost)
-                }
+            let result = second.wait();
+            if result.is_success() {
+                first.cancel();
+                discard(bulkhead, first);
+                count(&self.counters.hedged);
+                count(&self.counters.second_won);
+                return (result, Second::Won);
+            }
+            let is_refused = result.error().is_some_and(|error| error.is_rejected());
+            discard(other, result);
+            return if is_refused {
+                (first.wait(), Second::NotStarted)
+            } else {
+                count(&self.counters.hedged);
+                (first.wait(), Second::Lost)
             };
         }
         count(&self.counters.hedged);
-        let (result, winner) = race(first, second);
+        let (result, winner) = race((bulkhead, first), (other, second));
         match winner {
             Winner::First => (result, Second::Lost),
             Winner::Second => {
@@ -246,6 +248,14 @@ impl Hedge {
     }
 }
 
+/// Which attempt of a call is to start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum HedgeAttempt {
+    First,
+    /// It must not wait for a place: the first may end meanwhile, and its caller is here.
+    Second,
+}
+
 /// What became of the second attempt of a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Second {
@@ -268,34 +278,47 @@ enum Winner {
 
 /// Waits for the first success of two calls, and cancels the other.
 fn race<T, E>(
-    mut first: ExecutionHandle<T, E>,
-    mut second: ExecutionHandle<T, E>,
+    (of_first, mut first): (&Bulkhead, ExecutionHandle<T, E>),
+    (of_second, mut second): (&Bulkhead, ExecutionHandle<T, E>),
 ) -> (ExecutionResult<T, E>, Winner) {
     let signal = Arc::new(EndSignal::default());
     let waker = Waker::from(Arc::clone(&signal));
     let mut context = Context::from_waker(&waker);
     loop {
         if let Poll::Ready(result) = Pin::new(&mut first).poll(&mut context) {
-            return if result.is_success() {
+            if result.is_success() {
                 second.cancel();
-                (result, Winner::First)
+                discard(of_second, second);
+                return (result, Winner::First);
+            }
+            let other = second.wait();
+            return if other.is_success() {
+                discard(of_first, result);
+                (other, Winner::Second)
             } else {
-                match second.wait() {
-                    better if better.is_success() => (better, Winner::Second),
-                    _ => (result, Winner::First),
-                }
+                discard(of_second, other);
+                (result, Winner::First)
             };
         }
         if let Poll::Ready(result) = Pin::new(&mut second).poll(&mut context) {
             return if result.is_success() {
                 first.cancel();
+                discard(of_first, first);
                 (result, Winner::Second)
             } else {
+                discard(of_second, result);
                 (first.wait(), Winner::First)
             };
         }
         signal.wait();
     }
+}
+
+/// Drops what is left of the attempt that did not count. Its value or its error may be there, and to drop it is user code.
+fn discard<X>(bulkhead: &Bulkhead, loser: X) {
+    contain(bulkhead.name(), "the drop of a hedge's result", || {
+        drop(loser);
+    });
 }
 
 /// Wakes the caller when one of its calls has ended.

@@ -68,13 +68,25 @@ struct Turn {
 }
 
 impl Pace {
+    /// How much earlier than at an even pace a call may come: 292 years. A number holds twice as many nanoseconds, so that
+    /// calls still count that have come as early as they may.
+    const EARLIEST: u64 = 1 << 63;
+
     /// The turn of a call that comes `now`.
     fn turn(self, even: u64, now: u64) -> Turn {
         let even = even.max(now);
         let early = self.interval.saturating_mul(u64::from(self.burst) - 1);
-        Turn {
-            delay: even.saturating_sub(early).saturating_sub(now),
-            even: even.saturating_add(self.interval),
+        let early = early.min(Self::EARLIEST);
+        match even.checked_add(self.interval) {
+            Some(next) => Turn {
+                delay: even.saturating_sub(early).saturating_sub(now),
+                even: next,
+            },
+            // Another one after it could not be counted, so it does not come early.
+            None => Turn {
+                delay: even - now,
+                even: u64::MAX,
+            },
         }
     }
 }
@@ -110,7 +122,7 @@ impl RateLimit {
     }
 
     /// Sets how many calls may come at once after a quiet time. Default: all of a period; 1 makes them come evenly, and 0
-    /// counts as 1.
+    /// counts as 1. More than would come in 292 years count as so many.
     #[must_use]
     pub fn burst(mut self, calls: u32) -> Self {
         self.pace.burst = calls.max(1);
@@ -253,7 +265,8 @@ impl fmt::Debug for RateLimit {
 /// # Ok::<(), bulkman::BuildError>(())
 /// ```
 ///
-/// It remembers a key until all its turns are back, so it is as large as the number of keys in use. Clones share the keys.
+/// It forgets a key once all its turns are back. For such keys it looks again after as many calls as it remembers keys: so it
+/// has at most twice as many as were in use at a time, and some 60 more. Clones share the keys.
 #[derive(Clone)]
 pub struct KeyedRateLimit {
     limit: RateLimit,
@@ -263,8 +276,8 @@ pub struct KeyedRateLimit {
 #[derive(Default)]
 struct Keys {
     even: HashMap<Box<str>, u64>,
-    /// At how many keys to look for some that can be forgotten.
-    look_at: usize,
+    /// After how many calls to look for keys that can be forgotten.
+    look_in: usize,
 }
 
 /// So few keys are not worth a look.
@@ -306,6 +319,7 @@ impl KeyedRateLimit {
     fn reserve(&self, key: &str, longest: Duration) -> Result<u64, RateLimited> {
         let now = self.limit.since_epoch();
         let mut keys = self.keys.lock();
+        keys.forget_idle(now);
         // One look at the map, as long as the key is known.
         let known = keys.even.get_mut(key);
         let even = known.as_deref().copied().unwrap_or(0);
@@ -316,7 +330,6 @@ impl KeyedRateLimit {
         if let Some(known) = known {
             *known = turn.even;
         } else {
-            keys.forget_idle(now);
             keys.even.insert(key.into(), turn.even);
         }
         Ok(turn.delay)
@@ -324,12 +337,17 @@ impl KeyedRateLimit {
 }
 
 impl Keys {
-    /// A key whose turns are all back is as good as a new one. Looks only when the keys have doubled since.
+    /// A key whose turns are all back is as good as a new one. A look at all of them is paid for by as many calls.
     fn forget_idle(&mut self, now: u64) {
-        if self.even.len() >= self.look_at.max(FEW_KEYS) {
+        if self.look_in == 0 {
             self.even.retain(|_, even| *even > now);
-            self.look_at = 2 * self.even.len();
+            let left = self.even.len();
+            if self.even.capacity() > 4 * left.max(FEW_KEYS) {
+                self.even.shrink_to(2 * left);
+            }
+            self.look_in = left.max(FEW_KEYS.saturating_sub(left));
         }
+        self.look_in -= 1;
     }
 }
 
@@ -389,15 +407,14 @@ mod tests {
 
     #[test]
     fn extremes() {
-        let slow = Pace {
-            interval: u64::MAX,
-            burst: u32::MAX,
-        };
-        assert_eq!(slow.turn(u64::MAX, 0).delay, 0);
-        let strict = Pace {
-            interval: u64::MAX,
-            burst: 1,
-        };
-        assert_eq!(strict.turn(u64::MAX, 5).delay, u64::MAX - 5);
+        for burst in [1, 2, u32::MAX] {
+            let slow = Pace {
+                interval: u64::MAX,
+                burst,
+            };
+            let first = slow.turn(0, 5);
+            assert_eq!(first.delay, 0, "{burst}");
+            assert_eq!(slow.turn(first.even, 5).delay, u64::MAX - 5, "{burst}");
+        }
     }
 }

@@ -86,15 +86,17 @@ impl TimeoutManager {
             .collect();
         // Stable: of equal limits the first comes first.
         calls.sort_by_key(|(limit, ..)| *limit);
-        let mut handles: Vec<(usize, ExecutionHandle<T, E>)> = calls
+        let handles: Vec<(usize, ExecutionHandle<T, E>)> = calls
             .into_iter()
             .map(|(_, deadline, place, f)| (place, self.submit(&deadline, f)))
             .collect();
-        handles.sort_by_key(|(place, _)| *place);
-        handles
+        // In the order of their limits too: a wait for a longer one would miss that a shorter one has passed.
+        let mut results: Vec<_> = handles
             .into_iter()
-            .map(|(_, handle)| handle.wait())
-            .collect()
+            .map(|(place, handle)| (place, handle.wait()))
+            .collect();
+        results.sort_by_key(|(place, _)| *place);
+        results.into_iter().map(|(_, result)| result).collect()
     }
 
     fn deadline(&self, limit: Duration) -> Deadline {

@@ -272,6 +272,20 @@ impl BulkheadRegistry {
         self.bulkheads.write().remove(name)
     }
 
+    /// Takes this bulkhead out, and leaves another one of the same name in.
+    pub(crate) fn remove_this(&self, bulkhead: &AnyBulkhead) {
+        let name = &bulkhead.engine().name;
+        let mut bulkheads = self.bulkheads.write();
+        let is_it = |there: &AnyBulkhead| there.engine().serial == bulkhead.engine().serial;
+        let removed = if bulkheads.get(name).is_some_and(is_it) {
+            bulkheads.remove(name)
+        } else {
+            None
+        };
+        drop(bulkheads);
+        drop(removed);
+    }
+
     /// The numbers of all bulkheads, in the order of their names. Each balances by itself.
     #[must_use]
     pub fn stats(&self) -> Vec<BulkheadStats> {

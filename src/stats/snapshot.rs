@@ -135,7 +135,7 @@ pub struct BulkheadStats {
     /// Which bulkhead, and which of its resets: other numbers than before begin anew.
     #[cfg_attr(feature = "config", serde(skip))]
     #[cfg_attr(
-        not(feature = "metrics"),
+        not(any(feature = "metrics", feature = "opentelemetry")),
         expect(dead_code, reason = "a recorder of metrics has to know")
     )]
     pub(crate) counting: (u64, u64),

@@ -247,6 +247,42 @@ fn a_call_with_values_is_one_block_too() {
     assert_eq!(blocks(&run), without);
 }
 
+// ---- guards that end out of order
+
+/// Panics when it is dropped, if it is told to.
+static FRAGILE: ContextVar<(u32, Option<Bomb>)> = ContextVar::new();
+
+#[test]
+fn a_guard_that_ends_where_other_values_hold_takes_its_value_away() {
+    let context = NAME.with("tea".to_owned(), ContextSnapshot::take);
+    let outer = NUMBER.set(1);
+    let middle = NUMBER.set(2);
+    let inner = NUMBER.set(3);
+    context.run(|| {
+        drop(middle);
+        drop(inner);
+        assert_eq!(NUMBER.get(), None);
+    });
+    assert_eq!(NUMBER.get(), Some(1));
+    context.run(|| drop(outer));
+    assert_eq!(NUMBER.get(), None);
+    assert!(ContextSnapshot::take().is_empty());
+}
+
+#[test]
+fn a_value_that_ends_out_of_order_and_panics_in_its_drop_leaves_the_right_one() {
+    let number = || FRAGILE.shared().map(|value| value.0);
+    let outer = FRAGILE.set((1, None));
+    let middle = FRAGILE.set((2, Some(Bomb)));
+    let inner = FRAGILE.set((3, None));
+    drop(middle);
+    assert_eq!(number(), Some(3));
+    drop(inner);
+    assert_eq!(number(), Some(1));
+    drop(outer);
+    assert_eq!(number(), None);
+}
+
 // ---- by hand
 
 #[test]

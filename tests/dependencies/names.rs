@@ -157,6 +157,21 @@ fn what_was_taken_from_the_registry_itself_can_be_registered_again() {
 }
 
 #[test]
+fn removing_what_was_taken_from_the_registry_leaves_its_successor_there() {
+    let dependencies = Dependencies::new();
+    dependencies.register_cache("cache").unwrap();
+    let registry = Arc::clone(dependencies.registry());
+    drop(registry.remove("cache"));
+    let successor = registry
+        .create_semaphore(BulkheadConfig::new("cache"))
+        .unwrap();
+    let old = dependencies.remove("cache").unwrap();
+    assert!(old.shutdown().is_clean());
+    let there = registry.semaphore("cache").unwrap();
+    assert!(Arc::ptr_eq(&there, &successor));
+}
+
+#[test]
 fn there_is_one_for_the_process() {
     Dependencies::global()
         .register_cache("of the process")

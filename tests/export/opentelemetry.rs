@@ -10,7 +10,10 @@ use bulkman::{Bulkhead, BulkheadRegistry, BulkheadStats, SemaphoreBulkhead};
 use opentelemetry::KeyValue;
 use opentelemetry::metrics::MeterProvider;
 use opentelemetry_sdk::metrics::data::{AggregatedMetrics, MetricData, ResourceMetrics};
-use opentelemetry_sdk::metrics::{InMemoryMetricExporter, PeriodicReader, SdkMeterProvider};
+use opentelemetry_sdk::metrics::{
+    InMemoryMetricExporter, InMemoryMetricExporterBuilder, PeriodicReader, SdkMeterProvider,
+    Temporality,
+};
 
 use crate::helpers::{Busy, samples, used_pipeline};
 use crate::support::{SECOND, bulkhead, config, named, wait, with_clock};
@@ -26,7 +29,13 @@ type Samples = BTreeMap<String, f64>;
 
 impl Collecting {
     fn new() -> Self {
-        let exporter = InMemoryMetricExporter::default();
+        Self::by(Temporality::Cumulative)
+    }
+
+    fn by(temporality: Temporality) -> Self {
+        let exporter = InMemoryMetricExporterBuilder::new()
+            .with_temporality(temporality)
+            .build();
         let reader = PeriodicReader::builder(exporter.clone()).build();
         let provider = SdkMeterProvider::builder().with_reader(reader).build();
         Self { provider, exporter }
@@ -189,6 +198,63 @@ fn a_source_that_panics_reports_nothing_this_time() {
     });
     assert!(collecting.collect().is_empty());
     assert!(!collecting.collect().is_empty());
+}
+
+#[test]
+fn counters_go_on_after_a_reset_and_with_a_new_bulkhead_of_the_same_name() {
+    let name = "bulkman_finished_calls_total{bulkhead=\"test\",outcome=\"succeeded\"}";
+    for (temporality, expected) in [
+        (Temporality::Cumulative, [3.0, 4.0, 6.0, 1.0]),
+        // An SDK that sends differences subtracts what it was told before.
+        (Temporality::Delta, [3.0, 1.0, 2.0, 1.0]),
+    ] {
+        let collecting = Collecting::by(temporality);
+        let registry = Arc::new(BulkheadRegistry::new());
+        let watched = Arc::clone(&registry);
+        let _instruments = collecting.instruments(move || watched.stats());
+        let create = || registry.create_semaphore(config(1, 1)).unwrap();
+        let call = |times: u32| {
+            let pool = registry.semaphore("test").unwrap();
+            assert!((0..times).all(|_| pool.run(|| ()).is_success()));
+        };
+        let finished = || collecting.collect().get(name).copied();
+        create();
+        call(3);
+        let first = finished();
+        registry.reset_stats();
+        call(1);
+        let reset = finished();
+        drop(registry.remove("test"));
+        create();
+        call(2);
+        let new = finished();
+        drop(registry.remove("test"));
+        assert_eq!(finished(), None);
+        create();
+        call(1);
+        let after_a_gap = finished();
+        assert_eq!(
+            [first, reset, new, after_a_gap],
+            expected.map(Some),
+            "{temporality:?}"
+        );
+    }
+}
+
+#[test]
+fn of_two_bulkheads_of_one_name_the_last_counts_by_itself() {
+    let pools = [(); 2].map(|()| Arc::new(SemaphoreBulkhead::new(config(1, 1)).unwrap()));
+    let collecting = Collecting::new();
+    let watched = pools.clone();
+    let _instruments =
+        collecting.instruments(move || watched.iter().map(|pool| pool.stats()).collect());
+    let name = "bulkman_submitted_calls_total{bulkhead=\"test\"}";
+    for round in 1..=3 {
+        for (pool, times) in pools.iter().zip([10, 1]) {
+            assert!((0..times).all(|_| pool.run(|| ()).is_success()));
+        }
+        assert_eq!(collecting.collect()[name], f64::from(round));
+    }
 }
 
 #[test]

@@ -121,6 +121,20 @@ fn a_cancelled_call_ends_its_latency() {
 }
 
 #[test]
+fn a_latency_that_has_begun_ends_when_the_trouble_is_switched_off() {
+    let chaos = Chaos::new()
+        .latency(1.0, Duration::MAX)
+        .errors(1.0, || "chaos")
+        .clock(ManualClock::new());
+    chaos.switch_on();
+    let slow = chaos.clone();
+    let caller = thread::spawn(move || slow.call(|| Ok(1)));
+    eventually("the call is delayed", || chaos.stats().delays == 1);
+    chaos.switch_off();
+    assert_eq!(in_time(move || caller.join().unwrap()), Ok(1));
+}
+
+#[test]
 fn in_a_pipeline_it_stands_for_the_dependency() {
     let bulkhead = Arc::new(Bulkhead::new(BulkheadConfig::new("users")).unwrap());
     let chaos = Chaos::new().errors(1.0, || "chaos");

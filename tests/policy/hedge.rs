@@ -8,11 +8,15 @@ use bulkman::policy::{
     Deadline, Failure, FailureKind, Hedge, HedgeStats, LayerKind, Pipeline, PipelineBuildError,
 };
 use bulkman::{
-    Bulkhead, BulkheadConfig, BulkheadError, ExecutionResult, ManualClock, SemaphoreBulkhead,
+    AnyBulkhead, Bulkhead, BulkheadConfig, BulkheadError, Dependencies, DependencyConfig,
+    DependencyKind, DependencyPipeline, ExecutionResult, HedgeOverrides, ManualClock,
+    SemaphoreBulkhead,
 };
 
 use crate::helpers::millis;
-use crate::support::{Gate, HOUR, OpenOnDrop, SECOND, eventually, in_time, seconds, with_clock};
+use crate::support::{
+    Bomb, Gate, HOUR, OpenOnDrop, SECOND, eventually, in_time, seconds, with_clock,
+};
 
 type Error = &'static str;
 type Task = dyn Fn(usize) -> Result<usize, Error> + Send + Sync;
@@ -267,6 +271,72 @@ fn a_quantile_of_the_run_times_is_the_delay() {
     let hedge = Hedge::after_quantile(0.95, HOUR);
     assert!(run(&hedge, &fresh, Arc::new(Ok)).is_success());
     assert_eq!(hedge.stats().hedged, 0);
+}
+
+#[test]
+fn a_loser_whose_drop_panics_harms_nobody() {
+    for (first, second) in [(false, false), (false, true), (true, false)] {
+        let name = format!("first {first}, second {second}");
+        let users = pool("users", 2);
+        let hedge = Hedge::after(SECOND);
+        let hedged = users.until_hedged(&hedge);
+        let pipeline: Pipeline<Option<Bomb>> = Pipeline::builder("users")
+            .hedge(hedge)
+            .bulkhead(&users.bulkhead)
+            .build()
+            .unwrap();
+        let (called, bulkhead) = (pipeline.clone(), Arc::clone(&users.bulkhead));
+        let attempts = AtomicUsize::new(0);
+        let outcome = |succeeds, bomb| if succeeds { Ok(bomb) } else { Err(bomb) };
+        let result = in_time(move || {
+            called.execute(move || {
+                if attempts.fetch_add(1, Ordering::Relaxed) == 0 {
+                    hedged();
+                    // The winner ends last, so that the loser's result is there.
+                    if first || !second {
+                        eventually("the second ends", || {
+                            bulkhead.stats().failed_executions == 1
+                        });
+                    }
+                    outcome(first, if first || !second { None } else { Some(Bomb) })
+                } else {
+                    outcome(second, if second { None } else { Some(Bomb) })
+                }
+            })
+        });
+        assert_eq!(result.is_success(), first || second, "{name}");
+        assert_eq!(result.hedged, 1, "{name}");
+        assert_eq!(pipeline.stats().calls, 1, "{name}");
+    }
+}
+
+#[test]
+fn the_second_attempt_waits_for_no_place() {
+    let clock = ManualClock::new();
+    let dependencies = Dependencies::builder().clock(clock.clone()).build();
+    let config = DependencyConfig::new(DependencyKind::Database)
+        .max_concurrent_calls(1)
+        .max_queue_size(0)
+        .timeout(None)
+        .hedge(HedgeOverrides::new().delay(SECOND));
+    dependencies.register_with("users", config).unwrap();
+    let AnyBulkhead::ThreadPool(bulkhead) = dependencies.bulkhead("users").unwrap() else {
+        panic!("a database has threads");
+    };
+    let call = dependencies.call("users").unwrap().wait_for_capacity(HOUR);
+    let pipeline: DependencyPipeline<Error> = call.pipeline().build().unwrap();
+    let users = Pool { bulkhead, clock };
+    let watched = Arc::clone(&users.bulkhead);
+    // While it runs, its own place is the only one.
+    let is_refused = users.time_passes(move || watched.stats().rejected_full == 1);
+    let result = in_time(move || {
+        pipeline.execute(move || {
+            is_refused();
+            Ok(7)
+        })
+    });
+    assert_eq!((result.hedged, result.value()), (0, Some(&7)));
+    assert_eq!(users.bulkhead.stats().total_executions, 1);
 }
 
 #[test]

@@ -175,6 +175,43 @@ fn keys_that_are_idle_are_forgotten() {
 }
 
 #[test]
+fn the_keys_of_a_busy_hour_are_forgotten_by_the_calls_after_it() {
+    let (limit, clock) = ten(1);
+    let limit = limit.by_key();
+    for n in 0..10_000 {
+        limit.try_acquire(&format!("key {n}")).unwrap();
+    }
+    assert_eq!(limit.len(), 10_000);
+    // From here on there is never a new key.
+    for _ in 0..10_000 {
+        clock.advance(SECOND);
+        limit.try_acquire("key 7").unwrap();
+    }
+    assert!(limit.len() <= 64, "{}", limit.len());
+}
+
+#[test]
+fn a_burst_of_centuries_is_bounded_too() {
+    const DAY: Duration = Duration::from_secs(86_400);
+    let century = 36_525 * DAY;
+    for (period, burst, at_once, after_a_century) in [
+        (Duration::MAX, 2, 1, 0),
+        (3 * century, 10, 1, 0),
+        (century, u32::MAX, 3, 1),
+        (century, 2, 2, 1),
+    ] {
+        let clock = ManualClock::new();
+        let limit = RateLimit::new(1, period).unwrap();
+        let limit = limit.burst(burst).clock(clock.clone());
+        clock.advance(SECOND);
+        let passed = || (0..100).filter(|_| limit.try_acquire().is_ok()).count();
+        assert_eq!(passed(), at_once, "{period:?}, burst {burst}");
+        clock.advance(century);
+        assert_eq!(passed(), after_a_century, "{period:?}, burst {burst}");
+    }
+}
+
+#[test]
 fn keys_in_use_are_kept() {
     let (limit, _) = ten(1);
     let limit = limit.by_key();

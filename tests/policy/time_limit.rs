@@ -8,7 +8,7 @@ use bulkman::policy::{Deadline, TimeoutManager, remaining};
 use bulkman::{Bulkhead, BulkheadConfig, BulkheadError, ManualClock};
 
 use crate::helpers::millis;
-use crate::support::{Gate, HOUR, OpenOnDrop, Over, in_time, seconds, with_clock};
+use crate::support::{Gate, HOUR, OpenOnDrop, Over, eventually, in_time, seconds, with_clock};
 
 fn manager(workers: usize, queue: usize) -> (TimeoutManager, Arc<Bulkhead>, ManualClock) {
     let config = BulkheadConfig::new("limited")
@@ -46,6 +46,35 @@ fn a_call_that_takes_too_long_is_left() {
     });
     assert!(matches!(
         result.error(),
+        Some(BulkheadError::Timeout { started: true, .. })
+    ));
+}
+
+#[test]
+fn a_short_limit_passes_while_a_call_with_a_longer_one_runs() {
+    let (manager, bulkhead, clock) = manager(2, 0);
+    let watched = Arc::clone(&bulkhead);
+    let patient = move || {
+        let other_is_left_and_over = || {
+            let stats = watched.stats();
+            (stats.caller_timeouts_started, stats.active_tasks) == (1, 1)
+        };
+        eventually("the other ends", other_is_left_and_over);
+        Ok::<_, String>(1)
+    };
+    let watched = Arc::clone(&bulkhead);
+    let late = move || {
+        clock.advance(seconds(2));
+        let its_caller_left = || watched.stats().caller_timeouts_started == 1;
+        eventually("its caller leaves", its_caller_left);
+        Ok(2)
+    };
+    let calls: [(Duration, Box<dyn FnOnce() -> Result<u32, String> + Send>); 2] =
+        [(HOUR, Box::new(patient)), (seconds(1), Box::new(late))];
+    let results = in_time(move || manager.gather(calls));
+    assert_eq!(results[0].value(), Some(&1));
+    assert!(matches!(
+        results[1].error(),
         Some(BulkheadError::Timeout { started: true, .. })
     ));
 }

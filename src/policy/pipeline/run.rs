@@ -23,7 +23,7 @@ use crate::panic::{Panic, catch, contain_in};
 use crate::policy::chaos::Chaos;
 use crate::policy::deadline::remaining;
 use crate::policy::failure::{Failure, record_outcome};
-use crate::policy::hedge::{Hedge, Second};
+use crate::policy::hedge::{Hedge, HedgeAttempt, Second};
 use crate::result::ExecutionResult;
 use crate::semaphore::SemaphoreBulkhead;
 use crate::sync::{Limit, shorter};
@@ -218,9 +218,9 @@ impl<E, V: Values<E>> Pipeline<E, V, ThreadPoolKind> {
                     bulkhead.max_queue_size(),
                 )
             })?;
-            let submit = |bulkhead: &Bulkhead| inner.submit(bulkhead, &f);
+            let submit = |bulkhead: &Bulkhead, attempt| inner.submit(bulkhead, attempt, &f);
             let result = match &inner.hedge {
-                None => submit(&inner.bulkhead).wait(),
+                None => submit(&inner.bulkhead, HedgeAttempt::First).wait(),
                 Some(hedge) => {
                     let (result, second) = hedge.run(&inner.bulkhead, submit);
                     progress.hedged += u32::from(second != Second::NotStarted);
@@ -245,8 +245,13 @@ impl<E, V: Values<E>> Inner<E, V, ThreadPoolKind> {
         }
     }
 
-    /// Starts an attempt.
-    fn submit<T, F>(&self, bulkhead: &Bulkhead, f: &Arc<F>) -> ExecutionHandle<T, E>
+    /// Starts an attempt, or the hedge's second one.
+    fn submit<T, F>(
+        &self,
+        bulkhead: &Bulkhead,
+        attempt: HedgeAttempt,
+        f: &Arc<F>,
+    ) -> ExecutionHandle<T, E>
     where
         F: Fn() -> Result<T, E> + Send + Sync + 'static,
         T: Send + 'static,
@@ -255,6 +260,9 @@ impl<E, V: Values<E>> Inner<E, V, ThreadPoolKind> {
         let mut call = bulkhead.call();
         if let Some(settings) = &self.call {
             settings.apply(&mut call.options);
+        }
+        if attempt == HedgeAttempt::Second {
+            call.options.wait_for_capacity = None;
         }
         let call = match shorter(call.caller_limit(), remaining()) {
             Some(limit) => call.timeout(limit),

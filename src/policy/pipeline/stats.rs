@@ -62,7 +62,7 @@ pub struct PipelineStats {
     pub(super) retry_stops: [u64; RetryStop::ALL.len()],
     /// Says whose numbers they are, for what publishes differences.
     #[cfg_attr(
-        not(feature = "metrics"),
+        not(any(feature = "metrics", feature = "opentelemetry")),
         expect(dead_code, reason = "nobody publishes differences")
     )]
     pub(crate) serial: u64,
