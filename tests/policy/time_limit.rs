@@ -69,8 +69,8 @@ fn a_short_limit_passes_while_a_call_with_a_longer_one_runs() {
         eventually("its caller leaves", its_caller_left);
         Ok(2)
     };
-    let calls: [(Duration, Box<dyn FnOnce() -> Result<u32, String> + Send>); 2] =
-        [(HOUR, Box::new(patient)), (seconds(1), Box::new(late))];
+    type Task = Box<dyn FnOnce() -> Result<u32, String> + Send>;
+    let calls: [(Duration, Task); 2] = [(HOUR, Box::new(patient)), (seconds(1), Box::new(late))];
     let results = in_time(move || manager.gather(calls));
     assert_eq!(results[0].value(), Some(&1));
     assert!(matches!(
