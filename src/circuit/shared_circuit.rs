@@ -45,8 +45,6 @@ pub(super) struct SharedCircuit {
     known: Option<KnownRow>,
     /// The version of an older row that stands in place of the known one.
     outdated: Option<u64>,
-    /// The generation whose row the storage has lost, and that is to be written again.
-    lost: Option<u64>,
     /// The isolation was over before the storage was last asked for news.
     is_over: bool,
     /// This circuit's outcomes when they were last written, or taken over with the state.
@@ -91,7 +89,6 @@ impl SharedCircuit {
             max_adopted_isolation,
             known: None,
             outdated: None,
-            lost: None,
             is_over: false,
             told: Vec::new(),
             trouble: None,
@@ -133,11 +130,6 @@ impl SharedCircuit {
     /// It has a change that the storage does not know.
     pub(super) fn is_unsettled(&self) -> bool {
         self.circuit.generation() != self.base()
-    }
-
-    /// It has such a change, and other circuits of its name have not heard of it.
-    pub(super) fn has_news(&self) -> bool {
-        self.is_unsettled() && self.lost != Some(self.circuit.generation())
     }
 
     /// Ends the isolation without the storage's consent.
@@ -277,7 +269,6 @@ impl SharedCircuit {
         if is_live && !self.is_unsettled() {
             // So that it counts as a change which is not stored yet. An open circuit is in its second generation at least.
             self.circuit.settle_generation(self.circuit.settled() - 1);
-            self.lost = Some(self.circuit.generation());
         }
     }
 

@@ -103,7 +103,6 @@ struct Synchronizer {
     circuits: Vec<SharedCircuit>,
     next_refresh: Instant,
     /// A change was written since the storage was last asked for news. Another circuit of this process may have the same name.
-    /// A row that was lost does not count: a storage that loses it each time is asked at the refresh interval.
     has_written: bool,
     outage: Option<Outage>,
     skew: SkewWatch,
@@ -187,9 +186,6 @@ impl Synchronizer {
 
     /// When there is something to do even if the signal is not raised.
     fn next_look(&self) -> Instant {
-        if self.has_written && self.outage.is_none() {
-            return sync::now();
-        }
         let storage = self
             .outage
             .as_ref()
@@ -234,7 +230,7 @@ impl Synchronizer {
 
     /// All that is to be done now. After the first write that fails there is no other, but news are still asked for.
     fn step(&mut self, refresh: bool) -> Result<(), Failure> {
-        // Also after a change that came after the last look's news, or after the look had begun.
+        // Also if a change came when the last look's news were on their way: it has raised the signal for this look.
         let mut news_wanted = refresh || self.has_written;
         for member in &mut self.circuits {
             member.note_end_of_isolation();
@@ -278,9 +274,8 @@ impl Synchronizer {
         let mut has_written = false;
         let written = self.write(|member, storage| {
             if member.is_unsettled() {
-                let has_news = member.has_news();
                 member.write_state(storage)?;
-                has_written |= has_news;
+                has_written = true;
             }
             Ok(())
         });

@@ -4,7 +4,7 @@ use std::thread;
 
 use bulkman::{BuildError, Bulkhead, CircuitBreaker, CircuitState, MemoryStorage};
 
-use super::helpers::{Answer, NAME, World, flushed, soon, trip};
+use super::helpers::{Answer, Line, NAME, World, flushed, soon, trip};
 use crate::helpers::rules;
 use crate::support::{Gate, HOUR, OpenOnDrop, config, eventually};
 
@@ -37,17 +37,23 @@ fn names() {
     }
 }
 
+/// A breaker by the system's clock: how often the synchronizer looks does not hang on a manual one.
+fn by_the_system(line: &Line) -> CircuitBreaker {
+    let builder = CircuitBreaker::builder(NAME, rules().isolation_duration(HOUR));
+    builder.storage(line.clone()).build().unwrap()
+}
+
 /// The change comes when the news are on their way already, and is written after them.
 #[test]
 fn two_of_a_name_agree_also_about_a_change_that_comes_with_the_news() {
     let world = World::new();
     let line = world.shelf.line(HOUR);
-    let one = world.breaker(&line);
+    let one = by_the_system(&line);
     let gate = Gate::new();
     let opener = OpenOnDrop(gate.clone());
     line.loads_answer(Answer::Late(gate.clone()));
     let two = thread::scope(|scope| {
-        let building = scope.spawn(|| world.breaker(&line));
+        let building = scope.spawn(|| by_the_system(&line));
         gate.wait_for_arrivals(1);
         trip(&one);
         drop(opener);
@@ -61,17 +67,12 @@ fn two_of_a_name_agree_also_about_a_change_that_comes_with_the_news() {
 fn a_storage_that_contradicts_itself_is_not_asked_without_a_pause() {
     let world = World::new();
     let line = world.shelf.line(HOUR);
-    // By the system's clock: the synchronizer looks often what a manual one shows.
-    let breaker = || {
-        let builder = CircuitBreaker::builder(NAME, rules().isolation_duration(HOUR));
-        builder.storage(line.clone()).build().unwrap()
-    };
-    let one = breaker();
+    let one = by_the_system(&line);
     trip(&one);
     flushed(&one);
     line.loads_answer(Answer::Nothing);
     let before = world.shelf.stores().len();
-    let _two = breaker();
+    let _two = by_the_system(&line);
     eventually("it tries", || world.shelf.stores().len() > before);
     let (mut asked, mut times) = (0, 0);
     eventually("it has paused", || {
