@@ -7,7 +7,7 @@ mod support;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bulkman::{Bulkhead, BulkheadError, BulkheadEvent, CircuitBreakerConfig};
-use support::{Bomb, assert_balanced, config, wait};
+use support::{Bomb, Gate, OpenOnDrop, assert_balanced, config, wait};
 
 struct PanickingLogger(AtomicUsize);
 
@@ -39,7 +39,13 @@ fn every_call_has_its_outcome_and_the_workers_live() {
         .unwrap();
 
     // A result that nobody waits for and whose drop panics: contained, and logged.
-    drop(bulkhead.run(|| Bomb));
+    let gate = Gate::new();
+    let opener = OpenOnDrop(gate.clone());
+    drop(bulkhead.run(move || {
+        gate.pass();
+        Bomb
+    }));
+    drop(opener);
     // The circuit opens: logged.
     let failed = wait(bulkhead.execute(|| Err::<(), _>("x")));
     assert!(matches!(
